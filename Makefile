@@ -1,0 +1,81 @@
+# Builds the kernel and every program. `./targe build` calls this; see docs/running.md.
+#
+#   make [VARIANT=release|debug|ubsan]   the kernel and all programs in build/VARIANT
+#   make host-tests                      tests of kernel modules that need no machine
+#   make reference                       docs/reference.md from abi/targe.toml
+
+VARIANT ?= release
+CC ?= gcc
+PYTHON ?= /usr/bin/python3
+OUT := build/$(VARIANT)
+ABI := build/abi
+
+WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Werror
+BASE := -std=gnu11 -O2 -g -ffreestanding -fno-pic -fno-pie -fno-stack-protector \
+        -fno-asynchronous-unwind-tables -fcf-protection=none -fno-strict-aliasing \
+        -fno-common -MMD -MP -m64 -march=x86-64 -I$(ABI) $(WARN)
+
+KERNEL_CFLAGS := $(BASE) -mgeneral-regs-only -mno-red-zone -mcmodel=kernel -Ikernel
+PROGRAM_CFLAGS := $(BASE) -mgeneral-regs-only -Ilibos -Ilibos/rt -Ilibos/lib
+ifneq ($(VARIANT),release)
+KERNEL_CFLAGS += -DDEBUG
+endif
+ifeq ($(VARIANT),ubsan)
+KERNEL_CFLAGS += -fsanitize=undefined -fno-sanitize=alignment -DUBSAN
+endif
+
+.DELETE_ON_ERROR:
+.SECONDARY:
+.PHONY: all kernel programs reference clean host-tests
+all: kernel programs
+
+# ---------------------------------------------------------------- interface
+ABI_STAMP := $(ABI)/stamp
+$(ABI_STAMP): abi/targe.toml abi/generate.py
+	@mkdir -p $(@D)
+	$(PYTHON) abi/generate.py $(ABI)
+	@touch $@
+reference: $(ABI_STAMP)
+	$(PYTHON) abi/generate.py $(ABI) --reference docs/reference.md
+
+# ---------------------------------------------------------------- kernel
+KERNEL_SOURCES := $(wildcard kernel/*/*.c kernel/*/*.S)
+KERNEL_OBJECTS := $(patsubst %,$(OUT)/%.o,$(KERNEL_SOURCES))
+kernel: $(OUT)/targe.elf
+$(OUT)/targe.elf: $(KERNEL_OBJECTS) kernel/boot/kernel.ld
+	$(CC) -nostdlib -static -no-pie -Wl,-T,kernel/boot/kernel.ld -Wl,--build-id=none \
+	      -Wl,-z,max-page-size=4096 -Wl,-z,noexecstack -Wl,--no-warn-rwx-segments \
+	      -o $@ $(KERNEL_OBJECTS)
+$(OUT)/kernel/%.c.o: kernel/%.c $(ABI_STAMP)
+	@mkdir -p $(@D)
+	$(CC) $(KERNEL_CFLAGS) -c $< -o $@
+$(OUT)/kernel/%.S.o: kernel/%.S $(ABI_STAMP)
+	@mkdir -p $(@D)
+	$(CC) $(KERNEL_CFLAGS) -c $< -o $@
+
+# ---------------------------------------------------------------- programs
+# $(call program,NAME,SOURCES,CFLAGS,EXTRA): an executable for Targe in $(OUT)/programs/NAME.elf,
+# linked with libos/rt. EXTRA are further objects or archives.
+PROGRAMS :=
+RT_SOURCES := $(wildcard libos/rt/*.c libos/rt/*.S)
+RT_OBJECTS := $(patsubst %,$(OUT)/%.o,$(RT_SOURCES))
+define program
+PROGRAMS += $(OUT)/programs/$(1).elf
+$(OUT)/programs/$(1).elf: $(patsubst %,$(OUT)/$(1)/%.o,$(2)) $(RT_OBJECTS) $(4) libos/rt/program.ld
+	@mkdir -p $$(@D)
+	$$(CC) -nostdlib -static -no-pie -Wl,-T,libos/rt/program.ld -Wl,--build-id=none -Wl,-z,noexecstack \
+	      -Wl,-z,max-page-size=4096 -o $$@ $(patsubst %,$(OUT)/$(1)/%.o,$(2)) $(RT_OBJECTS) $(4)
+$(patsubst %,$(OUT)/$(1)/%.o,$(2)): $(OUT)/$(1)/%.o: % $(ABI_STAMP)
+	@mkdir -p $$(@D)
+	$$(CC) $$(PROGRAM_CFLAGS) $(3) -c $$< -o $$@
+-include $(patsubst %,$(OUT)/$(1)/%.d,$(2))
+endef
+$(OUT)/libos/%.o: libos/% $(ABI_STAMP)
+	@mkdir -p $(@D)
+	$(CC) $(PROGRAM_CFLAGS) -c $< -o $@
+include $(wildcard libos/*/build.mk apps/*/build.mk tests/*/build.mk)
+programs: $(PROGRAMS)
+
+-include $(patsubst %.o,%.d,$(KERNEL_OBJECTS) $(RT_OBJECTS))
+clean:
+	rm -rf build

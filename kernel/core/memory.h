@@ -1,0 +1,19 @@
+/* How the kernel reaches memory: the direct map, pages taken at boot, device registers. */
+#pragma once
+#include "lib/base.h"
+
+/* All RAM is mapped at DIRECT_BASE, writable and not executable. */
+#define DIRECT_BASE 0xffff800000000000ull
+#define KERNEL_BASE 0xffffffff80000000ull /* the kernel image: virtual = physical + this */
+#define DEVICE_BASE 0xffffc00000000000ull /* device registers, uncached */
+
+static inline void *phys_ptr(phys p) { return (void *)(DIRECT_BASE + p.v); }
+static inline void *page_ptr(u32 page) { return phys_ptr(phys_of_page(page)); }
+static inline phys ptr_phys(const void *p) { return (phys){(u64)p - DIRECT_BASE}; }
+
+/* Contiguous zeroed pages for the kernel itself; boot time only, never given back.
+ * Panics when memory does not suffice. */
+void *boot_pages(u32 count);
+
+/* Maps `bytes` of device registers at p, uncached; boot time only. */
+volatile void *map_device(phys p, u64 bytes);
