@@ -93,7 +93,7 @@ def write_abi(abi):
     for struct in abi.structs:
         for (_, name, _), offset in zip(struct["fields"], struct["offsets"]):
             out.append(f"#define {struct['name'].upper()}_{name.upper()}_AT {offset}")
-        out.append(f"#define {struct['name'].upper()}_SIZE {struct['size']}")
+        out.append(f"#define {struct['name'].upper()}_BYTES {struct['size']}")
     out += ["", "#ifndef __ASSEMBLER__", "#include <stddef.h>", "#include <stdint.h>",
             "typedef uint8_t u8;", "typedef uint16_t u16;", "typedef uint32_t u32;",
             "typedef uint64_t u64;", "typedef int32_t s32;", "typedef int64_t s64;"]
