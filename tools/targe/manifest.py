@@ -1,0 +1,134 @@
+"""The manifest: which environments `init` starts, with which pages, slices and flows.
+
+`init` is the one that obeys it; this is only a check on the host, so that a mistake is
+reported as `manifest:LINE: message` before the machine is started.
+"""
+
+import ipaddress
+import re
+from dataclasses import dataclass, field
+
+from targe.report import Failure
+
+_FLAGS = {"site", "power", "trace", "control", "restart"}
+_NUMBERS = {"pages", "limit"}
+_VALUES = {"program", "slices", "flow", "console", "arg"} | _NUMBERS
+_SLICES = re.compile(r"\d{1,2}:\d{1,2}(,\d{1,2}:\d{1,2})*")
+_FLOW = re.compile(r"(?:tcp|udp):(\d{1,5})|arp|icmp")
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,15}")
+_CPUS = _SLOTS = 64
+_MOST_PAGES = 1 << 24
+
+
+@dataclass
+class Manifest:
+    """What the host needs to know of a manifest."""
+    text: bytes
+    address: ipaddress.IPv4Interface = ipaddress.IPv4Interface("10.0.2.15/24")
+    gateway: ipaddress.IPv4Address = ipaddress.IPv4Address("10.0.2.2")
+    programs: dict = field(default_factory=dict)
+    pages: int = 0
+
+
+def read(path, programs=None):
+    """Reads and checks a manifest. `programs`: names that exist, or None for any."""
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise Failure(f"cannot read the manifest {path}: {error.strerror}") from error
+    result = Manifest(text)
+    flows = {}
+    try:
+        lines = text.decode("ascii").splitlines()
+    except UnicodeDecodeError as error:
+        number = text.count(b"\n", 0, error.start) + 1
+        raise Failure(f"manifest:{number}: only ASCII text is allowed") from error
+    for number, line in enumerate(lines, 1):
+        try:
+            _line(result, flows, line.split("#", 1)[0].split())
+            if programs is not None:
+                _check_programs(result, programs)
+        except ValueError as error:
+            raise Failure(f"manifest:{number}: {error}") from error
+    if not result.programs:
+        raise Failure(f"manifest:{max(1, len(lines))}: no environment: "
+                      "at least one `env` line is needed")
+    return result
+
+
+def _line(result, flows, words):
+    if not words:
+        return
+    kind, *rest = words
+    if kind == "env":
+        _env(result, flows, rest)
+    elif kind == "net":
+        _net(result, rest)
+    else:
+        raise ValueError(f"unknown word '{kind}': a line begins with `env` or `net`")
+
+
+def _env(result, flows, words):
+    if not words or not _NAME.fullmatch(words[0]):
+        raise ValueError("`env` needs a name of 1 to 15 letters, digits, '.', '-' or '_'")
+    name = words[0]
+    if name in result.programs:
+        raise ValueError(f"a second environment is named '{name}'")
+    found = {}
+    for word in words[1:]:
+        key, equals, value = word.partition("=")
+        if key not in (_VALUES if equals else _FLAGS):
+            raise ValueError(f"unknown option '{word}'")
+        if key in found and key not in ("flow", "arg"):
+            raise ValueError(f"'{key}' is given twice")
+        found[key] = value
+        _check_value(key, value)
+        if key == "flow" and flows.setdefault(value, name) != name:
+            raise ValueError(f"flow={value} is already taken by '{flows[value]}'")
+    for key in ("program", "pages", "slices"):
+        if key not in found:
+            raise ValueError(f"'{name}' lacks {key}=")
+    result.programs[name] = found["program"]
+    result.pages += int(found["pages"])
+
+
+def _check_value(key, value):
+    if key in _NUMBERS and not (value.isdigit() and 0 < int(value) <= _MOST_PAGES):
+        raise ValueError(f"{key}= needs a number from 1 to {_MOST_PAGES}, not '{value}'")
+    if key == "slices":
+        if not _SLICES.fullmatch(value):
+            raise ValueError(f"slices= needs CPU:COUNT[,CPU:COUNT], not '{value}'")
+        for pair in value.split(","):
+            cpu, count = map(int, pair.split(":"))
+            if cpu >= _CPUS or not 0 < count <= _SLOTS:
+                raise ValueError(f"slices={pair}: CPUs are 0 to {_CPUS - 1}, "
+                                 f"a CPU has {_SLOTS} slices")
+    if key == "flow":
+        match = _FLOW.fullmatch(value)
+        if not match or (match.group(1) and not 0 < int(match.group(1)) < 65536):
+            raise ValueError(f"flow= needs tcp:PORT, udp:PORT, arp or icmp, not '{value}'")
+    if key == "console" and value not in ("read", "write", "both"):
+        raise ValueError(f"console= needs read, write or both, not '{value}'")
+    if key == "program" and not value:
+        raise ValueError("program= needs a file name")
+
+
+def _net(result, words):
+    for word in words:
+        key, _, value = word.partition("=")
+        try:
+            if key == "address" and "/" in value:
+                result.address = ipaddress.IPv4Interface(value)
+            elif key == "gateway":
+                result.gateway = ipaddress.IPv4Address(value)
+            else:
+                raise ValueError
+        except ValueError:
+            raise ValueError(f"net takes address=IP/PREFIX and gateway=IP, not '{word}'") from None
+
+
+def _check_programs(result, programs):
+    for program in result.programs.values():
+        if program not in programs and f"{program}.elf" not in programs:
+            names = ", ".join(sorted(programs)) or "none"
+            raise ValueError(f"there is no program '{program}' (there are: {names})")

@@ -1,0 +1,81 @@
+"""`targe run`: boots the machine and stays until it ends or Ctrl-C."""
+
+import http.client
+import sys
+import threading
+from contextlib import nullcontext
+
+from targe import boot, console, packages
+from targe.build import build
+from targe.machine import Machine
+from targe.report import Failure, Stopped, say
+
+_TAIL_LINES = 20
+
+
+def run(options):
+    """Installs, builds, boots and attends the machine. Gives the exit status."""
+    boot.check(options)
+    packages.ensure("run")
+    build("release")
+    config, settings = boot.prepare(options, "release")
+    with config.archive:
+        machine = Machine(config, None if options.headless else console.show)
+        with nullcontext() if options.headless else console.Terminal(), machine:
+            say(f"booting ({config.machine}, {config.accel}, {config.smp} "
+                f"CPU{'s' * (config.smp > 1)}, {config.memory} MB); Ctrl-C ends the machine")
+            _announce_later(machine, config, settings)
+            try:
+                console.attend(machine, keys=not options.headless)
+            except (KeyboardInterrupt, Stopped):
+                print(file=sys.stderr)
+                say("stopped")
+                return 0
+            machine.wait()
+    return _explain_end(machine, options)
+
+
+def _explain_end(machine, options):
+    reason = machine.why()
+    if reason == "poweroff":
+        say("the machine has switched itself off")
+        return 0
+    if options.headless:
+        print("\n".join(machine.output.splitlines()[-_TAIL_LINES:]), file=sys.stderr)
+    if reason == "reset":
+        raise Failure("the machine stopped by a reset: it crashed, or asked to start again")
+    raise Failure(f"the machine ended: {reason}")
+
+
+def _announce_later(machine, config, settings):
+    """Prints the site's address once the machine has answered a request."""
+    if config.net == "none":
+        return
+    if config.net == "user":
+        host, port = "127.0.0.1", config.port
+    else:
+        host, port = str(settings.address.ip), 80
+    address = f"http://{host}:{port}" if port != 80 else f"http://{host}"
+    threading.Thread(target=_announce, args=(machine, host, port, address), daemon=True).start()
+
+
+def _announce(machine, host, port, address):
+    ended = threading.Event()
+    while machine.running() and not ended.wait(0.1):
+        if answers(host, port):
+            # The console may be in the middle of a line.
+            print(f"\ntarge: serving {address}", flush=True)
+            return
+
+
+def answers(host, port, timeout=2):
+    """Whether somebody there speaks HTTP."""
+    connection = http.client.HTTPConnection(host, port, timeout=timeout)
+    try:
+        connection.request("GET", "/", headers={"Connection": "close"})
+        connection.getresponse()
+        return True
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
