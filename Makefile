@@ -79,3 +79,22 @@ programs: $(PROGRAMS)
 -include $(patsubst %.o,%.d,$(KERNEL_OBJECTS) $(RT_OBJECTS))
 clean:
 	rm -rf build
+
+# ---------------------------------------------------------------- host tests
+# Each tests/host/test_X.c is built with the files in its line "// sources: a.c b.c" into
+# build/host/test_X, a cmocka program. Kernel sources are compiled here as ordinary C.
+HOST_TESTS := $(patsubst tests/host/%.c,build/host/%,$(wildcard tests/host/test_*.c))
+HOST_CFLAGS := -std=gnu11 -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined \
+               -fno-strict-aliasing $(WARN) -MMD -MP -DHOST_TEST -DDEBUG -Ikernel -I$(ABI) -Itests/host
+host-tests: $(HOST_TESTS)
+build/host/%.o: %.c $(ABI_STAMP)
+	@mkdir -p $(@D)
+	$(CC) $(HOST_CFLAGS) -c $< -o $@
+define host_test
+$(1)_OBJECTS := $$(patsubst %.c,build/host/%.o,tests/host/$(1).c tests/host/host.c \
+                  $$(shell sed -n 's|^// sources:||p' tests/host/$(1).c))
+build/host/$(1): $$($(1)_OBJECTS)
+	$$(CC) -fsanitize=address,undefined -o $$@ $$($(1)_OBJECTS) -lcmocka
+-include $$($(1)_OBJECTS:.o=.d)
+endef
+$(foreach test,$(HOST_TESTS),$(eval $(call host_test,$(notdir $(test)))))
