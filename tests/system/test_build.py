@@ -1,0 +1,64 @@
+"""The tree builds without a warning by both compilers, and the archive is as promised."""
+
+import io
+import tarfile
+
+from harness.sites import make
+from harness.system import limit
+from targe import archive
+from targe.build import build
+from targe.report import Failure
+
+_PAGE = 4096
+
+
+@limit(300)
+def test_clang(_ctx):
+    """clang finds nothing to complain about either."""
+    build("release", settings=["CC=clang", "OUT=build/clang"])
+
+
+def test_archive_layout(ctx):
+    """Every file's data begins a page, the size is whole pages, and tar reads it."""
+    site = make(ctx.folder / "site")
+    members = archive.boot_members(site / "index.html", b"# manifest\n",
+                                   {"web.elf": site / "a.css"}, site)
+    file = io.BytesIO()
+    archive.write(members, file)
+    data = file.getvalue()
+    assert len(data) % _PAGE == 0 and len(data) == archive.size(members)
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        found = [member for member in tar if member.name != "pad"]
+        for member in found:
+            assert member.offset_data % _PAGE == 0, member.name
+        assert [member.name for member in found] == [member.name for member in members]
+        assert [member.name for member in found][:3] == ["init", "manifest", "web.elf"]
+        for member in found[3:]:
+            content = (site / member.name.removeprefix("site/")).read_bytes()
+            assert tar.extractfile(member).read() == content, member.name
+
+
+def test_archive_links(ctx):
+    """Links inside the site are followed; those that lead out or in circles are not."""
+    site = ctx.folder / "site"
+    (site / "real").mkdir(parents=True)
+    (site / "real" / "file").write_bytes(b"content")
+    (site / "link").symlink_to("real/file")
+    (site / "folder").symlink_to("real")
+    (site / "out").symlink_to("/etc/hostname")
+    (site / "dangling").symlink_to("nothing")
+    (site / "real" / "circle").symlink_to("../real")
+    names = [member.name for member in archive.site_members(site)]
+    assert names == ["site/folder/file", "site/link", "site/real/file"], names
+
+
+def test_archive_long_names(ctx):
+    """A name that ustar cannot hold is refused in one line."""
+    site = ctx.folder / "site"
+    site.mkdir()
+    (site / ("n" * 150)).touch()
+    try:
+        archive.write(archive.site_members(site), io.BytesIO())
+        raise AssertionError("a name of 150 bytes was taken")
+    except Failure as failure:
+        assert "is too long" in str(failure)

@@ -1,0 +1,78 @@
+"""Many requests, many connections."""
+
+import json
+import re
+import subprocess
+
+from harness.context import until
+from harness.machine_json import machine_json, machine_json_at
+from harness.namespace import GUEST, TAP
+from harness.system import limit
+from harness.sites import make
+
+_CONNECTIONS = 1000
+_REQUESTS = 200000
+_THREADS = 2
+# Ends when enough requests are answered; prints the account for the test to read.
+_SCRIPT = f"""
+local count = 0
+function response(status)
+    count = count + 1
+    if count >= {_REQUESTS // _THREADS} then wrk.thread:stop() end
+end
+function done(summary)
+    local e = summary.errors
+    print(string.format('account {{"requests": %d, "connect": %d, "read": %d, "write": %d, ' ..
+        '"status": %d, "timeout": %d}}',
+        summary.requests, e.connect, e.read, e.write, e.status, e.timeout))
+end
+"""
+
+
+def _account(text):
+    found = re.search(r"^account (.*)$", text, re.M)
+    assert found, text
+    account = json.loads(found.group(1))
+    requests = account.pop("requests")
+    assert not any(account.values()), f"{requests} requests, errors: {account}"
+    return requests
+
+
+def _wrk(ctx, prefix, connections, seconds, address):
+    script = ctx.folder / "account.lua"
+    script.write_text(_SCRIPT, encoding="ascii")
+    words = [*prefix, "prlimit", "--nofile=4096:4096", "wrk", "-t", str(_THREADS),
+             "-c", str(connections), "-d", str(seconds), "--timeout", "20", "-s", str(script),
+             address]
+    done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, timeout=seconds + 60, check=False)
+    ctx.artifact("wrk.txt").write_text(done.stdout, encoding="utf-8")
+    assert done.returncode == 0, done.stdout
+    return _account(done.stdout)
+
+
+def test_wrk(ctx):
+    """wrk for some seconds over QEMU's user networking, no error."""
+    machine = ctx.serving(site=str(make(ctx.folder / "site", files=5)))
+    address = f"http://127.0.0.1:{machine.config.port}/index.html"
+    assert _wrk(ctx, (), 16, 5, address) > 100
+    assert machine_json(machine)["memory"]["free"] > 0
+
+
+@limit(420)
+def test_thousand_connections(ctx):
+    """1,000 connections at once, 200,000 requests, no error, free pages as before."""
+    network = ctx.network()
+    ctx.machine(net=f"tap={TAP}", smp=2, prefix=network.prefix,
+                site=str(make(ctx.folder / "site", files=5)))
+    until(lambda: _answers(network), 30, "an answer over the tap")
+    before = machine_json_at(network, GUEST)["memory"]["free"]
+    requests = _wrk(ctx, network.prefix, _CONNECTIONS, 300, f"http://{GUEST}/index.html")
+    assert requests >= _REQUESTS, f"only {requests} requests were answered"
+    until(lambda: machine_json_at(network, GUEST)["memory"]["free"] == before, 20,
+          f"{before} free pages again")
+
+
+def _answers(network):
+    return subprocess.run([*network.prefix, "curl", "-s", "-o", "/dev/null", "-m", "2",
+                           f"http://{GUEST}/"], check=False).returncode == 0
