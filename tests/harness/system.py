@@ -7,6 +7,7 @@ gives it more time than usual. What it opens through `ctx` is closed whatever ha
 import ast
 import contextlib
 import importlib.util
+import io
 import signal
 import time
 import traceback
@@ -75,9 +76,9 @@ def _run(name, function):
     began = time.monotonic()
     seconds = getattr(function, "limit", _SECONDS)
     status, text = OK, ""
-    context = Context(name)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(context)
+    # What the command's modules have to say belongs to the test, not to the list of results.
+    said = io.StringIO()
+    with Context(name) as context, contextlib.redirect_stderr(said):
         try:
             with _alarm(seconds):
                 function(context)
@@ -88,7 +89,7 @@ def _run(name, function):
         except Exception:
             status, text = FAIL, _where()
         if status == FAIL:
-            text += context.console_tails()
+            text += f"\n{said.getvalue()}{context.console_tails()}"
     return Outcome(name, status, time.monotonic() - began, text)
 
 
