@@ -1,0 +1,202 @@
+/* PCI configuration space, by memory where the ACPI tables say so and by ports elsewhere.
+ *
+ * Everything here runs once, at boot, on one CPU. A device's registers are not trusted: lists
+ * end after a bounded number of steps, and nothing is mapped that lies outside a BAR. */
+#include "dev/pci.h"
+
+#include "core/memory.h"
+#include "dev/dev.h"
+#include "x86/interrupt.h"
+#include "x86/io.h"
+
+#define COMMAND 0x04
+#define HEADER_TYPE 0x0e
+#define BAR0 0x10
+#define SECONDARY_BUS 0x19
+#define CAPABILITIES 0x34
+#define ADDRESS_PORT 0xcf8
+#define DATA_PORT 0xcfc
+
+static struct pci_device devices[128];
+static u32 device_count;
+static volatile u8 *ecam_bus[256]; /* each bus is mapped when it is first looked at */
+
+/* ---------------------------------------------------------------- registers */
+static volatile u8 *ecam(const struct pci_device *d, u32 offset) {
+    if (!tables.ecam || d->bus < tables.ecam_first_bus || d->bus > tables.ecam_last_bus)
+        return NULL;
+    if (!ecam_bus[d->bus]) /* the base address is that of bus 0, even if bus 0 is not there */
+        ecam_bus[d->bus] = map_device((phys){tables.ecam + ((u64)d->bus << 20)}, 1 << 20);
+    return ecam_bus[d->bus] + (d->slot << 15 | d->function << 12 | offset);
+}
+
+static void select(const struct pci_device *d, u32 offset) {
+    outl(ADDRESS_PORT, 1u << 31 | (u32)d->bus << 16 | (u32)d->slot << 11 |
+                           (u32)d->function << 8 | (offset & 0xfc));
+}
+
+u32 pci_read32(const struct pci_device *d, u32 offset) {
+    volatile u8 *at = ecam(d, offset);
+    if (at)
+        return *(volatile u32 *)at;
+    select(d, offset);
+    return inl(DATA_PORT);
+}
+
+u16 pci_read16(const struct pci_device *d, u32 offset) {
+    return (u16)(pci_read32(d, offset & ~3u) >> (8 * (offset & 2)));
+}
+
+u8 pci_read8(const struct pci_device *d, u32 offset) {
+    return (u8)(pci_read32(d, offset & ~3u) >> (8 * (offset & 3)));
+}
+
+static void write32(const struct pci_device *d, u32 offset, u32 value) {
+    volatile u8 *at = ecam(d, offset);
+    if (at) {
+        *(volatile u32 *)at = value;
+        return;
+    }
+    select(d, offset);
+    outl(DATA_PORT, value);
+}
+
+static void write16(const struct pci_device *d, u32 offset, u16 value) {
+    volatile u8 *at = ecam(d, offset);
+    if (at) {
+        *(volatile u16 *)at = value;
+        return;
+    }
+    select(d, offset);
+    outw((u16)(DATA_PORT + (offset & 2)), value);
+}
+
+/* ---------------------------------------------------------------- finding */
+static void scan_bus(u32 bus);
+
+/* A bridge leads to a bus of a higher number than its own, and nothing is looked at once the
+ * array is full: so the recursion ends, whatever the bridges claim. */
+static void scan_function(struct pci_device d) {
+    if (device_count == ARRAY_SIZE(devices))
+        return;
+    d.device = pci_read16(&d, 2);
+    d.class = pci_read32(&d, 8) >> 8;
+    devices[device_count++] = d;
+    u32 bus = pci_read8(&d, SECONDARY_BUS);
+    if ((pci_read8(&d, HEADER_TYPE) & 0x7f) == 1 && bus > d.bus)
+        scan_bus(bus);
+}
+
+static void scan_bus(u32 bus) {
+    for (u32 slot = 0; slot < 32; slot++) {
+        struct pci_device first = {.bus = (u8)bus, .slot = (u8)slot};
+        u32 functions = pci_read8(&first, HEADER_TYPE) & 0x80 ? 8 : 1;
+        for (u32 function = 0; function < functions; function++) {
+            struct pci_device d = first;
+            d.function = (u8)function;
+            d.vendor = pci_read16(&d, 0);
+            if (d.vendor != 0xffff)
+                scan_function(d);
+            else if (function == 0)
+                break;
+        }
+    }
+}
+
+/* Without the tables, the ports are there if the address register keeps what is written. */
+static bool ports_there(void) {
+    outl(ADDRESS_PORT, 1u << 31);
+    return inl(ADDRESS_PORT) == 1u << 31;
+}
+
+void pci_init(void) {
+    device_count = 0;
+    if (tables.ecam || ports_there())
+        scan_bus(tables.ecam ? tables.ecam_first_bus : 0);
+}
+
+const struct pci_device *pci_find(const struct pci_device *after, u16 vendor, u32 class) {
+    for (u32 i = after ? (u32)(after - devices) + 1 : 0; i < device_count; i++)
+        if (devices[i].vendor == vendor && devices[i].class == class)
+            return &devices[i];
+    return NULL;
+}
+
+/* ---------------------------------------------------------------- using */
+u32 pci_capability(const struct pci_device *d, u32 after, u8 kind) {
+    u32 at = 0;
+    if (after)
+        at = pci_read8(d, after + 1);
+    else if (pci_read16(d, COMMAND + 2) & 0x10)
+        at = pci_read8(d, CAPABILITIES);
+    for (u32 steps = 0; steps < 48 && at >= 0x40; steps++) {
+        at &= 0xfc;
+        if (pci_read8(d, at) == kind)
+            return at;
+        at = pci_read8(d, at + 1);
+    }
+    return 0;
+}
+
+/* Where a memory BAR lies and how large it is: the address bits that cannot be set tell. The
+ * device decodes nothing meanwhile, and gets its address back. */
+static bool bar_extent(const struct pci_device *d, u32 bar, u64 *address, u64 *bytes) {
+    u32 offset = BAR0 + 4 * bar;
+    if (bar >= 6)
+        return false;
+    u32 low = pci_read32(d, offset), high = 0;
+    bool wide = (low & 6) == 4;
+    if ((low & 1) || (wide && bar == 5))
+        return false;
+    u16 command = pci_read16(d, COMMAND);
+    write16(d, COMMAND, command & ~3u);
+    write32(d, offset, ~0u);
+    u64 bits = 0xffffffff00000000 | (pci_read32(d, offset) & ~0xfu);
+    write32(d, offset, low);
+    if (wide) {
+        high = pci_read32(d, offset + 4);
+        write32(d, offset + 4, ~0u);
+        bits = (u64)pci_read32(d, offset + 4) << 32 | (u32)bits;
+        write32(d, offset + 4, high);
+    }
+    write16(d, COMMAND, command);
+    *address = (u64)high << 32 | (low & ~0xfu);
+    *bytes = bits & -bits;
+    return *address != 0 && *bytes != 0 && *address + *bytes > *address;
+}
+
+volatile void *pci_map(const struct pci_device *d, u32 bar, u64 offset, u64 bytes) {
+    u64 address, size;
+    if (!bar_extent(d, bar, &address, &size) || offset > size || bytes > size - offset)
+        return NULL;
+    return map_device((phys){address + offset}, bytes);
+}
+
+void pci_enable(const struct pci_device *d) {
+    enum { MEMORY = 2, MASTER = 4, NO_LINE = 1 << 10 };
+    write16(d, COMMAND, pci_read16(d, COMMAND) | MEMORY | MASTER | NO_LINE);
+}
+
+bool pci_msix(const struct pci_device *d, u32 vector) {
+    enum { ENABLE = 1 << 15, MASK_ALL = 1 << 14, MASKED = 1 };
+    u32 at = pci_capability(d, 0, PCI_CAPABILITY_MSIX);
+    if (!at)
+        return false;
+    u16 control = pci_read16(d, at + 2);
+    u32 entries = (control & 0x7ff) + 1u, table = pci_read32(d, at + 4);
+    volatile u32 *entry = pci_map(d, table & 7, table & ~7u, entries * 16ull);
+    if (!entry)
+        return false;
+    u64 address;
+    u32 data;
+    interrupt_message(vector, &address, &data);
+    write16(d, at + 2, control | ENABLE | MASK_ALL);
+    for (u32 i = 0; i < entries; i++)
+        entry[4 * i + 3] |= MASKED;
+    entry[0] = (u32)address;
+    entry[1] = (u32)(address >> 32);
+    entry[2] = data;
+    entry[3] &= ~(u32)MASKED;
+    write16(d, at + 2, (u16)((control | ENABLE) & ~MASK_ALL));
+    return true;
+}

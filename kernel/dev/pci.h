@@ -1,0 +1,30 @@
+/* PCI: what is there, and how a driver reaches it. Boot time only, one CPU. */
+#pragma once
+#include "lib/base.h"
+
+struct pci_device {
+    u8 bus, slot, function;
+    u16 vendor, device;
+    u32 class; /* class << 16 | subclass << 8 | interface */
+};
+
+#define PCI_CAPABILITY_VENDOR 0x09
+#define PCI_CAPABILITY_MSIX 0x11
+
+/* Finds every device, bridges' buses included; what the firmware assigned stays as it is. */
+void pci_init(void);
+/* The next device after `after` (NULL: the first) of this vendor and class; NULL: no more. */
+const struct pci_device *pci_find(const struct pci_device *after, u16 vendor, u32 class);
+
+u8 pci_read8(const struct pci_device *d, u32 offset);
+u16 pci_read16(const struct pci_device *d, u32 offset);
+u32 pci_read32(const struct pci_device *d, u32 offset);
+
+/* Offset of the next capability of this kind after the one at `after` (0: the first); 0: none. */
+u32 pci_capability(const struct pci_device *d, u32 after, u8 kind);
+/* Maps `bytes` at offset of a memory BAR, NULL if they are not all inside it. */
+volatile void *pci_map(const struct pci_device *d, u32 bar, u64 offset, u64 bytes);
+/* Lets the device decode memory and read and write it; its interrupt line is turned off. */
+void pci_enable(const struct pci_device *d);
+/* Sends entry 0 of the device's MSI-X table to a vector and masks the others. False: no MSI-X. */
+bool pci_msix(const struct pci_device *d, u32 vector);
