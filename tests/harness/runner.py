@@ -94,8 +94,10 @@ def _choose(names, wanted):
 
 
 def _means(key, name):
-    """A key is a name, a folder of names, or a guest's test without its configuration."""
-    return name == key or name.startswith((key + "/", key + "@"))
+    """A key is a name or a folder of names, for guest tests with or without @CONFIGURATION."""
+    key, _, wanted = key.partition("@")
+    test, _, configuration = name.partition("@")
+    return (test == key or test.startswith(key + "/")) and wanted in ("", configuration)
 
 
 def _plain(word):
