@@ -5,7 +5,12 @@
 #   make reference                       docs/reference.md from abi/targe.toml
 
 VARIANT ?= release
-CC ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+ifndef V
+.SILENT:
+endif
 PYTHON ?= /usr/bin/python3
 OUT := build/$(VARIANT)
 ABI := build/abi

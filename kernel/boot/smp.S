@@ -1,0 +1,48 @@
+/* Where another CPU begins, copied to TRAMPOLINE_PAGE: real mode to long mode with the boot tables. */
+#include "x86/registers.h"
+
+#define PHYSICAL(symbol) ((symbol) - 0xffffffff80000000)
+#define AT(label) (0x8000 + (label) - trampoline)
+
+    .section .rodata
+    .globl trampoline, trampoline_end
+    .code16
+trampoline:
+    cli
+    xorw %ax, %ax
+    movw %ax, %ds
+    lgdtl AT(pointer)
+    movl %cr0, %eax
+    orl $CR0_PE, %eax
+    movl %eax, %cr0
+    ljmpl $8, $AT(protected)
+    .code32
+protected:
+    movl $16, %eax
+    movw %ax, %ds
+    movw %ax, %ss
+    movl $CR4_PAE, %eax
+    movl %eax, %cr4
+    movl $PHYSICAL(boot_pml4), %eax
+    movl %eax, %cr3
+    movl $MSR_EFER, %ecx
+    rdmsr
+    orl $(EFER_LME | EFER_SCE), %eax
+    wrmsr
+    movl $(CR0_PG | CR0_WP | CR0_PE | CR0_NE | CR0_MP), %eax
+    movl %eax, %cr0
+    ljmp $24, $AT(long)
+    .code64
+long:
+    movabsq $smp_stack, %rax
+    movq (%rax), %rsp
+    movabsq $smp_enter, %rax
+    callq *%rax
+    .balign 8
+gdt:
+    .quad 0, 0x00cf9b000000ffff, 0x00cf93000000ffff, 0x00af9b000000ffff
+pointer:
+    .word 31
+    .long AT(gdt)
+trampoline_end:
+    .section .note.GNU-stack, "", @progbits

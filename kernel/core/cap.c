@@ -1,0 +1,184 @@
+/* Capabilities are self-authenticating: the kernel keeps no list of them, only a key. A small
+ * cache of verified ones on each CPU makes the second presentation a compare. */
+#include "core/cap.h"
+
+#include "core/cpu.h"
+#include "core/env.h"
+#include "core/page.h"
+#include "core/siphash.h"
+#include "core/user.h"
+#include "targe/call_table.h"
+
+static u64 key[2];
+
+void cap_init(const u64 from[2]) {
+    key[0] = from[0];
+    key[1] = from[1];
+}
+
+u64 cap_tag(const struct cap *c) {
+    u64 word[3];
+
+    memcpy(word, c, sizeof word);
+    return siphash24(key, word);
+}
+
+void cap_seal(struct cap *c, u64 generation) {
+    c->generation = generation;
+    c->tag = cap_tag(c);
+}
+
+static bool same(const struct cap *a, const struct cap *b) {
+    const u64 *x = (const u64 *)a, *y = (const u64 *)b;
+
+    return x[0] == y[0] && x[1] == y[1] && x[2] == y[2] && x[3] == y[3];
+}
+
+/* The tag is genuine. Also the first compare is over all 32 bytes, so a cached entry proves only
+ * exactly what was verified. */
+static bool genuine(const struct cap *c) {
+    struct cpu *cpu = this_cpu();
+    struct cap *cached = &cpu->cap[c->tag % CAP_CACHE];
+
+    if (likely(same(cached, c))) {
+        cpu->trace->cap_hits++;
+        return true;
+    }
+    cpu->trace->cap_misses++;
+    if (cap_tag(c) != c->tag)
+        return false;
+    *cached = *c;
+    return true;
+}
+
+s64 cap_verify(const struct cap *c, u8 type, u8 rights) {
+    if (c->type != type || c->zero || !genuine(c))
+        return E_BAD_CAPABILITY;
+    if (c->holder && c->holder != current_env()->self)
+        return E_BAD_CAPABILITY;
+    return (c->rights & rights) == rights ? 0 : E_NO_RIGHT;
+}
+
+s64 cap_present(u64 user, u8 type, u8 rights, struct cap *out) {
+    s64 error = user_read(out, user, sizeof *out);
+
+    return error ? error : cap_verify(out, type, rights);
+}
+
+s64 cap_object(u64 user, u8 type, u8 rights, u8 object_type, u32 *name) {
+    struct cap c;
+    s64 error = cap_present(user, type, rights, &c);
+
+    if (error)
+        return error;
+    struct page *p = page_get(c.name);
+    if (!p || page_type(p) != object_type || page_generation(p) != c.generation)
+        return E_BAD_CAPABILITY;
+    *name = c.name;
+    return 0;
+}
+
+static bool covers(const struct cap *c, u32 name, u32 count) {
+    return name >= c->name && (u64)name + count <= (u64)c->name + c->count;
+}
+
+s64 cap_pages(u64 user, u32 name, u32 count, u8 rights, u32 *owner) {
+    struct cap c = {0};
+
+    if (user) {
+        s64 error = cap_present(user, CAP_PAGE, rights, &c);
+        if (error)
+            return error;
+        if (!covers(&c, name, count))
+            return E_BAD_CAPABILITY;
+    }
+    if (!count || name >= page_count || count > page_count - name)
+        return E_BAD_ARGUMENT;
+    *owner = page_owner(page_get(name));
+    if (!user && *owner != current_env()->self)
+        return E_NO_RIGHT;
+    for (u32 i = 0; i < count; i++) {
+        struct page *p = page_get(name + i);
+        if (page_owner(p) != *owner)
+            return E_NO_RIGHT;
+        if (user && page_generation(p) != c.generation)
+            return E_BAD_CAPABILITY;
+    }
+    return *owner ? 0 : E_NO_RIGHT;
+}
+
+s64 cap_grant(u64 user, u8 type, u8 rights, u32 name, u32 count, u64 generation) {
+    struct cap c = {.type = type, .rights = rights, .name = name, .count = count};
+
+    if (!user)
+        return 0;
+    cap_seal(&c, generation);
+    return user_write(user, &c, sizeof c);
+}
+
+static u8 all_rights(u8 type) {
+    switch (type) {
+    case CAP_PAGE:
+    case CAP_FLOW:
+        return RIGHT_READ | RIGHT_WRITE | RIGHT_OWN;
+    case CAP_ENV:
+        return RIGHT_OWN | RIGHT_MANAGE;
+    default:
+        return 0; /* the machine and the console are owned by nobody */
+    }
+}
+
+/* By ownership: what the caller owns, it may hand out in full. */
+static s64 derive_owned(struct cap *want) {
+    u32 owner;
+    struct page *p = page_get(want->name);
+
+    if (want->rights & ~all_rights(want->type))
+        return E_NO_RIGHT;
+    if (want->type == CAP_ENV) {
+        if (want->name != current_env()->self || want->count != 1)
+            return E_NO_RIGHT;
+    } else {
+        s64 error = cap_pages(0, want->name, want->count, 0, &owner);
+        if (error)
+            return error;
+        if (want->type == CAP_FLOW && (want->count != 1 || page_type(p) != PAGE_FLOW))
+            return E_BAD_ARGUMENT;
+        for (u32 i = 1; i < want->count; i++)
+            if (page_generation(p + i) != page_generation(p))
+                return E_BAD_ARGUMENT;
+    }
+    cap_seal(want, page_generation(p));
+    return 0;
+}
+
+static s64 derive_from(u64 from, struct cap *want) {
+    struct cap c;
+    s64 error = cap_present(from, want->type, want->rights, &c);
+
+    if (error)
+        return error;
+    if (!covers(&c, want->name, want->count) || !want->count)
+        return E_BAD_CAPABILITY;
+    if (c.holder && want->holder != c.holder)
+        return E_NO_RIGHT;
+    if (c.type != CAP_CONSOLE && c.type != CAP_MACHINE) {
+        struct page *p = page_get(want->name);
+        if (!p || page_generation(p) != c.generation)
+            return E_BAD_CAPABILITY;
+    }
+    cap_seal(want, c.generation);
+    return 0;
+}
+
+s64 call_cap_derive(u64 from, u64 want) {
+    struct cap c;
+    s64 error = user_read(&c, want, sizeof c);
+
+    if (error)
+        return error;
+    if (c.zero || c.type < CAP_PAGE || c.type > CAP_MACHINE)
+        return E_BAD_ARGUMENT;
+    error = from ? derive_from(from, &c) : derive_owned(&c);
+    return error ? error : user_write(want, &c, sizeof c);
+}

@@ -1,0 +1,88 @@
+/* Calls on the console and on the machine as a whole. */
+#include "core/console.h"
+
+#include "core/cap.h"
+#include "core/cpu.h"
+#include "core/env.h"
+#include "core/event.h"
+#include "core/lock.h"
+#include "core/page.h"
+#include "core/user.h"
+#include "dev/dev.h"
+#include "dev/serial.h"
+#include "targe/call_table.h"
+
+#define MOST_TEXT 1024
+
+static struct lock lock = LOCK("console", LOCK_CONSOLE);
+static u32 reader; /* environment that receives what is typed; 0: none */
+static u64 reader_generation;
+
+static void typed(void) {
+    int c;
+
+    spin_lock(&lock);
+    u32 to = reader;
+    struct page *p = page_get(to);
+    if (p && page_generation(p) != reader_generation)
+        to = 0;
+    spin_unlock(&lock);
+    for (int i = 0; i < 64 && (c = serial_read()) >= 0; i++)
+        event_post(to, EVENT_CONSOLE, 0, (u64)c, 0);
+}
+
+void console_init(void) {
+    serial_interrupt = typed;
+    serial_interrupts();
+}
+
+s64 call_console_write(u64 console, u64 text, u32 length) {
+    struct cap c;
+    char buffer[MOST_TEXT];
+    s64 error = cap_present(console, CAP_CONSOLE, RIGHT_WRITE, &c);
+
+    if (!error && length > MOST_TEXT)
+        error = E_BAD_ARGUMENT;
+    if (!error)
+        error = user_read(buffer, text, length);
+    if (error)
+        return error;
+    serial_write(buffer, length);
+    return 0;
+}
+
+s64 call_console_bind(u64 console) {
+    struct cap c;
+    s64 error = cap_present(console, CAP_CONSOLE, RIGHT_READ, &c);
+
+    if (error)
+        return error;
+    spin_lock(&lock);
+    reader = current_env()->self;
+    reader_generation = page_generation(page_get(reader));
+    spin_unlock(&lock);
+    return 0;
+}
+
+s64 call_machine_off(u64 machine, u32 how) {
+    struct cap c;
+    s64 error = cap_present(machine, CAP_MACHINE, RIGHT_POWER, &c);
+
+    if (!error && how > POWER_FAIL)
+        error = E_BAD_ARGUMENT;
+    if (error)
+        return error;
+    machine_end(how);
+}
+
+s64 call_trace_set(u64 machine, u64 mask) {
+    struct cap c;
+    s64 error = cap_present(machine, CAP_MACHINE, RIGHT_TRACE, &c);
+
+    if (error)
+        return error;
+    u64 old = this_cpu()->trace->mask;
+    for (u32 n = 0; n < cpu_count; n++)
+        __atomic_store_n(&cpus[n]->trace->mask, mask, __ATOMIC_RELAXED);
+    return (s64)old;
+}

@@ -1,0 +1,65 @@
+/* What each CPU has of its own. Found through the gs register; only its CPU writes it, except where said. */
+#pragma once
+
+#define CPU_SELF 0
+#define CPU_USER_RSP 8
+#define CPU_KERNEL_RSP 16
+#define CPU_USER_RAX 24
+#define CPU_TRACE 32
+
+#ifndef __ASSEMBLER__
+#include "lib/base.h"
+
+#define CAP_CACHE 64
+
+struct cpu {
+    struct cpu *self;
+    u64 user_rsp;           /* the caller's, while the entry code changes stacks */
+    u64 kernel_rsp;         /* top of this CPU's stack */
+    u64 user_rax;           /* the caller's rax, for calls that carry more than a number in it */
+    struct trace *trace;    /* exposed */
+
+    struct env *env;            /* whose space is loaded; NULL: the kernel's own */
+    struct env_context *record; /* its record for this CPU */
+    struct context *context;    /* its context page; NULL: none runs (idle) */
+    struct slices *slices;      /* exposed */
+    u32 number;
+    u32 apic;
+    u32 slot;               /* the slot being used; SLOTS: none */
+    u32 slot_owner;         /* who owned it when it began: pays for it */
+    u64 owned;              /* slots that have an owner, a bit each; under the vector's lock */
+    u64 begun;              /* TSC since when `slot` has not been charged */
+    u64 ends;               /* TSC at which the slice ends */
+    bool ending;            /* the end upcall was made; `ends` is the end of the allowance */
+    bool fpu;               /* extended state of `context` is in the registers */
+    bool idle;              /* halted or about to be; read by other CPUs */
+    bool look;              /* asked by another CPU to look at the slices again */
+    u64 quiet;              /* rises whenever this CPU holds no pointer to a kernel object */
+    u64 flush_wanted;       /* TLB shootdowns asked of this CPU (by others) */
+    u64 flush_done;         /* and answered */
+    u64 held;               /* ranks of the locks held, a bit each */
+    u32 slices_lock;        /* guards slot owners and `owned` */
+
+    u64 gdt[7];
+    struct {
+        u32 zero;
+        u64 rsp0, rsp1, rsp2, zero2, ist[7], zero3;
+        u16 zero4, io_map;
+    } __attribute__((packed)) tss;
+    struct cap cap[CAP_CACHE]; /* capabilities whose tags were verified */
+};
+_Static_assert(offsetof(struct cpu, user_rsp) == CPU_USER_RSP, "entry.S");
+_Static_assert(offsetof(struct cpu, kernel_rsp) == CPU_KERNEL_RSP, "entry.S");
+_Static_assert(offsetof(struct cpu, user_rax) == CPU_USER_RAX, "entry.S");
+_Static_assert(offsetof(struct cpu, trace) == CPU_TRACE, "entry.S");
+
+extern struct cpu *cpus[MAX_CPUS]; /* by number */
+extern u32 cpu_count;              /* those that run */
+
+static inline struct cpu *this_cpu(void) {
+    struct cpu *c;
+    __asm__("movq %%gs:0, %0" : "=r"(c));
+    return c;
+}
+static inline struct env *current_env(void) { return this_cpu()->env; }
+#endif

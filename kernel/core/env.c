@@ -1,0 +1,368 @@
+/* Environments: making, stopping and destroying them (docs/environments.md). */
+#include "core/env.h"
+
+#include "core/cap.h"
+#include "core/cpu.h"
+#include "core/event.h"
+#include "core/info.h"
+#include "core/lock.h"
+#include "core/page.h"
+#include "core/schedule.h"
+#include "core/shootdown.h"
+#include "core/space.h"
+#include "core/trace.h"
+#include "core/upcall.h"
+#include "core/user.h"
+#include "net/flow.h"
+#include "targe/call_table.h"
+#include "x86/apic.h"
+#include "x86/interrupt.h"
+
+#define PIECE 256 /* pages that one call of env_destroy handles */
+
+static struct lock list_lock = LOCK("environments", LOCK_ENVS);
+
+struct env *env_live(u32 page) {
+    struct page *p = page_get(page);
+
+    if (!p || page_type(p) != PAGE_ENV)
+        return NULL;
+    struct env *e = env_of(page);
+    return __atomic_load_n(&e->state, __ATOMIC_SEQ_CST) == ENV_LIVE ? e : NULL;
+}
+
+void env_lock(struct env *e) { word_lock(&e->lock, LOCK_ENV); }
+void env_unlock(struct env *e) { word_unlock(&e->lock, LOCK_ENV); }
+
+void env_lock_two(struct env *a, struct env *b) {
+    env_lock(a->self < b->self ? a : b);
+    env_lock(a->self < b->self ? b : a);
+}
+
+s64 env_target(u64 user, u8 rights, struct env **out) {
+    u32 name;
+
+    *out = current_env();
+    if (!user)
+        return 0;
+    s64 error = cap_object(user, CAP_ENV, rights, PAGE_ENV, &name);
+    if (error)
+        return error;
+    *out = env_live(name);
+    return *out ? 0 : E_DEAD;
+}
+
+/* ---------------------------------------------------------------- making */
+
+static void list_insert(struct env *e) {
+    spin_lock(&list_lock);
+    e->next = info->first_env;
+    if (e->next)
+        env_of(e->next)->prev = e->self;
+    __atomic_store_n(&info->first_env, e->self, __ATOMIC_SEQ_CST);
+    spin_unlock(&list_lock);
+}
+
+static void list_remove(struct env *e) {
+    spin_lock(&list_lock);
+    if (e->prev)
+        env_of(e->prev)->next = e->next;
+    else
+        info->first_env = e->next;
+    if (e->next)
+        env_of(e->next)->prev = e->prev;
+    spin_unlock(&list_lock);
+}
+
+/* The two pages change hands; limits move with them. Both can still fail, and then nothing has changed. */
+static s64 take_from_creator(struct env *creator, u32 page, u32 root, const struct env_spec *spec) {
+    if (creator->state != ENV_LIVE)
+        return E_DEAD;
+    if (creator->pages - 2 + spec->page_limit > creator->page_limit ||
+        creator->slices + spec->slice_limit > creator->slice_limit)
+        return E_LIMIT;
+    s64 error = page_retype(root, creator->self, PAGE_DATA, PAGE_TABLE, 0);
+    if (error)
+        return error;
+    error = page_retype(page, creator->self, PAGE_DATA, PAGE_ENV, 0);
+    if (error) {
+        page_retype(root, creator->self, PAGE_TABLE, PAGE_DATA, 0);
+        return error;
+    }
+    creator->page_limit -= spec->page_limit;
+    creator->slice_limit -= spec->slice_limit;
+    creator->children++;
+    return 0;
+}
+
+s64 env_make(struct env *creator, u32 page, u32 root, const struct env_spec *spec) {
+    env_lock(creator);
+    s64 error = take_from_creator(creator, page, root, spec);
+    if (error) {
+        env_unlock(creator);
+        return error;
+    }
+    struct env *e = env_of(page);
+    memset(e, 0, sizeof *e);
+    memcpy(e->name, spec->name, sizeof e->name);
+    e->self = page;
+    e->creator = creator->self;
+    e->creator_generation = page_generation(page_get(creator->self));
+    e->root = root;
+    e->page_limit = spec->page_limit;
+    e->slice_limit = spec->slice_limit;
+    space_prepare_root(root);
+    page_bind(root, PAGE_TABLE);
+    page_unlink(creator, page);
+    page_unlink(creator, root);
+    page_link(e, root);
+    page_link(e, page);
+    page_get(page)->owner = page_get(root)->owner = page;
+    page_get(page)->generation = page_new_generation(); /* no capability for it as memory lives on */
+    env_unlock(creator);
+    list_insert(e);
+    __atomic_store_n(&e->state, ENV_LIVE, __ATOMIC_SEQ_CST);
+    trace(TRACE_ENV, 1, page);
+    return page;
+}
+
+s64 call_env_create(u32 page, u32 root, u64 user_spec, u64 out) {
+    struct env_spec spec;
+    s64 result = user_read(&spec, user_spec, sizeof spec);
+
+    if (result)
+        return result;
+    if (spec.zero || spec.page_limit < 2 || page == root)
+        return E_BAD_ARGUMENT;
+    struct cap probe = {0};
+    if (out && user_write(out, &probe, sizeof probe))
+        return E_BAD_ADDRESS;
+    result = env_make(current_env(), page, root, &spec);
+    if (result >= 0 && cap_grant(out, CAP_ENV, RIGHT_OWN | RIGHT_MANAGE, page, 1, page_generation(page_get(page))))
+        return E_BAD_ADDRESS; /* unmapped meanwhile by another CPU of the caller: its own loss */
+    return result;
+}
+
+s64 call_context_bind(u64 user, u32 n, u32 page) {
+    struct env *env;
+    s64 error = env_target(user, RIGHT_MANAGE, &env);
+
+    if (error)
+        return error;
+    if (n >= cpu_count)
+        return E_BAD_ARGUMENT;
+    env_lock(env);
+    if (env->state != ENV_LIVE)
+        error = E_DEAD;
+    else if (env->context[n].page)
+        error = E_BUSY;
+    else
+        error = page_retype(page, env->self, PAGE_DATA, PAGE_CONTEXT, UINT32_MAX);
+    if (!error) {
+        struct context *context = page_ptr(page);
+        page_bind(page, PAGE_CONTEXT);
+        context->env = env->self;
+        context->cpu = n;
+        context->info = page_of_phys(ptr_phys(info));
+        env->context[n].page = page;
+        __atomic_store_n(&env->context[n].state, CONTEXT_READY, __ATOMIC_SEQ_CST);
+    }
+    env_unlock(env);
+    if (!error && cpus[n] != this_cpu())
+        apic_send(cpus[n]->apic, VECTOR_KICK);
+    return error;
+}
+
+/* ---------------------------------------------------------------- ending */
+
+/* CPUs that run it notice when they take the interrupt. */
+static void chase(struct env *e) {
+    for (u64 left = __atomic_load_n(&e->active, __ATOMIC_SEQ_CST); left; left &= left - 1) {
+        struct cpu *cpu = cpus[__builtin_ctzll(left)];
+        if (cpu != this_cpu())
+            apic_send(cpu->apic, VECTOR_KICK);
+    }
+}
+
+void env_end(struct env *e, u32 reason, u64 code) {
+    env_lock(e);
+    bool first = e->state == ENV_LIVE;
+    if (first) {
+        e->end_reason = reason;
+        e->end_code = code;
+        __atomic_store_n(&e->state, ENV_STOPPED, __ATOMIC_SEQ_CST);
+    }
+    env_unlock(e);
+    if (!first)
+        return;
+    trace(TRACE_ENV, 2, e->self);
+    chase(e);
+    struct page *creator = page_get(e->creator);
+    if (creator && page_generation(creator) == e->creator_generation)
+        event_post(e->creator, EVENT_ENDED, e->self, reason, code);
+}
+
+void call_env_stop(struct regs *r) {
+    struct env *env;
+    s64 error = env_target(r->f.rdi, RIGHT_OWN, &env);
+
+    r->f.rax = (u64)error;
+    if (error)
+        return;
+    env_end(env, END_STOPPED, r->f.rsi);
+    if (env == current_env())
+        schedule();
+}
+
+/* ---------------------------------------------------------------- destroying */
+
+enum { PHASE_STOP, PHASE_RELEASE, PHASE_BINDINGS, PHASE_PAGES, PHASE_GONE };
+
+static void release_contexts(struct env *e) {
+    for (u32 n = 0; n < MAX_CPUS; n++) {
+        struct env_context *record = &e->context[n];
+        if (record->word)
+            page_unbind(page_of_phys((phys){record->word}));
+        if (record->page) {
+            page_retype(record->page, e->self, PAGE_CONTEXT, PAGE_DATA, UINT32_MAX);
+            page_unbind(record->page);
+        }
+        memset(record, 0, sizeof *record);
+    }
+}
+
+/* Breaks what the environment's tables and flows hold, from the cursor on. */
+static bool break_bindings(struct env *e) {
+    u32 page = e->cursor ? e->cursor : e->first_page;
+
+    for (u32 done = 0; page; page = page_get(page)->next) {
+        struct page *p = page_get(page);
+        if (done++ == PIECE) {
+            e->cursor = page;
+            return false;
+        }
+        if (page_type(p) == PAGE_FLOW) {
+            flow_release(e->self, page);
+        } else if (page_type(p) == PAGE_TABLE && page != e->root) {
+            if (STATE_FLAGS(page_state(p)) == 1)
+                space_empty_table(page);
+            else
+                memset(page_ptr(page), 0, PAGE_SIZE);
+        }
+    }
+    e->cursor = 0;
+    return true;
+}
+
+/* Frees a page, or hands it on if others still hold it. */
+static void dispose(struct env *e, struct env *heir, u32 page) {
+    if (page_release(e, page, PAGE_DATA)) {
+        page_unlink(e, page);
+        page_link(heir, page);
+        __atomic_store_n(&page_get(page)->owner, heir->self, __ATOMIC_SEQ_CST);
+    }
+}
+
+/* From the head of the list; the environment's own page, linked last, is left for the end. */
+static bool free_pages(struct env *e, struct env *heir) {
+    for (u32 done = 0; e->pages > 1; done++) {
+        u32 page = e->first_page == e->self ? page_get(e->self)->next : e->first_page;
+        if (done == PIECE)
+            return false;
+        if (STATE_PINS(page_state(page_get(page)))) {
+            flow_poll(); /* a device may be done with it by now */
+            if (STATE_PINS(page_state(page_get(page))))
+                return false;
+        }
+        if (page_type(page_get(page)) == PAGE_TABLE) {
+            page_get(page)->where = 0;
+            page_retype(page, e->self, PAGE_TABLE, PAGE_DATA, UINT32_MAX);
+            page_unbind(page);
+        }
+        dispose(e, heir, page);
+    }
+    return true;
+}
+
+/* The limits go back to where they came from. */
+static void return_limits(struct env *e, struct env *heir) {
+    struct page *p = page_get(e->creator);
+    struct env *creator = env_live(e->creator);
+
+    if (!creator || page_generation(p) != e->creator_generation)
+        creator = heir;
+    env_lock(creator);
+    creator->page_limit += e->page_limit;
+    creator->slice_limit += e->slice_limit;
+    if (creator->self == e->creator && creator->children)
+        creator->children--;
+    env_unlock(creator);
+}
+
+static void last_page(struct env *e, struct env *heir) {
+    u32 page = e->self;
+
+    return_limits(e, heir);
+    list_remove(e);
+    env_lock(heir);
+    page_unlink(e, page);
+    page_link(heir, page);
+    page_get(page)->owner = heir->self;
+    page_get(page)->generation = page_new_generation();
+    page_retype(page, heir->self, PAGE_ENV, PAGE_DATA, UINT32_MAX);
+    env_unlock(heir);
+    quiesce(); /* nobody looks at it as an environment any more */
+    memset(page_ptr(page), 0, PAGE_SIZE);
+    env_lock(heir);
+    page_release(heir, page, PAGE_DATA); /* if it is still mapped it stays with the heir */
+    env_unlock(heir);
+    trace(TRACE_ENV, 3, page);
+}
+
+s64 call_env_destroy(u64 cap) {
+    u32 name;
+    struct env *heir = current_env();
+    s64 error = cap_object(cap, CAP_ENV, RIGHT_OWN, PAGE_ENV, &name);
+
+    if (error)
+        return error;
+    struct env *e = env_of(name);
+    if (e == heir)
+        return E_BAD_ARGUMENT;
+    env_lock(e);
+    if (e->phase == PHASE_GONE) {
+        env_unlock(e);
+        return E_DEAD;
+    }
+    if (e->phase == PHASE_STOP) {
+        __atomic_store_n(&e->state, ENV_DYING, __ATOMIC_SEQ_CST);
+        env_unlock(e);
+        chase(e);
+        while (__atomic_load_n(&e->active, __ATOMIC_SEQ_CST) & ~(1ull << this_cpu()->number))
+            quiesce();
+        quiesce();
+        env_lock(e);
+        if (e->phase == PHASE_STOP)
+            e->phase = PHASE_RELEASE;
+    }
+    if (e->phase == PHASE_RELEASE && flow_unbind_all(e->self)) {
+        schedule_free_slices(e);
+        release_contexts(e);
+        event_release(e);
+        e->phase = PHASE_BINDINGS;
+    }
+    env_unlock(e);
+    env_lock_two(e, heir);
+    bool last = false;
+    if (e->phase == PHASE_BINDINGS && break_bindings(e))
+        e->phase = PHASE_PAGES;
+    if (e->phase == PHASE_PAGES && free_pages(e, heir)) {
+        e->phase = PHASE_GONE;
+        last = true;
+    }
+    env_unlock(e);
+    env_unlock(heir);
+    if (last)
+        last_page(e, heir);
+    return last ? 0 : E_AGAIN;
+}

@@ -1,0 +1,25 @@
+/* Environments: what a library operating system runs in. The structure is the ENV page, which
+ * everybody may read. Pointers to one are looked up anew in each kernel entry: env_destroy
+ * waits until no CPU is inside an entry that began before (see quiesce). */
+#pragma once
+#include "lib/base.h"
+
+static inline struct env *env_of(u32 page); /* of a page known to be an ENV page */
+struct env *env_live(u32 page);             /* NULL unless a live environment's page */
+
+void env_lock(struct env *e);
+void env_unlock(struct env *e);
+void env_lock_two(struct env *a, struct env *b);
+
+/* The environment that a call is about: the caller (user 0) or a capability's with `rights`. */
+s64 env_target(u64 user, u8 rights, struct env **out);
+
+/* Stops an environment and tells its creator. It may be the current one: then the caller must
+ * not return to it (schedule()). */
+void env_end(struct env *e, u32 reason, u64 code);
+
+/* Makes an environment of two DATA pages of `creator`, which are zeroed. */
+s64 env_make(struct env *creator, u32 page, u32 root, const struct env_spec *spec);
+
+#include "core/memory.h"
+static inline struct env *env_of(u32 page) { return page_ptr(page); }

@@ -1,0 +1,8 @@
+/* Event rings: what the kernel tells an environment. */
+#pragma once
+#include "lib/base.h"
+
+/* Appends an event to an environment's ring, if it lives and has one, and wakes it. */
+void event_post(u32 to, u32 type, u32 about, u64 a, u64 b);
+/* Takes an environment's ring out; its page is DATA again. env's lock held. */
+void event_release(struct env *env);

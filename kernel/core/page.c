@@ -1,0 +1,301 @@
+/* The page array and the map of free pages (docs/memory.md). */
+#include "core/page.h"
+
+#include "core/env.h"
+#include "core/info.h"
+#include "core/lock.h"
+#include "core/memory.h"
+
+struct page *page_array;
+u32 page_count;
+
+/* A bit for each page, set when it is free; exposed. Whoever clears a bit has the page. A word
+ * of free_words says which words of the map may hold a set bit: set after a bit is, and cleared
+ * only by one who then looks again. */
+static u64 *free_map;
+static u64 *free_words;
+static u32 map_words;
+static u32 hint;
+static u64 generations;
+
+u64 page_new_generation(void) { return __atomic_add_fetch(&generations, 1, __ATOMIC_SEQ_CST); }
+
+void page_init(struct page *array, u64 *map, u32 count) {
+    page_array = array;
+    page_count = count;
+    free_map = map;
+    map_words = (u32)round_up(count, 64) / 64;
+    free_words = map + map_words;
+    for (u32 i = 0; i < count; i++)
+        array[i].state = PAGE_ABSENT;
+}
+
+static void mark_free(u32 page) {
+    __atomic_fetch_or(&free_map[page / 64], 1ull << page % 64, __ATOMIC_SEQ_CST);
+    __atomic_fetch_or(&free_words[page / 4096], 1ull << page / 64 % 64, __ATOMIC_SEQ_CST);
+    __atomic_fetch_add(&info->free_pages, 1, __ATOMIC_SEQ_CST);
+}
+
+/* Clears the bits of a mask in one word if all are set. */
+static bool claim_word(u32 word, u64 mask) {
+    u64 old = __atomic_load_n(&free_map[word], __ATOMIC_SEQ_CST);
+
+    do {
+        if ((old & mask) != mask)
+            return false;
+    } while (!__atomic_compare_exchange_n(&free_map[word], &old, old & ~mask, false,
+                                          __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+    if (!(old & ~mask)) {
+        __atomic_fetch_and(&free_words[word / 64], ~(1ull << word % 64), __ATOMIC_SEQ_CST);
+        if (__atomic_load_n(&free_map[word], __ATOMIC_SEQ_CST))
+            __atomic_fetch_or(&free_words[word / 64], 1ull << word % 64, __ATOMIC_SEQ_CST);
+    }
+    return true;
+}
+
+static u64 mask_of(u32 first, u32 count) { return (count == 64 ? ~0ull : (1ull << count) - 1) << first; }
+
+/* Claims a run, or nothing of it. */
+static bool claim(u32 page, u32 count) {
+    if (page >= page_count || count > page_count - page)
+        return false;
+    for (u32 done = 0, part; done < count; done += part) {
+        u32 at = page + done;
+        part = (u32)min_u64(count - done, 64 - at % 64);
+        if (claim_word(at / 64, mask_of(at % 64, part)))
+            continue;
+        while (done) { /* give back what was claimed */
+            u32 last = page + --done;
+            mark_free(last);
+            __atomic_fetch_sub(&info->free_pages, 1, __ATOMIC_SEQ_CST);
+        }
+        return false;
+    }
+    __atomic_fetch_sub(&info->free_pages, count, __ATOMIC_SEQ_CST);
+    return true;
+}
+
+/* The next page from `at` on whose bit is set, or page_count. */
+static u32 next_free(u32 at) {
+    for (u32 word = at / 64; word < map_words;) {
+        u64 some = free_words[word / 64] & (~0ull << word % 64);
+        if (!some) {
+            word = word / 64 * 64 + 64;
+            continue;
+        }
+        word = word / 64 * 64 + (u32)__builtin_ctzll(some);
+        u64 bits = __atomic_load_n(&free_map[word], __ATOMIC_RELAXED);
+        if (word == at / 64)
+            bits &= ~0ull << at % 64;
+        if (bits)
+            return word * 64 + (u32)__builtin_ctzll(bits);
+        word++;
+    }
+    return page_count;
+}
+
+/* Whether all bits of a run are set; if not, *from is where to look on. */
+static bool run_is_free(u32 page, u32 count, u32 *from) {
+    for (u32 i = 0; i < count; i++) {
+        if (page + i < page_count && free_map[(page + i) / 64] >> (page + i) % 64 & 1)
+            continue;
+        *from = page + i + 1;
+        return false;
+    }
+    return true;
+}
+
+static u32 claim_any(u32 count, u32 order) {
+    u32 align = 1u << order;
+    u32 start = __atomic_load_n(&hint, __ATOMIC_RELAXED);
+
+    for (int round = 0; round < 2; round++, start = 0) {
+        for (u32 at = start; (at = next_free(at)) < page_count;) {
+            u32 first = (u32)round_up(at, align);
+            u32 from = first;
+            if (first > at) {
+                at = first;
+                if (at >= page_count)
+                    break;
+            }
+            if (!run_is_free(first, count, &from)) {
+                at = from;
+                continue;
+            }
+            if (claim(first, count)) {
+                __atomic_store_n(&hint, first + count, __ATOMIC_RELAXED);
+                return first;
+            }
+        }
+    }
+    return PAGE_ANY;
+}
+
+void page_declare(u32 page, u8 type, u32 owner) {
+    CHECK(page < page_count);
+    struct page *p = &page_array[page];
+    p->generation = page_new_generation();
+    p->owner = owner;
+    p->state = type;
+    if (type == PAGE_FREE)
+        mark_free(page);
+}
+
+struct page *page_get(u32 page) { return page < page_count ? &page_array[page] : NULL; }
+
+s64 page_bind(u32 page, u8 type) {
+    struct page *p = &page_array[page];
+    u64 old = page_state(p);
+
+    do {
+        if (STATE_TYPE(old) != type)
+            return E_WRONG_TYPE;
+        if (STATE_BINDINGS(old) == UINT32_MAX)
+            return E_BUSY;
+    } while (!__atomic_compare_exchange_n(&p->state, &old, old + STATE_ONE_BINDING, false,
+                                          __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+    return 0;
+}
+
+void page_unbind(u32 page) {
+    u64 old = __atomic_fetch_sub(&page_array[page].state, STATE_ONE_BINDING, __ATOMIC_SEQ_CST);
+
+    ASSERT(STATE_BINDINGS(old) > 0);
+    (void)old;
+}
+
+s64 page_pin(u32 page) {
+    struct page *p = &page_array[page];
+    u64 old = page_state(p);
+
+    do {
+        if (STATE_TYPE(old) != PAGE_DATA)
+            return E_WRONG_TYPE;
+        if (STATE_PINS(old) == UINT16_MAX)
+            return E_BUSY;
+    } while (!__atomic_compare_exchange_n(&p->state, &old, old + STATE_ONE_PIN, false,
+                                          __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+    return 0;
+}
+
+void page_unpin(u32 page) {
+    u64 old = __atomic_fetch_sub(&page_array[page].state, STATE_ONE_PIN, __ATOMIC_SEQ_CST);
+
+    ASSERT(STATE_PINS(old) > 0);
+    (void)old;
+}
+
+s64 page_retype(u32 page, u32 owner, u8 from, u8 to, u32 bindings) {
+    struct page *p = page_get(page);
+
+    if (!p || page_owner(p) != owner)
+        return E_NO_RIGHT;
+    u64 old = page_state(p);
+    do {
+        if (STATE_TYPE(old) != from)
+            return E_WRONG_TYPE;
+        if (STATE_BINDINGS(old) > bindings || STATE_PINS(old))
+            return E_BUSY;
+    } while (!__atomic_compare_exchange_n(&p->state, &old, (old & ~0xffffull) | to, false,
+                                          __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+    return 0;
+}
+
+void page_link(struct env *env, u32 page) {
+    struct page *p = &page_array[page];
+
+    p->prev = 0;
+    p->next = env->first_page;
+    if (p->next)
+        page_array[p->next].prev = page;
+    env->first_page = page;
+    env->pages++;
+}
+
+void page_unlink(struct env *env, u32 page) {
+    struct page *p = &page_array[page];
+
+    if (p->prev)
+        page_array[p->prev].next = p->next;
+    else
+        env->first_page = p->next;
+    if (p->next)
+        page_array[p->next].prev = p->prev;
+    p->next = p->prev = 0;
+    env->pages--;
+}
+
+s64 page_take(struct env *env, u32 name, u32 count, u32 order) {
+    s64 result = E_LIMIT;
+
+    env_lock(env);
+    if (env->state != ENV_LIVE) {
+        result = E_DEAD;
+    } else if (count <= env->page_limit - min_u64(env->pages, env->page_limit)) {
+        result = E_NOT_FREE;
+        if (name == PAGE_ANY)
+            name = claim_any(count, order);
+        else if (!claim(name, count))
+            name = PAGE_ANY;
+        if (name != PAGE_ANY)
+            result = name;
+    }
+    if (result >= 0) {
+        u64 generation = page_new_generation();
+        memset(page_ptr(name), 0, count * PAGE_SIZE);
+        for (u32 i = 0; i < count; i++) {
+            struct page *p = &page_array[name + i];
+            ASSERT(p->state == PAGE_FREE);
+            p->generation = generation;
+            page_link(env, name + i);
+            __atomic_store_n(&p->owner, env->self, __ATOMIC_SEQ_CST);
+            __atomic_store_n(&p->state, PAGE_DATA, __ATOMIC_SEQ_CST);
+        }
+    }
+    env_unlock(env);
+    return result;
+}
+
+s64 page_release(struct env *env, u32 page, u8 type) {
+    struct page *p = &page_array[page];
+    u64 old = type;
+
+    if (!__atomic_compare_exchange_n(&p->state, &old, PAGE_FREE, false, __ATOMIC_SEQ_CST,
+                                     __ATOMIC_SEQ_CST))
+        return E_BUSY;
+    page_unlink(env, page);
+    p->generation = page_new_generation();
+    p->where = 0;
+    __atomic_store_n(&p->owner, 0, __ATOMIC_SEQ_CST);
+#ifdef DEBUG
+    memset(page_ptr(page), 0xdb, PAGE_SIZE);
+#endif
+    mark_free(page);
+    return 0;
+}
+
+s64 page_move(struct env *from, struct env *to, u32 name, u32 count) {
+    s64 result = 0;
+
+    if (from == to)
+        return 0;
+    env_lock_two(from, to);
+    if (to->state != ENV_LIVE)
+        result = E_DEAD;
+    else if (count > to->page_limit - min_u64(to->pages, to->page_limit))
+        result = E_LIMIT;
+    for (u32 i = 0; i < count && !result; i++) {
+        if (page_owner(&page_array[name + i]) != from->self)
+            result = E_NO_RIGHT;
+        else if (page_type(&page_array[name + i]) != PAGE_DATA)
+            result = E_WRONG_TYPE;
+    }
+    for (u32 i = 0; i < count && !result; i++) {
+        page_unlink(from, name + i);
+        page_link(to, name + i);
+        __atomic_store_n(&page_array[name + i].owner, to->self, __ATOMIC_SEQ_CST);
+    }
+    env_unlock(from);
+    env_unlock(to);
+    return result;
+}

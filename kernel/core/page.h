@@ -1,0 +1,55 @@
+/* The page array: who owns each physical page, as what, and how many bindings and pins hold it.
+ *
+ * `state` of a descriptor (type, flags, pins, bindings) changes only by one compare-and-swap, so a
+ * page is bound, pinned, retyped or freed atomically and without a lock. Owner, generation and
+ * the list of an environment's pages change under that environment's lock. A page that is bound
+ * or pinned can be neither freed nor given another use. */
+#pragma once
+#include "lib/base.h"
+
+#define STATE_TYPE(s) ((u8)(s))
+#define STATE_FLAGS(s) ((u8)((s) >> 8))
+#define STATE_PINS(s) ((u16)((s) >> 16))
+#define STATE_BINDINGS(s) ((u32)((s) >> 32))
+#define STATE_ONE_PIN (1ull << 16)
+#define STATE_ONE_BINDING (1ull << 32)
+
+extern struct page *page_array;
+extern u32 page_count; /* elements */
+
+/* At boot, before pages can be allocated: sets up an array whose pages are all ABSENT. */
+void page_init(struct page *array, u64 *free_map, u32 count);
+/* At boot: says what a page is. FREE ones can be allocated from then on. */
+void page_declare(u32 page, u8 type, u32 owner);
+
+struct page *page_get(u32 page); /* NULL: no such page */
+static inline u64 page_state(const struct page *p) { return __atomic_load_n(&p->state, __ATOMIC_SEQ_CST); }
+static inline u8 page_type(const struct page *p) { return STATE_TYPE(page_state(p)); }
+static inline u64 page_generation(const struct page *p) {
+    return __atomic_load_n(&p->generation, __ATOMIC_SEQ_CST);
+}
+static inline u32 page_owner(const struct page *p) { return __atomic_load_n(&p->owner, __ATOMIC_SEQ_CST); }
+
+/* One binding more, if the page has this type still: 0 or E_WRONG_TYPE. */
+s64 page_bind(u32 page, u8 type);
+void page_unbind(u32 page);
+/* One pin by a device more, of a DATA page: 0, E_WRONG_TYPE, or E_BUSY when there are too many. */
+s64 page_pin(u32 page);
+void page_unpin(u32 page);
+
+/* Changes the use of a page that `owner` owns: 0, E_NO_RIGHT, E_WRONG_TYPE, or E_BUSY when it is
+ * pinned or has more than `bindings` bindings. */
+s64 page_retype(u32 page, u32 owner, u8 from, u8 to, u32 bindings);
+
+/* Allocates count pages for env, by name or PAGE_ANY aligned to 2^order; zeroed, one new
+ * generation. Takes env's lock. The first page, or E_NOT_FREE, E_LIMIT, E_DEAD. */
+s64 page_take(struct env *env, u32 name, u32 count, u32 order);
+/* Frees one page of env that has no binding or pin; env's lock held. 0 or E_BUSY. */
+s64 page_release(struct env *env, u32 page, u8 type);
+/* Moves pages that `from` owns to `to`; takes both locks. With an error nothing moved. */
+s64 page_move(struct env *from, struct env *to, u32 name, u32 count);
+/* Puts a page into, or takes it out of, an environment's list; env's lock held. */
+void page_link(struct env *env, u32 page);
+void page_unlink(struct env *env, u32 page);
+/* A generation that no page and no capability has had. */
+u64 page_new_generation(void);

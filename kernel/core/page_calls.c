@@ -1,0 +1,98 @@
+/* The calls on pages: what they check before page.c acts. */
+#include "core/cap.h"
+#include "core/cpu.h"
+#include "core/env.h"
+#include "core/page.h"
+#include "core/user.h"
+#include "net/flow.h"
+#include "targe/call_table.h"
+
+s64 call_null(void) { return 0; }
+
+s64 call_page_alloc(u64 user, u32 name, u32 count, u32 order, u64 out) {
+    struct env *env;
+    struct cap empty = {0};
+    s64 result = env_target(user, RIGHT_MANAGE, &env);
+
+    if (result)
+        return result;
+    if (!count || count > PAGES_A_CALL || order > 18 || (name != PAGE_ANY && order))
+        return E_BAD_ARGUMENT;
+    if (out && user_write(out, &empty, sizeof empty))
+        return E_BAD_ADDRESS;
+    result = page_take(env, name, count, order);
+    if (result >= 0 && cap_grant(out, CAP_PAGE, RIGHT_READ | RIGHT_WRITE | RIGHT_OWN, (u32)result, count,
+                                 page_generation(page_get((u32)result))))
+        return E_BAD_ADDRESS; /* unmapped meanwhile by another CPU of the caller */
+    return result;
+}
+
+/* Rings and contexts in use are bound, so only DATA can be free of bindings. */
+s64 call_page_free(u64 cap, u32 name, u32 count) {
+    u32 owner;
+    s64 error = count <= PAGES_A_CALL ? cap_pages(cap, name, count, RIGHT_OWN, &owner) : E_BAD_ARGUMENT;
+
+    if (error)
+        return error;
+    struct env *env = env_live(owner);
+    if (!env)
+        return E_BUSY;
+    env_lock(env);
+    for (u32 i = 0; i < count && !error; i++) {
+        struct page *p = page_get(name + i);
+        u64 state = page_state(p);
+        if (STATE_PINS(state)) {
+            flow_poll();
+            state = page_state(p);
+        }
+        if (page_owner(p) != env->self || env->state != ENV_LIVE)
+            error = E_NO_RIGHT;
+        else if (STATE_TYPE(state) != PAGE_DATA)
+            error = E_WRONG_TYPE;
+        else if (STATE_BINDINGS(state) || STATE_PINS(state))
+            error = E_BUSY;
+    }
+    for (u32 i = 0; i < count && !error; i++)
+        if (page_release(env, name + i, PAGE_DATA)) { /* another CPU has just bound it */
+            error = E_BUSY;
+            break;
+        }
+    env_unlock(env);
+    return error;
+}
+
+s64 call_page_give(u64 cap, u32 name, u32 count, u64 to) {
+    u32 owner;
+    struct env *taker;
+    s64 error = count <= PAGES_A_CALL ? cap_pages(cap, name, count, RIGHT_OWN, &owner) : E_BAD_ARGUMENT;
+
+    if (!error)
+        error = env_target(to, RIGHT_MANAGE, &taker);
+    if (error)
+        return error;
+    struct env *from = env_live(owner);
+    return from ? page_move(from, taker, name, count) : E_DEAD;
+}
+
+s64 call_page_revoke(u64 cap, u32 name, u32 count) {
+    u32 owner;
+    s64 error = count <= PAGES_A_CALL ? cap_pages(cap, name, count, RIGHT_OWN, &owner) : E_BAD_ARGUMENT;
+
+    if (error)
+        return error;
+    struct env *env = env_live(owner);
+    if (!env)
+        return E_NO_RIGHT;
+    u64 generation = page_new_generation();
+    env_lock(env);
+    for (u32 i = 0; i < count && !error; i++) {
+        struct page *p = page_get(name + i);
+        u8 type = page_type(p);
+        if (page_owner(p) != env->self || type == PAGE_ENV || type == PAGE_FLOW)
+            error = E_NO_RIGHT;
+    }
+    for (u32 i = 0; i < count && !error; i++)
+        __atomic_store_n(&page_get(name + i)->generation, generation, __ATOMIC_SEQ_CST);
+    env_unlock(env);
+    return error;
+}

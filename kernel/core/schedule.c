@@ -1,0 +1,437 @@
+/* The slice vectors. A CPU looks at the slots that have an owner, from the one after that last
+ * used, and runs the first whose context can run; contiguous slots of one owner are one long slice.
+ * Nothing here chooses: the order is what environments allocated. */
+#include "core/schedule.h"
+
+#include "core/cpu.h"
+#include "core/env.h"
+#include "core/lock.h"
+#include "core/memory.h"
+#include "core/page.h"
+#include "core/space.h"
+#include "core/trace.h"
+#include "core/upcall.h"
+#include "targe/call_table.h"
+#include "x86/apic.h"
+#include "x86/fpu.h"
+#include "x86/interrupt.h"
+#include "x86/io.h"
+#include "x86/mmu.h"
+
+#define CALL_DEPTH 8       /* longest chain of synchronous transfers that is followed */
+#define MOST_EXCESS 64     /* slices by which an environment may be over before it is stopped */
+
+struct choice {
+    struct env *env;
+    struct env_context *record;
+    u32 slot;  /* the last of the slots that make up the slice */
+    u32 count; /* how many they are */
+};
+
+void schedule_awaken(struct env_context *record, u64 result) {
+    struct frame *f = frame_top(page_ptr(record->page));
+
+    if (f)
+        f->rax = result;
+    if (record->word)
+        page_unbind(page_of_phys((phys){record->word}));
+    record->word = 0;
+    record->state = CONTEXT_READY;
+}
+
+/* Whether a sleeper's predicate holds; wakes it if so. */
+static bool awakes(struct env_context *record, u64 now) {
+    const u64 *word = record->word ? phys_ptr((phys){record->word}) : NULL;
+
+    if (word && __atomic_load_n(word, __ATOMIC_SEQ_CST) != record->value)
+        schedule_awaken(record, 0);
+    else if (record->deadline <= now)
+        schedule_awaken(record, 1);
+    return record->state == CONTEXT_READY;
+}
+
+/* The context that an owner's slice goes to: its own, or the one that serves its call. */
+static bool find_runnable(struct cpu *cpu, u32 owner, u64 now, struct choice *c) {
+    struct env *env = env_live(owner);
+
+    for (u32 depth = 0; env && depth < CALL_DEPTH; depth++) {
+        struct env_context *record = &env->context[cpu->number];
+        c->env = env;
+        c->record = record;
+        if (record->state == CONTEXT_READY)
+            return true;
+        if (record->state == CONTEXT_SLEEPING)
+            return awakes(record, now);
+        if (record->state != CONTEXT_CALLING)
+            return false;
+        struct env *peer = env_live(record->peer);
+        if (!peer || peer->context[cpu->number].caller != env->self) {
+            schedule_awaken(record, (u64)E_DEAD); /* whoever was called is gone */
+            return true;
+        }
+        env = peer;
+    }
+    return false;
+}
+
+static bool pick(struct cpu *cpu, u64 now, struct choice *c) {
+    u64 owned = __atomic_load_n(&cpu->owned, __ATOMIC_SEQ_CST);
+    u32 from = (cpu->slot + 1) % SLOTS;
+    u64 order[2] = {owned >> from << from, owned & ((1ull << from) - 1)};
+
+    for (u32 half = 0; half < 2; half++) {
+        for (u64 left = order[half]; left; left &= left - 1) {
+            u32 slot = (u32)__builtin_ctzll(left);
+            u32 owner = cpu->slices->slot[slot].owner;
+            if (!owner || !find_runnable(cpu, owner, now, c))
+                continue;
+            if (c->record->excess >= cpu->slices->length) { /* it forfeits this one */
+                c->record->excess -= cpu->slices->length;
+                continue;
+            }
+            c->slot = slot;
+            c->count = 1;
+            while (c->slot + 1 < SLOTS && cpu->slices->slot[c->slot + 1].owner == owner) {
+                c->slot++;
+                c->count++;
+            }
+            return true;
+        }
+    }
+    return false;
+}
+
+static void charge(struct cpu *cpu, u64 now) {
+    if (cpu->slot < SLOTS && cpu->env) {
+        cpu->slices->slot[cpu->slot].used += now - cpu->begun;
+        __atomic_fetch_add(&cpu->env->runtime, now - cpu->begun, __ATOMIC_RELAXED);
+    }
+    cpu->begun = now;
+}
+
+static void load_space(struct cpu *cpu, struct env *env) {
+    struct env *old = cpu->env;
+
+    if (old == env)
+        return;
+    if (env) /* announced before it is used: whoever changes it meanwhile flushes this CPU */
+        __atomic_fetch_or(&env->active, 1ull << cpu->number, __ATOMIC_SEQ_CST);
+    cpu->env = env;
+    load_root(env ? phys_of_page(env->root) : ptr_phys(kernel_root));
+    if (old)
+        __atomic_fetch_and(&old->active, ~(1ull << cpu->number), __ATOMIC_SEQ_CST);
+}
+
+void schedule_leave(void) {
+    struct cpu *cpu = this_cpu();
+
+    if (!cpu->context)
+        return;
+    fpu_leave(cpu);
+    cpu->context = NULL;
+    cpu->record = NULL;
+}
+
+void schedule_leave_dead_space(void) {
+    struct cpu *cpu = this_cpu();
+
+    if (cpu->env && !cpu->context && cpu->env->state != ENV_LIVE)
+        load_space(cpu, NULL);
+}
+
+bool schedule_switch(struct env *env, struct env_context *record) {
+    struct cpu *cpu = this_cpu();
+
+    schedule_leave();
+    load_space(cpu, env);
+    if (__atomic_load_n(&env->state, __ATOMIC_SEQ_CST) != ENV_LIVE) {
+        load_space(cpu, NULL);
+        return false;
+    }
+    cpu->record = record;
+    cpu->context = page_ptr(record->page);
+    cpu->slices->running = env->self;
+    cpu->slices->switches++;
+    fpu_enter(cpu);
+    return true;
+}
+
+/* Makes a slice of the chosen slots begin now. */
+static void begin_slice(struct cpu *cpu, const struct choice *c, u64 now) {
+    struct slot *slot = &cpu->slices->slot[c->slot];
+
+    charge(cpu, now);
+    cpu->slot = c->slot;
+    cpu->slices->current = c->slot;
+    cpu->ends = now + c->count * cpu->slices->length;
+    cpu->ending = false;
+    slot->runs++;
+    timer_set(cpu->ends);
+    cpu->context->slice_end = cpu->ends;
+    cpu->context->excess = c->record->excess;
+    trace(TRACE_SLICE, c->slot, c->record->excess);
+}
+
+/* The libOS's start upcall, or its top frame. */
+static NORETURN void enter(struct cpu *cpu) {
+    struct context *context = cpu->context;
+    u64 entry = __atomic_load_n(&context->start, __ATOMIC_RELAXED);
+    struct regs r = {0};
+    bool good;
+
+    if (entry) {
+        r.f.rsp = context->start_stack;
+        r.f.rdi = context->self;
+        r.f.rsi = CAUSE_SLICE_START;
+        good = upcall_enter(&r, entry);
+    } else {
+        good = frame_pop(&r);
+    }
+    if (good)
+        resume(&r);
+    env_end(cpu->env, END_FAULT, 0);
+    schedule();
+}
+
+/* When the earliest sleeper on this CPU is due. */
+static u64 next_deadline(struct cpu *cpu, u64 now) {
+    u64 next = NEVER;
+
+    for (u64 left = cpu->owned; left; left &= left - 1) {
+        u32 owner = cpu->slices->slot[__builtin_ctzll(left)].owner;
+        struct env *env = owner ? env_live(owner) : NULL;
+        if (!env)
+            continue;
+        struct env_context *record = &env->context[cpu->number];
+        for (u32 depth = 0; record->state == CONTEXT_CALLING && depth < CALL_DEPTH; depth++) {
+            struct env *peer = env_live(record->peer);
+            if (!peer)
+                break;
+            record = &peer->context[cpu->number];
+        }
+        if (record->state == CONTEXT_READY) /* it forfeited its slice */
+            next = min_u64(next, now + cpu->slices->length);
+        else if (record->state == CONTEXT_SLEEPING)
+            next = min_u64(next, record->deadline);
+    }
+    return next;
+}
+
+/* Interrupts are taken only here: between `sti` and `hlt` none is lost, since the first takes
+ * effect after the second has begun. */
+static void halt(struct cpu *cpu, u64 now) {
+    timer_set(next_deadline(cpu, now));
+    trace(TRACE_IDLE, 0, 0);
+    cpu->quiet++;
+    __asm__ volatile("sti; hlt; cli" ::: "memory");
+    cpu->slices->idle += rdtsc() - now;
+}
+
+/* entry.S comes here from schedule(), with an empty stack: what led here is never returned to. */
+NORETURN void schedule_loop(void);
+void schedule_loop(void) {
+    struct cpu *cpu = this_cpu();
+    struct choice c;
+
+    charge(cpu, rdtsc());
+    schedule_leave();
+    for (;;) {
+        /* Said before looking: whoever changes a word and sees this interrupts the halt. */
+        __atomic_store_n(&cpu->idle, true, __ATOMIC_SEQ_CST);
+        u64 now = rdtsc();
+        if (pick(cpu, now, &c)) {
+            __atomic_store_n(&cpu->idle, false, __ATOMIC_SEQ_CST);
+            cpu->begun = now;
+            if (!schedule_switch(c.env, c.record))
+                continue;
+            begin_slice(cpu, &c, now);
+            enter(cpu);
+        }
+        cpu->slot = SLOTS - 1;
+        cpu->slices->current = SLOTS;
+        cpu->slices->running = 0;
+        schedule_leave_dead_space();
+        halt(cpu, now);
+    }
+}
+
+/* The allowance is over too: the kernel saves everything, and the excess is counted. */
+static NORETURN void overrun(struct cpu *cpu, const struct regs *r, u64 now) {
+    u64 excess = now - (cpu->ends - cpu->slices->allowance);
+
+    cpu->trace->overruns++;
+    cpu->record->excess += excess;
+    if (!frame_push(r, CAUSE_OVERRUN))
+        env_end(cpu->env, END_FAULT, 0);
+    else if (cpu->record->excess > MOST_EXCESS * cpu->slices->length)
+        env_end(cpu->env, END_OVERRUN, cpu->record->excess);
+    schedule();
+}
+
+void schedule_tick(struct regs *r) {
+    struct cpu *cpu = this_cpu();
+    u64 now = rdtsc();
+    struct choice c;
+
+    if (now < cpu->ends) { /* early, for a slice that is over already */
+        timer_set(cpu->ends);
+        return;
+    }
+    if (cpu->ending)
+        overrun(cpu, r, now);
+    if (pick(cpu, now, &c) && c.record == cpu->record) {
+        begin_slice(cpu, &c, now);
+        return;
+    }
+    u64 entry = __atomic_load_n(&cpu->context->end, __ATOMIC_RELAXED);
+    if (!entry) {
+        if (!frame_push(r, CAUSE_SLICE_END))
+            env_end(cpu->env, END_FAULT, 0);
+        schedule();
+    }
+    if (!upcall(r, entry, CAUSE_SLICE_END)) {
+        env_end(cpu->env, END_FAULT, 0);
+        schedule();
+    }
+    cpu->ending = true;
+    cpu->ends = now + cpu->slices->allowance;
+    timer_set(cpu->ends);
+}
+
+void schedule_wake(u32 page) {
+    struct env *env = env_live(page);
+
+    if (!env)
+        return;
+    for (u32 n = 0; n < cpu_count; n++)
+        if (env->context[n].state == CONTEXT_SLEEPING && cpus[n] != this_cpu() &&
+            __atomic_load_n(&cpus[n]->idle, __ATOMIC_SEQ_CST))
+            apic_send(cpus[n]->apic, VECTOR_KICK);
+}
+
+s64 call_wake(u32 env) {
+    if (!env_live(env))
+        return E_DEAD;
+    schedule_wake(env);
+    return 0;
+}
+
+void call_yield(struct regs *r) {
+    r->f.rax = 0;
+    if (frame_push(r, CAUSE_YIELD))
+        schedule();
+    r->f.rax = (u64)E_FULL;
+}
+
+/* Finds the word and binds its page: its physical address, or an error. */
+static s64 bind_word(struct cpu *cpu, u64 at) {
+    s64 page = at % 8 ? E_BAD_ARGUMENT : space_lookup(cpu->env->root, at);
+
+    if (page < 0)
+        return page;
+    struct page *p = page_get((u32)page);
+    if (!p || page_bind((u32)page, page_type(p)))
+        return E_BAD_ADDRESS;
+    if (space_lookup(cpu->env->root, at) != page) { /* another CPU has just unmapped it */
+        page_unbind((u32)page);
+        return E_BAD_ADDRESS;
+    }
+    return page << PAGE_SHIFT | (s64)(at % PAGE_SIZE);
+}
+
+void call_sleep(struct regs *r) {
+    struct cpu *cpu = this_cpu();
+    u64 deadline = r->f.rdi, at = r->f.rsi, value = r->f.rdx;
+    s64 word = at ? bind_word(cpu, at) : 0;
+
+    r->f.rax = (u64)word;
+    if (word < 0)
+        return;
+    r->f.rax = 0;
+    if (!frame_push(r, CAUSE_SLEEP)) {
+        if (word)
+            page_unbind(page_of_phys((phys){(u64)word}));
+        r->f.rax = (u64)E_FULL;
+        return;
+    }
+    cpu->record->word = (u64)word;
+    cpu->record->value = value;
+    cpu->record->deadline = deadline;
+    cpu->record->state = CONTEXT_SLEEPING;
+    if (awakes(cpu->record, rdtsc()) && frame_pop(r))
+        return;
+    schedule();
+}
+
+static s64 allocate_slot(struct cpu *cpu, struct env *env, u32 slot) {
+    if (slot == PAGE_ANY) {
+        if (!~cpu->owned)
+            return E_NOT_FREE;
+        slot = (u32)__builtin_ctzll(~cpu->owned);
+    } else if (cpu->owned >> slot & 1) {
+        return E_NOT_FREE;
+    }
+    cpu->slices->slot[slot].owner = env->self;
+    __atomic_fetch_or(&cpu->owned, 1ull << slot, __ATOMIC_SEQ_CST);
+    env->slices++;
+    return slot;
+}
+
+s64 call_slice_alloc(u64 user, u32 n, u32 slot) {
+    struct env *env;
+    s64 result = env_target(user, RIGHT_MANAGE, &env);
+
+    if (result)
+        return result;
+    if (n >= cpu_count || (slot >= SLOTS && slot != PAGE_ANY))
+        return E_BAD_ARGUMENT;
+    env_lock(env);
+    if (env->state != ENV_LIVE) {
+        result = E_DEAD;
+    } else if (env->slices >= env->slice_limit) {
+        result = E_LIMIT;
+    } else {
+        word_lock(&cpus[n]->slices_lock, LOCK_SLICES);
+        result = allocate_slot(cpus[n], env, slot);
+        word_unlock(&cpus[n]->slices_lock, LOCK_SLICES);
+    }
+    env_unlock(env);
+    if (result >= 0 && cpus[n] != this_cpu())
+        apic_send(cpus[n]->apic, VECTOR_KICK);
+    return result;
+}
+
+static void free_slot(struct cpu *cpu, struct env *env, u32 slot) {
+    cpu->slices->slot[slot].owner = 0;
+    __atomic_fetch_and(&cpu->owned, ~(1ull << slot), __ATOMIC_SEQ_CST);
+    env->slices--;
+}
+
+s64 call_slice_free(u64 user, u32 n, u32 slot) {
+    struct env *env;
+    s64 result = env_target(user, RIGHT_MANAGE, &env);
+
+    if (result)
+        return result;
+    if (n >= cpu_count || slot >= SLOTS)
+        return E_BAD_ARGUMENT;
+    env_lock(env);
+    word_lock(&cpus[n]->slices_lock, LOCK_SLICES);
+    if (cpus[n]->slices->slot[slot].owner == env->self)
+        free_slot(cpus[n], env, slot);
+    else
+        result = E_NO_RIGHT;
+    word_unlock(&cpus[n]->slices_lock, LOCK_SLICES);
+    env_unlock(env);
+    return result;
+}
+
+void schedule_free_slices(struct env *env) {
+    for (u32 n = 0; n < cpu_count; n++) {
+        word_lock(&cpus[n]->slices_lock, LOCK_SLICES);
+        for (u32 slot = 0; slot < SLOTS; slot++)
+            if (cpus[n]->slices->slot[slot].owner == env->self)
+                free_slot(cpus[n], env, slot);
+        word_unlock(&cpus[n]->slices_lock, LOCK_SLICES);
+    }
+}

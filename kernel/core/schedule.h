@@ -1,0 +1,22 @@
+/* Time slices: each CPU walks its vector round robin (docs/processor.md). */
+#pragma once
+#include "lib/base.h"
+
+struct regs;
+/* Gives the CPU to the next slot that can use it, or halts until there is one. What ran before
+ * was saved or is gone. */
+NORETURN void schedule(void);
+/* The timer rang, with a libOS's registers in r: goes on with it, or ends its slice. */
+void schedule_tick(struct regs *r);
+/* Makes CPUs on which an environment sleeps look again, if they are idle. */
+void schedule_wake(u32 env);
+/* Puts a context on this CPU: its space, its extended state. False if its environment died. */
+bool schedule_switch(struct env *env, struct env_context *record);
+/* Takes what runs off this CPU; the space stays loaded. */
+void schedule_leave(void);
+/* Loads the kernel's own space if a dead environment's is still there. */
+void schedule_leave_dead_space(void);
+/* Ends a sleep, with this result. */
+void schedule_awaken(struct env_context *record, u64 result);
+/* Frees every slice of an environment that no CPU runs. */
+void schedule_free_slices(struct env *env);

@@ -1,0 +1,74 @@
+/* TLB shootdown and quiescence: one CPU waits for the others. */
+#include "core/shootdown.h"
+
+#include "core/cpu.h"
+#include "core/env.h"
+#include "x86/apic.h"
+#include "x86/interrupt.h"
+#include "x86/io.h"
+#include "x86/mmu.h"
+
+#define FEW 16 /* up to this many pages are flushed one by one */
+
+static void flush_local(u64 va, u32 count) {
+    if (count > FEW) {
+        load_root(current_root());
+        return;
+    }
+    for (u32 i = 0; i < count; i++)
+        __asm__ volatile("invlpg (%0)" : : "r"(va + i * PAGE_SIZE) : "memory");
+}
+
+void shootdown_answer(void) {
+    struct cpu *cpu = this_cpu();
+    u64 wanted = __atomic_load_n(&cpu->flush_wanted, __ATOMIC_SEQ_CST);
+
+    if (likely(wanted == cpu->flush_done))
+        return;
+    load_root(current_root());
+    __atomic_store_n(&cpu->flush_done, wanted, __ATOMIC_SEQ_CST);
+}
+
+void shootdown(struct env *env, u64 va, u32 count) {
+    struct cpu *cpu = this_cpu();
+    u64 active = __atomic_load_n(&env->active, __ATOMIC_SEQ_CST);
+    u64 ticket[MAX_CPUS];
+
+    if (active >> cpu->number & 1)
+        flush_local(va, count);
+    active &= ~(1ull << cpu->number);
+    for (u64 left = active; left; left &= left - 1) {
+        u32 n = (u32)__builtin_ctzll(left);
+        ticket[n] = __atomic_add_fetch(&cpus[n]->flush_wanted, 1, __ATOMIC_SEQ_CST);
+        apic_send(cpus[n]->apic, VECTOR_SHOOTDOWN);
+        cpu->trace->shootdowns++;
+    }
+    for (u64 left = active; left; left &= left - 1) {
+        u32 n = (u32)__builtin_ctzll(left);
+        while ((s64)(__atomic_load_n(&cpus[n]->flush_done, __ATOMIC_SEQ_CST) - ticket[n]) < 0) {
+            shootdown_answer(); /* the other may be waiting for this CPU */
+            cpu_relax();
+        }
+    }
+}
+
+/* A CPU that waits here holds no pointer to an object that another could be destroying: env_destroy
+ * is the only caller that keeps one, to what it destroys itself. */
+void quiesce(void) {
+    struct cpu *cpu = this_cpu();
+    u64 before[MAX_CPUS];
+
+    ASSERT(!cpu->held);
+    for (u32 n = 0; n < cpu_count; n++)
+        before[n] = __atomic_load_n(&cpus[n]->quiet, __ATOMIC_SEQ_CST);
+    for (u32 n = 0; n < cpu_count; n++)
+        if (n != cpu->number)
+            apic_send(cpus[n]->apic, VECTOR_KICK);
+    for (u32 n = 0; n < cpu_count; n++) {
+        while (n != cpu->number && __atomic_load_n(&cpus[n]->quiet, __ATOMIC_SEQ_CST) == before[n]) {
+            __atomic_fetch_add(&cpu->quiet, 1, __ATOMIC_SEQ_CST);
+            shootdown_answer();
+            cpu_relax();
+        }
+    }
+}

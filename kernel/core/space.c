@@ -1,0 +1,322 @@
+/* Batched updates of address spaces.
+ *
+ * A present entry at level 1 is one binding of the page that it maps; a bound table is one binding
+ * of the table page. Order, so that a page is never free while some CPU can reach it: bind the
+ * page, then check that the authority still holds, then write the entry; and the other way round, clear
+ * the entry, flush it from every CPU, then unbind. */
+#include "core/space.h"
+
+#include "core/cap.h"
+#include "core/cpu.h"
+#include "core/env.h"
+#include "core/memory.h"
+#include "core/page.h"
+#include "core/shootdown.h"
+#include "core/user.h"
+#include "targe/call_table.h"
+#include "x86/mmu.h"
+
+#define CHUNK 128 /* mappings removed between two flushes */
+
+static u32 index_of(u64 va, u32 level) { return va >> (3 + 9 * level) & 511; }
+static u64 *table_of(u64 entry) { return phys_ptr((phys){entry & PTE_ADDRESS}); }
+static u32 page_of(u64 entry) { return page_of_phys((phys){entry & PTE_ADDRESS}); }
+
+void space_prepare_root(u32 root) {
+    u64 *table = page_ptr(root);
+
+    memset(table, 0, PAGE_SIZE / 2);
+    memcpy(table + 256, kernel_root + 256, PAGE_SIZE / 2);
+}
+
+/* The table of `level` that covers va, or NULL. */
+static u64 *find_table(u32 root, u64 va, u32 level) {
+    u64 *table = page_ptr(root);
+
+    for (u32 l = 4; l > level; l--) {
+        u64 entry = table[index_of(va, l)];
+        if (!(entry & PTE_PRESENT))
+            return NULL;
+        table = table_of(entry);
+    }
+    return table;
+}
+
+u64 *space_entry(u32 root, u64 at) {
+    u64 *table = find_table(root, at, 1);
+
+    return table ? &table[index_of(at, 1)] : NULL;
+}
+
+s64 space_lookup(u32 root, u64 at) {
+    u64 *entry = space_entry(root, at);
+
+    return entry && *entry & PTE_PRESENT ? (s64)page_of(*entry) : E_BAD_ADDRESS;
+}
+
+/* Mappings taken out of a space but not yet unbound. */
+struct removal {
+    struct env *env;
+    u64 va; /* the whole range that is being removed */
+    u32 span;
+    u32 count;
+    u32 page[CHUNK];
+};
+
+static void remove_flush(struct removal *r) {
+    shootdown(r->env, r->va, r->span);
+    for (u32 i = 0; i < r->count; i++)
+        page_unbind(r->page[i]);
+    r->count = 0;
+}
+
+static void remove_entry(struct removal *r, u64 *entry) {
+    r->page[r->count++] = page_of(*entry);
+    __atomic_store_n(entry, 0, __ATOMIC_SEQ_CST);
+    if (r->count == CHUNK)
+        remove_flush(r);
+}
+
+/* What a mapping may be, for a page of this type: 0, or an error; *may_write says the most. */
+static s64 permitted(const struct env *env, u32 page, const struct update *u, const struct cap *cap,
+                     bool *may_write) {
+    struct page *p = page_get(page);
+    bool owner = page_owner(p) == env->self;
+
+    switch (page_type(p)) {
+    case PAGE_DATA:
+        if (cap && page_generation(p) != cap->generation)
+            return E_BAD_CAPABILITY;
+        if (!cap && !owner)
+            return E_NO_RIGHT;
+        *may_write = !cap || cap->rights & RIGHT_WRITE;
+        break;
+    case PAGE_CONTEXT:
+    case PAGE_RING:
+        if (!owner || u->flags & MAP_EXECUTE)
+            return E_NO_RIGHT;
+        *may_write = true;
+        break;
+    case PAGE_TABLE:
+        if (!owner)
+            return E_NO_RIGHT;
+        /* fall through */
+    case PAGE_ENV:
+    case PAGE_FLOW:
+    case PAGE_EXPOSED:
+        if (u->flags & MAP_EXECUTE)
+            return E_NO_RIGHT;
+        *may_write = false;
+        break;
+    default:
+        return E_WRONG_TYPE;
+    }
+    return u->flags & MAP_WRITE && !*may_write ? E_NO_RIGHT : 0;
+}
+
+static u64 entry_bits(u16 flags, bool may_write) {
+    return PTE_PRESENT | PTE_USER | (flags & MAP_WRITE ? PTE_WRITE : 0) |
+           (flags & MAP_EXECUTE ? 0 : mmu_nx) | (may_write ? PTE_MAY_WRITE : 0);
+}
+
+static s64 map_one(struct env *env, const struct update *u, const struct cap *cap, u32 i) {
+    u32 page = u->page + i;
+    u64 *entry = space_entry(env->root, u->va + i * PAGE_SIZE);
+    bool may_write = false;
+
+    if (!entry)
+        return E_NO_TABLE;
+    if (*entry & PTE_PRESENT)
+        return E_MAPPED;
+    struct page *p = page_get(page);
+    if (!p)
+        return E_BAD_ARGUMENT;
+    s64 error = permitted(env, page, u, cap, &may_write);
+    if (error)
+        return error;
+    if (page_bind(page, page_type(p)))
+        return E_WRONG_TYPE;
+    error = permitted(env, page, u, cap, &may_write); /* now it can no longer change its type */
+    if (error) {
+        page_unbind(page);
+        return error;
+    }
+    __atomic_store_n(entry, (u64)page << PAGE_SHIFT | entry_bits(u->flags, may_write), __ATOMIC_SEQ_CST);
+    return 0;
+}
+
+static void unmap(struct env *env, u64 va, u32 count) {
+    struct removal r = {.env = env, .va = va, .span = count};
+
+    for (u32 i = 0; i < count; i++) {
+        u64 *entry = space_entry(env->root, va + i * PAGE_SIZE);
+        if (entry && *entry & PTE_PRESENT)
+            remove_entry(&r, entry);
+    }
+    if (r.count)
+        remove_flush(&r);
+}
+
+static s64 map(struct env *env, const struct update *u) {
+    struct cap cap;
+
+    if (u->cap) {
+        s64 error = cap_present(u->cap, CAP_PAGE, RIGHT_READ, &cap);
+        if (error)
+            return error;
+        if (u->page < cap.name || (u64)u->page + u->count > (u64)cap.name + cap.count)
+            return E_BAD_CAPABILITY;
+    }
+    for (u32 i = 0; i < u->count; i++) {
+        s64 error = map_one(env, u, u->cap ? &cap : NULL, i);
+        if (error) {
+            unmap(env, u->va, i);
+            return error;
+        }
+    }
+    return 0;
+}
+
+static s64 protect(struct env *env, const struct update *u) {
+    for (u32 i = 0; i < u->count; i++) {
+        u64 *entry = space_entry(env->root, u->va + i * PAGE_SIZE);
+        if (!entry || !(*entry & PTE_PRESENT))
+            return E_NOT_MAPPED;
+        if (u->flags & MAP_WRITE && !(*entry & PTE_MAY_WRITE))
+            return E_NO_RIGHT;
+        if (u->flags & MAP_EXECUTE && page_type(page_get(page_of(*entry))) != PAGE_DATA)
+            return E_NO_RIGHT;
+    }
+    for (u32 i = 0; i < u->count; i++) {
+        u64 *entry = space_entry(env->root, u->va + i * PAGE_SIZE);
+        u64 old = __atomic_load_n(entry, __ATOMIC_RELAXED), new;
+        do /* the CPU may set accessed and dirty bits at any time */
+            new = (old & ~(PTE_WRITE | PTE_NX)) | entry_bits(u->flags, false);
+        while (!__atomic_compare_exchange_n(entry, &old, new, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED));
+    }
+    shootdown(env, u->va, u->count);
+    return 0;
+}
+
+static s64 bind_table(struct env *env, const struct update *u) {
+    u64 *parent = find_table(env->root, u->va, u->level + 1u);
+
+    if (!parent)
+        return E_NO_TABLE;
+    u64 *entry = &parent[index_of(u->va, u->level + 1u)];
+    if (*entry & PTE_PRESENT)
+        return E_MAPPED;
+    s64 error = page_retype(u->page, env->self, PAGE_DATA, PAGE_TABLE, 0);
+    if (error)
+        return error;
+    memset(page_ptr(u->page), 0, PAGE_SIZE);
+    page_get(u->page)->where = page_of_phys(ptr_phys(parent));
+    error = page_bind(u->page, PAGE_TABLE);
+    ASSERT(!error);
+    __atomic_store_n(entry, (u64)u->page << PAGE_SHIFT | PTE_PRESENT | PTE_WRITE | PTE_USER, __ATOMIC_SEQ_CST);
+    return 0;
+}
+
+static bool is_empty(const u64 *table) {
+    for (u32 i = 0; i < 512; i++)
+        if (table[i] & PTE_PRESENT)
+            return false;
+    return true;
+}
+
+static s64 unbind_table(struct env *env, const struct update *u) {
+    u64 *parent = find_table(env->root, u->va, u->level + 1u);
+
+    if (!parent)
+        return E_NOT_MAPPED;
+    u64 *entry = &parent[index_of(u->va, u->level + 1u)];
+    if (!(*entry & PTE_PRESENT))
+        return E_NOT_MAPPED;
+    u32 page = page_of(*entry);
+    u64 *table = table_of(*entry);
+    if (STATE_BINDINGS(page_state(page_get(page))) > 1) /* its owner still maps it */
+        return E_BUSY;
+    if (u->level > 1 && !is_empty(table))
+        return E_BUSY;
+    if (u->level == 1) {
+        u64 span = 512 * PAGE_SIZE;
+        unmap(env, u->va & ~(span - 1), 512);
+    }
+    __atomic_store_n(entry, 0, __ATOMIC_SEQ_CST);
+    shootdown(env, u->va, PAGES_A_CALL);
+    page_get(page)->where = 0;
+    s64 error = page_retype(page, env->self, PAGE_TABLE, PAGE_DATA, 1);
+    ASSERT(!error);
+    (void)error;
+    page_unbind(page);
+    return 0;
+}
+
+static bool is_range(u64 va, u32 count) {
+    return !(va % PAGE_SIZE) && va < USER_TOP && count >= 1 && count <= PAGES_A_CALL &&
+           count * PAGE_SIZE <= USER_TOP - va;
+}
+
+s64 space_apply(struct env *env, const struct update *u) {
+    bool on_pages = u->op >= UPDATE_MAP && u->op <= UPDATE_PROTECT;
+
+    if (!is_range(u->va, u->count) || u->flags & ~(MAP_WRITE | MAP_EXECUTE))
+        return E_BAD_ARGUMENT;
+    if (on_pages ? u->level != 0 : (u->level < 1 || u->level > 3 || u->flags || u->count != 1 || u->cap))
+        return E_BAD_ARGUMENT;
+    switch (u->op) {
+    case UPDATE_MAP:
+        return map(env, u);
+    case UPDATE_UNMAP:
+        if (u->flags || u->page || u->cap)
+            return E_BAD_ARGUMENT;
+        unmap(env, u->va, u->count);
+        return 0;
+    case UPDATE_PROTECT:
+        return u->page || u->cap ? E_BAD_ARGUMENT : protect(env, u);
+    case UPDATE_BIND_TABLE:
+        return bind_table(env, u);
+    case UPDATE_UNBIND_TABLE:
+        return u->page ? E_BAD_ARGUMENT : unbind_table(env, u);
+    default:
+        return E_BAD_ARGUMENT;
+    }
+}
+
+void space_empty_table(u32 table) {
+    u64 *entry = page_ptr(table);
+
+    for (u32 i = 0; i < 512; i++) {
+        if (!(entry[i] & PTE_PRESENT))
+            continue;
+        u32 page = page_of(entry[i]);
+        entry[i] = 0;
+        page_unbind(page);
+    }
+}
+
+s64 call_space_update(u64 user, u64 batch, u32 count) {
+    struct env *env;
+    s64 error = env_target(user, RIGHT_MANAGE, &env);
+    s64 failed = 0;
+
+    if (error)
+        return error;
+    if (!count || count > UPDATES_A_CALL || batch % 8)
+        return E_BAD_ARGUMENT;
+    for (u32 i = 0; i < count; i++) {
+        u64 at = batch + i * sizeof(struct update);
+        struct update u;
+        error = user_read(&u, at, sizeof u);
+        if (error)
+            return i ? (s64)(failed + count - i) : error;
+        env_lock(env);
+        s32 result = env->state == ENV_LIVE ? (s32)space_apply(env, &u) : E_DEAD;
+        env_unlock(env);
+        failed += result != 0;
+        error = user_write(at + offsetof(struct update, result), &result, sizeof result);
+        if (error)
+            return error;
+    }
+    return failed;
+}

@@ -1,0 +1,15 @@
+/* Address spaces: page tables of pages that a libOS gave, changed in batches (docs/memory.md). */
+#pragma once
+#include "lib/base.h"
+
+void space_init(void);
+/* Fills the kernel's half of a new root table. */
+void space_prepare_root(u32 root);
+/* The number of the page that maps `at`, or E_BAD_ADDRESS. */
+s64 space_lookup(u32 root, u64 at);
+/* The address of the entry that maps `at`, or NULL where there is no table. */
+u64 *space_entry(u32 root, u64 at);
+/* One element of a batch; takes no lock: env's lock is held. */
+s64 space_apply(struct env *env, const struct update *u);
+/* Removes every mapping of a level 1 table; for an environment that no CPU runs any more. */
+void space_empty_table(u32 table);

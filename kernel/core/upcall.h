@@ -1,0 +1,24 @@
+/* Frames and upcalls: how a libOS is interrupted, told, and resumed. */
+#pragma once
+#include "lib/base.h"
+
+/* Registers of a libOS on the kernel's stack; the same layout as a frame. */
+struct regs {
+    struct frame f;
+};
+
+/* Saves r in a new frame of the current context: its address for the libOS, or 0 when there is none free. */
+u64 frame_push(const struct regs *r, u32 cause);
+/* Takes the top frame of the current context into r, made safe. False: there is none, or it is bad. */
+bool frame_pop(struct regs *r);
+/* The top frame of a context page, or NULL. */
+struct frame *frame_top(struct context *context);
+/* Makes r enter the libOS at `entry`, with flags as an upcall has them. False: not a user address. */
+bool upcall_enter(struct regs *r, u64 entry);
+/* Pushes r and makes it an upcall of the current context. False: no frame or no entry. */
+bool upcall(struct regs *r, u64 entry, u32 cause);
+/* Flags and selectors of r become those that a libOS may have; false if rip is not its own. */
+bool regs_make_safe(struct regs *r);
+
+/* Leaves the kernel with these registers (entry.S). */
+NORETURN void resume(const struct regs *r);

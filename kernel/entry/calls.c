@@ -1,0 +1,19 @@
+/* The table of calls, in the order of abi/targe.toml. */
+#include "targe/call_table.h"
+
+#include "lib/base.h"
+
+/* A call of class "frame" needs all registers of its caller: the table leads to a stub that
+ * remembers the handler, and entry_frame then saves them. */
+#define plain(name)
+#define frame(name) \
+    void frame_##name(void); \
+    __asm__(".text\nframe_" #name ": movq $call_" #name ", %rax\njmp entry_frame\n");
+CALL_TABLE(plain, frame)
+#undef plain
+#undef frame
+
+#define plain(name) (const void *)call_##name,
+#define frame(name) (const void *)frame_##name,
+extern const void *const call_table[CALL_COUNT];
+const void *const call_table[CALL_COUNT] = {CALL_TABLE(plain, frame)};

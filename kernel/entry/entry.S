@@ -1,0 +1,201 @@
+/* The front door: system calls, exceptions and interrupts come in here, and all leave here.
+ *
+ * A plain call uses the caller's stack for nothing: its rsp waits in the CPU's structure, rip and
+ * rflags on the kernel's stack. 26 instructions from `syscall` to `sysretq` for call 0. A call
+ * that may suspend its caller, an exception and an interrupt build a struct regs (the layout of an
+ * ABI frame) at the top of the kernel's stack. Both are safe from an interrupt between the two stacks, since
+ * interrupts are off in the kernel, and non-maskable ones have a stack of their own. */
+#include "core/cpu.h"
+#include "targe/abi.h"
+#include "x86/registers.h"
+
+    .text
+    .globl entry_syscall
+entry_syscall:
+    swapgs
+    movq %rsp, %gs:CPU_USER_RSP
+    movq %gs:CPU_KERNEL_RSP, %rsp
+    pushq %r11
+    pushq %rcx
+    movq %rax, %gs:CPU_USER_RAX
+    movzbl %al, %eax
+    cmpl $CALL_COUNT, %eax
+    jae bad_call
+    movq %gs:CPU_TRACE, %rcx
+    incq TRACE_CALL_AT(%rcx, %rax, 8)
+    movq %r10, %rcx
+    call *call_table(, %rax, 8)
+leave_plain:
+    xorl %edi, %edi
+    xorl %esi, %esi
+    xorl %edx, %edx
+    xorl %r8d, %r8d
+    xorl %r9d, %r9d
+    xorl %r10d, %r10d
+    popq %rcx
+    popq %r11
+    movq %gs:CPU_USER_RSP, %rsp
+    swapgs
+    sysretq
+bad_call:
+    movq $E_BAD_CALL, %rax
+    jmp leave_plain
+
+/* Calls of class "frame" come here from the table: `frame_NAME` has the handler's address in rax.
+ * On the stack: a return address, rip, rflags. */
+    .globl entry_frame
+entry_frame:
+    movq 8(%rsp), %rcx
+    movq 16(%rsp), %r11
+    movq %gs:CPU_KERNEL_RSP, %rsp
+    pushq $USER_SS
+    pushq %gs:CPU_USER_RSP
+    pushq %r11
+    pushq $USER_CS
+    pushq %rcx
+    pushq $0            /* previous */
+    pushq $0            /* address */
+    pushq $0            /* error */
+    pushq $0            /* cause */
+    pushq %rdi
+    pushq %rsi
+    pushq %rdx
+    pushq $0            /* rcx */
+    pushq %gs:CPU_USER_RAX
+    pushq %r8
+    pushq %r9
+    pushq %r10
+    pushq $0            /* r11 */
+    pushq %rbx
+    pushq %rbp
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    movq %rsp, %rdi
+    call *%rax
+    movq %rsp, %rdi
+/* resume(const struct regs *): leaves to the libOS, or to the kernel where it was interrupted. */
+    .globl resume
+resume:
+    movq %rdi, %rsp
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbp
+    popq %rbx
+    popq %r11
+    popq %r10
+    popq %r9
+    popq %r8
+    popq %rax
+    popq %rcx
+    popq %rdx
+    popq %rsi
+    popq %rdi
+    addq $32, %rsp
+    testb $3, 8(%rsp)
+    jz 1f
+    swapgs
+1:  .globl entry_iretq
+entry_iretq:
+    iretq
+
+/* schedule(): nobody returns from it, so it begins with an empty stack. */
+    .globl schedule
+schedule:
+    movq %gs:CPU_KERNEL_RSP, %rsp
+    jmp schedule_loop
+
+/* Exceptions and interrupts: 256 small stubs, 16 bytes apart. */
+    .balign 16
+    .globl entry_vectors
+entry_vectors:
+    .set vector, 0
+    .rept 256
+    .balign 16
+    .if !(vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21 || vector == 29 || vector == 30)
+    pushq $0
+    .endif
+    pushq $vector
+    jmp entry_trap
+    .set vector, vector + 1
+    .endr
+
+entry_trap:             /* on the stack: vector, error, rip, cs, rflags, rsp, ss */
+    testb $3, 24(%rsp)
+    jz 1f
+    swapgs
+1:  subq $16, %rsp      /* vector and error move down by two: cause, error, address, previous */
+    pushq %rdi
+    pushq %rsi
+    movq 32(%rsp), %rdi /* vector */
+    movq 40(%rsp), %rsi /* error */
+    movq %rdi, 16(%rsp)
+    movq %rsi, 24(%rsp)
+    movq $0, 32(%rsp)
+    movq $0, 40(%rsp)
+    popq %rsi
+    popq %rdi
+    pushq %rdi
+    pushq %rsi
+    pushq %rdx
+    pushq %rcx
+    pushq %rax
+    pushq %r8
+    pushq %r9
+    pushq %r10
+    pushq %r11
+    pushq %rbx
+    pushq %rbp
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    cld
+    movq %rsp, %rdi
+    call trap
+    movq %rsp, %rdi
+    jmp resume
+
+/* s64 user_copy(void *to, const void *from, u64 n): one of the two is a user address. The patched
+ * instructions are `stac` and `clac` where the CPU has SMAP. */
+    .globl user_copy, user_copy_open, user_copy_close
+user_copy:
+    movq %rdx, %rcx
+    andl $7, %edx
+    shrq $3, %rcx
+user_copy_open:
+    nopl (%rax)
+1:  rep movsq
+    movl %edx, %ecx
+2:  rep movsb
+user_copy_close:
+    nopl (%rax)
+    xorl %eax, %eax
+    ret
+user_copy_failed:
+    movq $E_BAD_ADDRESS, %rax
+    cmpw $0x1f0f, user_copy_close(%rip)
+    je 3f
+    clac
+3:  ret
+    .section .fixups, "a"
+    .quad 1b, user_copy_failed, 2b, user_copy_failed
+    .text
+
+/* s64 fpu_load(const void *area): XRSTOR of x87, SSE and AVX; 0, or an error if the area is bad. */
+    .globl fpu_load
+fpu_load:
+    movl $7, %eax
+    xorl %edx, %edx
+1:  xrstor64 (%rdi)
+    xorl %eax, %eax
+    ret
+fpu_load_failed:
+    movq $E_BAD_ARGUMENT, %rax
+    ret
+    .section .fixups, "a"
+    .quad 1b, fpu_load_failed
+    .section .note.GNU-stack, "", @progbits

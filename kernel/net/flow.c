@@ -1,0 +1,607 @@
+/* Flows: splitting, binding, delivery and sending (docs/filters.md).
+ *
+ * A flow lives in its FLOW page, which everybody may read, and so holds no secret. One lock guards
+ * all flows, the classifier and the device. A call reads what the caller wrote once, checks the
+ * copy, and only then acts; capabilities are looked at with the lock held, so that a flow that
+ * was found stays until the call is over.
+ *
+ * Splitting and binding also hold the caller's environment's lock, under which alone pages change
+ * hands. A page to be sent is pinned first and checked for authority afterwards: pinned it cannot
+ * be freed and come into other hands, so what was true then stays true. */
+#include "net/flow.h"
+
+#include "core/cap.h"
+#include "core/cpu.h"
+#include "core/env.h"
+#include "core/info.h"
+#include "core/lock.h"
+#include "core/memory.h"
+#include "core/page.h"
+#include "core/schedule.h"
+#include "core/trace.h"
+#include "core/user.h"
+#include "dev/dev.h"
+#include "net/filter.h"
+#include "targe/call_table.h"
+
+#define FRAME_LONGEST 1514
+#define BUFFER_SIZE 2048
+#define SENDING 256      /* frames that the device can have at once */
+#define BATCH 64         /* frames received with the lock held */
+#define BATCHES 8        /* batches in one interrupt: more than the device has buffers */
+#define UNBIND_AT_ONCE 8 /* flows unbound in one piece of flow_unbind_all */
+#define SEND_AT_ONCE 32  /* most frames in one call */
+
+static struct lock net_lock = LOCK("net", LOCK_NET);
+static u32 root_page;
+static u32 flow_count;
+
+static void lock_with_caller(void) {
+    env_lock(current_env());
+    spin_lock(&net_lock);
+}
+
+static void unlock_with_caller(void) {
+    spin_unlock(&net_lock);
+    env_unlock(current_env());
+}
+
+static struct flow *flow_of(u32 page) { return page_ptr(page); }
+
+/* The next flow of the list, or the first after NULL; NULL at its end. */
+static struct flow *flow_next(const struct flow *flow) {
+    u32 page = flow ? flow->next : info->first_flow;
+    return page ? flow_of(page) : NULL;
+}
+
+static s64 flow_from(u64 user, u8 rights, struct flow **out) {
+    u32 page;
+    s64 error = cap_object(user, CAP_FLOW, rights, PAGE_FLOW, &page);
+    if (!error)
+        *out = flow_of(page);
+    return error;
+}
+
+/* ---- making and ending flows */
+static void flow_start(struct flow *f, u32 page, u32 owner, u32 parent) {
+    memset(f, 0, sizeof(*f));
+    f->self = page;
+    f->owner = owner;
+    f->parent = parent;
+}
+
+static void flow_link(struct flow *f) {
+    f->next = info->first_flow;
+    if (f->next)
+        flow_of(f->next)->prev = f->self;
+    info->first_flow = f->self;
+    flow_count++;
+    if (f->owner)
+        env_of(f->owner)->flows++;
+    if (f->parent)
+        flow_of(f->parent)->children++;
+}
+
+static void flow_unlink(struct flow *f) {
+    if (f->prev)
+        flow_of(f->prev)->next = f->next;
+    else
+        info->first_flow = f->next;
+    if (f->next)
+        flow_of(f->next)->prev = f->prev;
+    flow_count--;
+    env_of(f->owner)->flows--;
+    flow_of(f->parent)->children--;
+}
+
+static s64 flow_make(u64 user_parent, u32 page, const struct masked *receive,
+                     const struct masked *transmit, u64 out) {
+    struct flow *parent;
+    struct page *p = page_get(page);
+    u32 self = current_env()->self;
+    u64 generation = page_new_generation();
+    s64 error = flow_from(user_parent, RIGHT_OWN, &parent);
+
+    if (error)
+        return error;
+    if (!p || page_owner(p) != self)
+        return E_NO_RIGHT;
+    if (!filter_implies(receive, &parent->receive) || !filter_implies(transmit, &parent->transmit))
+        return E_NOT_IMPLIED;
+    if (flow_count == FLOWS_MAX)
+        return E_FULL;
+    /* Should the page be taken meanwhile, no page ever has this capability's generation. */
+    error = cap_grant(out, CAP_FLOW, RIGHT_READ | RIGHT_WRITE | RIGHT_OWN, page, 1, generation);
+    if (!error)
+        error = page_retype(page, self, PAGE_DATA, PAGE_FLOW, 0);
+    if (error)
+        return error;
+    __atomic_store_n(&p->generation, generation, __ATOMIC_SEQ_CST);
+    struct flow *f = flow_of(page);
+    flow_start(f, page, self, parent->self);
+    f->receive = *receive;
+    f->transmit = *transmit;
+    flow_link(f);
+    return 0;
+}
+
+s64 call_flow_create(u64 parent, u32 page, u64 spec, u64 out) {
+    struct flow_spec s;
+    struct masked receive, transmit;
+    s64 error = user_read(&s, spec, sizeof(s));
+
+    if (!error)
+        error = filter_normalize(&s.receive, &receive);
+    if (!error)
+        error = filter_normalize(&s.transmit, &transmit);
+    if (error)
+        return error;
+    lock_with_caller();
+    error = flow_make(parent, page, &receive, &transmit, out);
+    unlock_with_caller();
+    return error;
+}
+
+/* ---- binding */
+/* Binds a page that must be DATA and the caller's. */
+static s64 hold(u32 page) {
+    struct page *p = page_get(page);
+
+    if (!p || page_owner(p) != current_env()->self)
+        return E_NO_RIGHT;
+    return page_bind(page, PAGE_DATA);
+}
+
+static s64 hold_ring(u32 page) {
+    s64 error = hold(page);
+    if (error)
+        return error;
+    error = page_retype(page, current_env()->self, PAGE_DATA, PAGE_RING, UINT32_MAX);
+    if (error)
+        page_unbind(page);
+    return error;
+}
+
+static void let_go_ring(u32 page) {
+    /* A RING page is not pinned and cannot be given away, so that this cannot fail. */
+    CHECK(page_retype(page, page_owner(page_get(page)), PAGE_RING, PAGE_DATA, UINT32_MAX) == 0);
+    page_unbind(page);
+}
+
+/* All pages of a binding, or none. */
+static s64 hold_all(u32 ring, const u32 *page, u32 count) {
+    u32 held = 0;
+    s64 error = hold_ring(ring);
+
+    if (error)
+        return error;
+    while (held < count && !error) {
+        error = hold(page[held]);
+        held += !error;
+    }
+    if (error) {
+        while (held)
+            page_unbind(page[--held]);
+        let_go_ring(ring);
+    }
+    return error;
+}
+
+/* A filter cannot lie: it stays within its flow, and takes from nobody. */
+static s64 admit(const struct flow *flow, const struct masked *filter) {
+    if (!filter_implies(filter, &flow->receive))
+        return E_NOT_IMPLIED;
+    for (struct flow *f = flow_next(NULL); f; f = flow_next(f))
+        if (f->bound && !filter_disjoint(filter, &f->filter))
+            return E_CONFLICT;
+    return 0;
+}
+
+static s64 bind(u64 user_flow, const struct flow_binding *b, const struct masked *filter,
+                const u32 *page) {
+    struct flow *f;
+    s64 error = flow_from(user_flow, RIGHT_READ, &f);
+
+    if (error)
+        return error;
+    if (f->bound)
+        return E_BUSY;
+    error = admit(f, filter);
+    if (error)
+        return error;
+    error = hold_all(b->ring, page, b->count);
+    if (error)
+        return error;
+    f->filter = *filter;
+    error = classify_add(f);
+    if (error) {
+        memset(&f->filter, 0, sizeof(f->filter));
+        for (u32 i = 0; i < b->count; i++)
+            page_unbind(page[i]);
+        let_go_ring(b->ring);
+        return error;
+    }
+    struct ring *ring = page_ptr(b->ring);
+    __atomic_store_n(&ring->filled, 0, __ATOMIC_RELEASE);
+    memcpy(f->page, page, b->count * sizeof(u32));
+    f->buffers = b->count;
+    f->ring = b->ring;
+    f->entries = b->entries;
+    f->filled = 0;
+    f->bound = 1;
+    return 0;
+}
+
+s64 call_flow_bind(u64 flow, u64 binding) {
+    struct flow_binding b;
+    struct masked filter;
+    u32 page[RING_PAGES];
+    s64 error = user_read(&b, binding, sizeof(b));
+
+    if (error)
+        return error;
+    if (!b.count || b.count > RING_PAGES || !b.entries || b.entries > RING_ENTRIES ||
+        (b.entries & (b.entries - 1)) || b.zero || b.zero2)
+        return E_BAD_ARGUMENT;
+    error = filter_normalize(&b.filter, &filter);
+    if (!error)
+        error = user_read(page, b.pages, b.count * sizeof(u32));
+    if (error)
+        return error;
+    lock_with_caller();
+    error = bind(flow, &b, &filter, page);
+    unlock_with_caller();
+    return error;
+}
+
+static void unbind(struct flow *f) {
+    classify_remove(f);
+    f->bound = 0;
+    for (u32 i = 0; i < f->buffers; i++)
+        page_unbind(f->page[i]);
+    let_go_ring(f->ring);
+    memset(&f->filter, 0, sizeof(f->filter));
+    memset(f->page, 0, sizeof(f->page));
+    f->buffers = f->ring = f->entries = 0;
+}
+
+s64 call_flow_unbind(u64 flow) {
+    struct flow *f;
+
+    spin_lock(&net_lock);
+    s64 error = flow_from(flow, RIGHT_READ, &f);
+    if (!error && !f->bound)
+        error = E_WRONG_TYPE;
+    if (!error)
+        unbind(f);
+    spin_unlock(&net_lock);
+    return error;
+}
+
+/* Ends a flow, if no more than so many mappings of its page are left. */
+static s64 flow_end(struct flow *f, u32 mappings) {
+    u32 page = f->self, owner = f->owner;
+    struct page *p = page_get(page);
+
+    /* As a KERNEL page nobody can map it, let alone write to it, while it is taken down. */
+    s64 error = page_retype(page, owner, PAGE_FLOW, PAGE_KERNEL, mappings);
+    if (error)
+        return error;
+    if (f->bound)
+        unbind(f);
+    if (f->children)
+        for (struct flow *child = flow_next(NULL); child; child = flow_next(child))
+            if (child->parent == page) {
+                child->parent = f->parent; /* whose conditions it implies as well */
+                flow_of(f->parent)->children++;
+            }
+    flow_unlink(f);
+    memset(f, 0, sizeof(*f));
+    __atomic_store_n(&p->generation, page_new_generation(), __ATOMIC_SEQ_CST);
+    /* One who was about to map it may have bound it, but will look again at what it is. */
+    CHECK(page_retype(page, owner, PAGE_KERNEL, PAGE_DATA, UINT32_MAX) == 0);
+    return 0;
+}
+
+s64 call_flow_destroy(u64 flow) {
+    struct flow *f;
+
+    spin_lock(&net_lock);
+    s64 error = flow_from(flow, RIGHT_OWN, &f);
+    if (!error && !f->parent)
+        error = E_NO_RIGHT; /* the first flow stays */
+    if (!error && f->children)
+        error = E_BUSY;
+    if (!error)
+        error = flow_end(f, 0);
+    spin_unlock(&net_lock);
+    return error;
+}
+
+/* ---- delivery */
+static bool left_over; /* frames remain in the device, which will not interrupt for them */
+
+/* Puts a frame into the flow's next posted buffer. The ring is its libOS's memory: each word of it
+ * is read once and may be anything. What counts is in the flow. */
+static bool deposit(struct flow *f, const u8 *frame, u32 length, bool checked) {
+    struct ring *ring = page_ptr(f->ring);
+    struct ring_entry *entry = &ring->entry[f->filled % f->entries];
+    u64 posted = __atomic_load_n(&ring->posted, __ATOMIC_ACQUIRE) - f->filled;
+
+    if (!posted || posted > f->entries || length > BUFFER_SIZE)
+        return false;
+    u32 buffer = __atomic_load_n(&entry->buffer, __ATOMIC_RELAXED);
+    if (buffer / 2 >= f->buffers)
+        return false;
+    memcpy((u8 *)page_ptr(f->page[buffer / 2]) + buffer % 2 * BUFFER_SIZE, frame, length);
+    entry->length = (u16)length;
+    entry->flags = checked;
+    f->filled++;
+    /* Before schedule_wake looks who sleeps: that CPU looks the other way round. */
+    __atomic_store_n(&ring->filled, f->filled, __ATOMIC_SEQ_CST);
+    return true;
+}
+
+static void deliver(const u8 *frame, u32 length, bool checked) {
+    struct trace *counters = this_cpu()->trace;
+    struct flow *f = flow_classify(frame, length);
+
+    trace(TRACE_PACKET, length, f ? f->self : 0);
+    counters->packets++;
+    if (!f) {
+        counters->unclaimed++;
+    } else if (deposit(f, frame, length, checked)) {
+        f->received += length;
+        schedule_wake(page_owner(page_get(f->ring)));
+    } else {
+        f->dropped_full++;
+    }
+}
+
+/* ---- sending */
+/* Frames that the device reads: the cookie of a frame is its place here, plus one. */
+static struct sending {
+    u32 page[SEND_PIECES];
+    u16 pieces;
+    u16 next; /* unused: the next unused one's cookie; 0: none */
+} sending[SENDING];
+static u16 unused;
+
+static void unpin(const u32 *page, u32 count) {
+    for (u32 i = 0; i < count; i++)
+        page_unpin(page[i]);
+}
+
+static void sent(u32 cookie) {
+    struct sending *s = &sending[cookie - 1];
+    unpin(s->page, s->pieces);
+    s->pieces = 0;
+    s->next = unused;
+    unused = (u16)cookie;
+}
+
+/* Pins the page of a piece, if the caller may have it read. */
+static s64 pin(const struct piece *piece) {
+    u32 owner;
+
+    if (!page_get(piece->page))
+        return E_BAD_ARGUMENT;
+    s64 error = cap_pages(piece->cap, piece->page, 1, RIGHT_READ, &owner);
+    if (!error)
+        error = page_pin(piece->page);
+    if (error)
+        return error == E_WRONG_TYPE ? E_NO_RIGHT : error;
+    error = cap_pages(piece->cap, piece->page, 1, RIGHT_READ, &owner); /* now it stays so */
+    if (error)
+        page_unpin(piece->page);
+    return error;
+}
+
+/* What can be said of a frame without looking at its memory. */
+static s64 check_form(const struct send *s) {
+    u32 total = s->length;
+    u32 sum_at = (u32)s->checksum_start + s->checksum_offset;
+
+    if (s->length < 14 || s->length > SEND_HEADERS || s->pieces > SEND_PIECES || s->zero)
+        return E_BAD_ARGUMENT;
+    for (u32 i = 0; i < s->pieces; i++) {
+        const struct piece *p = &s->piece[i];
+        if (!p->length || p->offset + (u32)p->length > PAGE_SIZE)
+            return E_BAD_ARGUMENT;
+        total += p->length;
+    }
+    if (sum_at && (!info->checksum || sum_at + 2 > s->length))
+        return E_BAD_ARGUMENT;
+    return total > FRAME_LONGEST ? E_BAD_ARGUMENT : 0;
+}
+
+/* Nobody forges a source: the headers satisfy the flow's condition, and the sum that the device
+ * stores in them is not among the bytes that the condition looks at. */
+static bool honest(const struct flow *f, const struct send *s, const u8 *headers) {
+    u32 sum_at = (u32)s->checksum_start + s->checksum_offset;
+    return filter_match(&f->transmit, headers, s->length) &&
+           !(sum_at && filter_looks_at(&f->transmit, headers, sum_at, 2));
+}
+
+/* Queues one frame whose form was checked and whose headers were copied. */
+static s64 queue(struct flow *f, const struct send *s, const u8 *headers) {
+    struct net_piece piece[SEND_PIECES];
+    struct sending *slot = &sending[unused - 1];
+    u32 total = s->length, pinned = 0;
+    s64 error = 0;
+
+    while (pinned < s->pieces && !error) {
+        const struct piece *p = &s->piece[pinned];
+        error = pin(p);
+        if (error)
+            break;
+        piece[pinned] = (struct net_piece){
+            .at = {phys_of_page(p->page).v + p->offset}, .length = p->length};
+        total += p->length;
+        slot->page[pinned++] = p->page;
+    }
+    if (!error)
+        error = net_device_send(headers, s->length, piece, pinned, s->checksum_start,
+                                s->checksum_offset, unused);
+    if (error) {
+        unpin(slot->page, pinned);
+        return error;
+    }
+    slot->pieces = (u16)pinned;
+    unused = slot->next;
+    f->sent++;
+    f->sent_bytes += total;
+    return 0;
+}
+
+static s64 send_one(struct flow *f, u64 user) {
+    struct send s;
+    u8 headers[SEND_HEADERS];
+    s64 error = user_read(&s, user, sizeof(s));
+
+    if (!error)
+        error = check_form(&s);
+    if (!error)
+        error = user_read(headers, s.headers, s.length);
+    if (error)
+        return error;
+    if (!honest(f, &s, headers)) {
+        f->refused++;
+        return E_FORGED;
+    }
+    return unused ? queue(f, &s, headers) : E_FULL;
+}
+
+s64 call_flow_send(u64 flow, u64 frames, u32 count) {
+    struct flow *f;
+    u32 done = 0;
+
+    if (!count || count > SEND_AT_ONCE)
+        return E_BAD_ARGUMENT;
+    spin_lock(&net_lock);
+    s64 error = flow_from(flow, RIGHT_WRITE, &f);
+    if (!error)
+        net_device_reclaim(sent);
+    while (!error && done < count) {
+        error = send_one(f, frames + done * sizeof(struct send));
+        done += !error;
+    }
+    if (done)
+        net_device_kick();
+    spin_unlock(&net_lock);
+    return done ? done : error;
+}
+
+/* ---- the device */
+/* Takes what has arrived, in batches so that other CPUs get the lock in between, and not for ever
+ * when frames come as fast as they are taken. */
+static void serve(void) {
+    bool more = true;
+
+    for (u32 i = 0; more && i < BATCHES; i++) {
+        spin_lock(&net_lock);
+        net_device_reclaim(sent);
+        more = net_device_receive(BATCH, deliver) == BATCH;
+        spin_unlock(&net_lock);
+    }
+    __atomic_store_n(&left_over, more, __ATOMIC_RELAXED);
+}
+
+void flow_reclaim(void) {
+    spin_lock(&net_lock);
+    net_device_reclaim(sent);
+    spin_unlock(&net_lock);
+}
+
+void flow_poll(void) {
+    if (__atomic_load_n(&left_over, __ATOMIC_RELAXED))
+        serve();
+    else
+        flow_reclaim();
+}
+
+u32 flow_init(u64 key) {
+    struct flow *root = boot_pages(1);
+
+    root_page = page_of_phys(ptr_phys(root));
+    page_declare(root_page, PAGE_FLOW, 0);
+    flow_start(root, root_page, 0, 0);
+    flow_link(root);
+    classify_init(key);
+    for (u32 i = 0; i < SENDING; i++)
+        sending[i].next = (u16)(i + 1 < SENDING ? i + 2 : 0);
+    unused = 1;
+    net_device_interrupt = serve;
+    return root_page;
+}
+
+/* ---- the end of an environment */
+bool flow_unbind_all(u32 env) {
+    u32 unbound = 0;
+
+    spin_lock(&net_lock);
+    net_device_reclaim(sent); /* lets go of pages that the device has read */
+    for (struct flow *f = flow_next(NULL); f && unbound < UNBIND_AT_ONCE; f = flow_next(f))
+        if (f->bound && page_owner(page_get(f->ring)) == env) {
+            unbind(f);
+            unbound++;
+        }
+    spin_unlock(&net_lock);
+    return unbound < UNBIND_AT_ONCE;
+}
+
+void flow_release(u32 env, u32 page) {
+    spin_lock(&net_lock);
+    struct flow *f = flow_of(page);
+    CHECK(f->self == page && f->owner == env);
+    CHECK(flow_end(f, UINT32_MAX) == 0);
+    spin_unlock(&net_lock);
+}
+
+/* ---- the checker */
+static u32 contradictions;
+
+static void expect(bool holds, const struct flow *f, const char *what) {
+    if (!holds && !contradictions++)
+        print("check: flow %x: %s\n", f->self, what);
+}
+
+static void check_bound(const struct flow *f, void (*held)(u32 page, bool pin)) {
+    const struct page *ring = page_get(f->ring);
+
+    expect(ring && page_type(ring) == PAGE_RING, f, "its ring is no RING page");
+    expect(filter_implies(&f->filter, &f->receive), f, "its filter goes beyond it");
+    held(f->ring, false);
+    for (u32 i = 0; i < f->buffers; i++)
+        held(f->page[i], false);
+}
+
+static void check_flow(const struct flow *f, void (*held)(u32 page, bool pin)) {
+    const struct page *p = page_get(f->self);
+
+    expect(p && page_type(p) == PAGE_FLOW, f, "its page is no FLOW page");
+    expect(p && page_owner(p) == f->owner, f, "its owner is not the page's");
+    expect(!f->next || flow_of(f->next)->prev == f->self, f, "the list is broken");
+    expect(f->parent || f->self == root_page, f, "it has no parent");
+    if (f->bound)
+        check_bound(f, held);
+}
+
+u32 flow_check(void (*held)(u32 page, bool pin)) {
+    u32 flows = 0, children = 0;
+
+    spin_lock(&net_lock);
+    contradictions = 0;
+    for (struct flow *f = flow_next(NULL); f; f = flow_next(f)) {
+        flows++;
+        children += f->children;
+        check_flow(f, held);
+    }
+    expect(flows == flow_count && children == flows - 1, flow_of(root_page), "flows are missing");
+    for (u32 i = 0; i < SENDING; i++)
+        for (u32 k = 0; k < sending[i].pieces; k++)
+            held(sending[i].page[k], true);
+    u32 found = contradictions;
+    spin_unlock(&net_lock);
+    return found;
+}

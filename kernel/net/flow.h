@@ -1,0 +1,33 @@
+/* Flows: shares of the network device, each with what may be received and what may be sent
+ * (docs/filters.md). Everything here is guarded by one lock (LOCK_NET), as is the device. */
+#pragma once
+#include "lib/base.h"
+
+#define FLOWS_MAX 1024 /* so that a walk over all flows is bounded */
+
+/* At boot, when page_declare can be called: makes the flow that all others are split from. It
+ * belongs to the kernel and lets everything through. `key` is random. Returns its page. */
+u32 flow_init(u64 key);
+
+/* For env_destroy, no lock above LOCK_ENV held. First, until it returns true: takes out, some at
+ * a time, the bindings whose rings `env` owns, in flows of others too. */
+bool flow_unbind_all(u32 env);
+/* Then, for each FLOW page that it owns: children go to the parent, and the page is DATA again. */
+void flow_release(u32 env, u32 page);
+
+/* Handles what the device has left over for lack of time, and what it has finished sending. To be
+ * called at each timer interrupt of the CPU that takes the device's interrupts. */
+void flow_poll(void);
+/* Unpins the pages that the device has read. LOCK_ENV may be held. */
+void flow_reclaim(void);
+
+/* For the checker: holds the flows against each other and the page array, prints the first
+ * contradiction and returns how many there are. Tells `held` of each binding and pin of a page. */
+u32 flow_check(void (*held)(u32 page, bool pin));
+
+/* ---- the classifier (classify.c); the lock is held. The filters that it knows are disjoint, so
+ * at most one flow wants a frame. */
+void classify_init(u64 key);
+s64 classify_add(struct flow *flow); /* 0 or E_FULL */
+void classify_remove(struct flow *flow);
+struct flow *flow_classify(const u8 *frame, u32 length); /* NULL: nobody wants it */

@@ -1,0 +1,89 @@
+/* Clocks. The TSC's rate comes from the hypervisor (KVM's leaf 0x40000010) or CPUID leaf 0x15
+ * where they say it; otherwise both rates are measured against the PIT's channel 2. */
+#include "x86/clock.h"
+
+#include "x86/apic.h"
+#include "x86/io.h"
+
+#define PIT_HZ 1193182
+#define SAMPLE (PIT_HZ / 400) /* 2.5 ms */
+
+u64 tsc_hz;
+u64 apic_timer_hz;
+
+/* Counts down `ticks` of the PIT; returns the TSC ticks that it took. */
+static u64 pit_wait(u32 ticks) {
+    outb(0x61, (inb(0x61) & ~2) | 1); /* gate on, speaker off */
+    outb(0x43, 0xb0);                 /* channel 2, mode 0 */
+    outb(0x42, (u8)ticks);
+    outb(0x42, (u8)(ticks >> 8));
+    u64 begin = rdtsc();
+    while (!(inb(0x61) & 0x20))
+        if (rdtsc() - begin > 1ull << 34)
+            panic("the PIT does not count");
+    return rdtsc() - begin;
+}
+
+static u64 known_rate(void) {
+    struct cpuid id;
+
+    if (cpuid(1, 0).c >> 31 && cpuid(0x40000000, 0).a >= 0x40000010) {
+        id = cpuid(0x40000010, 0);
+        if (id.a)
+            return id.a * 1000ull;
+    }
+    if (cpuid(0, 0).a >= 0x15) {
+        id = cpuid(0x15, 0);
+        if (id.a && id.b && id.c)
+            return (u64)id.c * id.b / id.a;
+    }
+    return 0;
+}
+
+void clock_init(void) {
+    apic_timer_run();
+    u64 ticks = pit_wait(SAMPLE);
+    apic_timer_hz = (u64)apic_timer_ran() * PIT_HZ / SAMPLE;
+    tsc_hz = known_rate();
+    if (!tsc_hz)
+        tsc_hz = ticks * PIT_HZ / SAMPLE;
+}
+
+void clock_wait(u64 microseconds) {
+    u64 end = rdtsc() + tsc_hz / 1000000 * microseconds;
+
+    while (rdtsc() < end)
+        cpu_relax();
+}
+
+static u8 cmos(u8 reg) {
+    outb(0x70, reg);
+    return inb(0x71);
+}
+
+static u32 decimal(u8 v, bool binary) { return binary ? v : (v >> 4) * 10u + (v & 15); }
+
+u64 clock_date(void) {
+    static const u16 before[12] = {0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334};
+    u8 raw[6], again[6];
+    static const u8 reg[6] = {0, 2, 4, 7, 8, 9};
+    bool binary = cmos(0xb) & 4;
+
+    do { /* twice the same: no update came in between */
+        for (u32 i = 0; i < 6; i++)
+            raw[i] = cmos(reg[i]);
+        for (u32 i = 0; i < 6; i++)
+            again[i] = cmos(reg[i]);
+    } while (memcmp(raw, again, 6));
+    u32 hour = decimal(raw[2] & 0x7f, binary);
+    if (!(cmos(0xb) & 2)) /* 12-hour form */
+        hour = hour % 12 + (raw[2] & 0x80 ? 12 : 0);
+    u32 day = decimal(raw[3], binary), month = decimal(raw[4], binary);
+    u64 year = 2000 + decimal(raw[5], binary);
+    if (month < 1 || month > 12)
+        return 0;
+    u64 days = (year - 1970) * 365 + (year - 1969) / 4 + before[month - 1] + day - 1;
+    if (month > 2 && year % 4 == 0)
+        days++;
+    return ((days * 24 + hour) * 60 + decimal(raw[1], binary)) * 60 + decimal(raw[0], binary);
+}

@@ -1,0 +1,102 @@
+/* Setting up a CPU (Intel SDM vol. 3, chapters 2 to 6). */
+#include "x86/cpu.h"
+
+#include "core/memory.h"
+#include "x86/apic.h"
+#include "x86/fpu.h"
+#include "x86/io.h"
+#include "x86/mmu.h"
+#include "x86/registers.h"
+
+#define STACK_PAGES 4
+#define FAULT_STACKS 3
+
+struct cpu *cpus[MAX_CPUS];
+u32 cpu_count;
+u64 mmu_nx;
+static u64 cr4_bits;
+
+extern char entry_vectors[], entry_syscall[], user_copy_open[], user_copy_close[];
+
+static struct gate { u16 low, selector; u8 ist, type; u16 middle; u32 high, zero; } idt[256] ALIGNED(16);
+
+static void set_gate(u32 vector) {
+    u64 at = (u64)entry_vectors + 16 * vector;
+    bool open = vector == 3 || vector == 4; /* int3 and into are the libOS's to use */
+    u8 ist = vector == 2 ? 1 : vector == 8 ? 2 : vector == 18 ? 3 : 0;
+
+    idt[vector] = (struct gate){(u16)at, KERNEL_CS, ist, open ? 0xee : 0x8e, (u16)(at >> 16), (u32)(at >> 32), 0};
+}
+
+void cpu_features_init(void) {
+    struct cpuid extended = cpuid(0x80000001, 0);
+    struct cpuid seven = cpuid(0, 0).a >= 7 ? cpuid(7, 0) : (struct cpuid){0};
+
+    if (extended.d >> 20 & 1)
+        mmu_nx = PTE_NX;
+    cr4_bits = CR4_PAE;
+    if (seven.b & 1)
+        cr4_bits |= CR4_FSGSBASE;
+    if (seven.b >> 7 & 1)
+        cr4_bits |= CR4_SMEP;
+    if (seven.c >> 2 & 1)
+        cr4_bits |= CR4_UMIP;
+    if (seven.b >> 20 & 1) {
+        cr4_bits |= CR4_SMAP;
+        memcpy(user_copy_open, "\x0f\x01\xcb", 3);  /* stac */
+        memcpy(user_copy_close, "\x0f\x01\xca", 3); /* clac */
+    }
+    for (u32 vector = 0; vector < 256; vector++)
+        set_gate(vector);
+}
+
+static void load_tables(struct cpu *cpu) {
+    u64 base = (u64)&cpu->tss;
+    struct { u16 limit; u64 base; } __attribute__((packed)) gdt = {sizeof cpu->gdt - 1, (u64)cpu->gdt},
+                                                            idtr = {sizeof idt - 1, (u64)idt};
+
+    cpu->gdt[1] = 0x00af9b000000ffff; /* kernel code */
+    cpu->gdt[2] = 0x00cf93000000ffff; /* kernel data */
+    cpu->gdt[3] = 0x00cff3000000ffff; /* user data */
+    cpu->gdt[4] = 0x00affb000000ffff; /* user code */
+    cpu->gdt[5] = (sizeof cpu->tss - 1) | (base & 0xffffff) << 16 | 0x89ull << 40 | (base >> 24 & 0xff) << 56;
+    cpu->gdt[6] = base >> 32;
+    cpu->tss.io_map = sizeof cpu->tss;
+    __asm__ volatile("lgdt %0" : : "m"(gdt));
+    __asm__ volatile("lidt %0" : : "m"(idtr));
+    __asm__ volatile("pushq %0; leaq 1f(%%rip), %%rax; pushq %%rax; lretq; 1:" : : "i"(KERNEL_CS) : "rax", "memory");
+    __asm__ volatile("movl %0, %%ss; movl %1, %%ds; movl %1, %%es; movl %1, %%fs; movl %1, %%gs"
+                     : : "r"(KERNEL_SS), "r"(0));
+    __asm__ volatile("ltr %w0" : : "r"(TSS_SELECTOR));
+}
+
+void cpu_init(struct cpu *cpu) {
+    load_tables(cpu);
+    wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_SCE | (mmu_nx ? EFER_NXE : 0));
+    __asm__ volatile("movq %0, %%cr4" : : "r"(cr4_bits));
+    wrmsr(MSR_GS_BASE, (u64)cpu);
+    wrmsr(MSR_KERNEL_GS_BASE, 0);
+    wrmsr(MSR_STAR, (u64)KERNEL_CS << 32 | (u64)KERNEL_SS << 48);
+    wrmsr(MSR_LSTAR, (u64)entry_syscall);
+    wrmsr(MSR_FMASK, 0x47700); /* TF IF DF IOPL NT AC */
+    load_root(ptr_phys(kernel_root));
+    fpu_init_cpu();
+}
+
+struct cpu *cpu_make(u32 number) {
+    struct cpu *cpu = boot_pages((u32)(round_up(sizeof *cpu, PAGE_SIZE) / PAGE_SIZE));
+    char *stack = boot_pages(STACK_PAGES), *fault_stacks = boot_pages(FAULT_STACKS);
+
+    cpu->self = cpu;
+    cpu->number = number;
+    cpu->slot = SLOTS - 1;
+    cpu->trace = exposed_pages(sizeof(struct trace) / PAGE_SIZE);
+    cpu->slices = exposed_pages(1);
+    cpu->slices->cpu = number;
+    cpu->slices->current = SLOTS;
+    cpu->kernel_rsp = cpu->tss.rsp0 = (u64)stack + STACK_PAGES * PAGE_SIZE;
+    for (u32 i = 0; i < FAULT_STACKS; i++) /* NMI, double fault, machine check */
+        cpu->tss.ist[i] = (u64)fault_stacks + (i + 1) * PAGE_SIZE;
+    cpus[number] = cpu;
+    return cpu;
+}
