@@ -3,7 +3,11 @@
 #include "lib/base.h"
 
 /* All RAM is mapped at DIRECT_BASE, writable and not executable. */
+#ifdef HOST_TEST
+#define DIRECT_BASE 0x200000000000ull /* where a test maps what stands for memory */
+#else
 #define DIRECT_BASE 0xffff800000000000ull
+#endif
 #define KERNEL_BASE 0xffffffff80000000ull /* the kernel image: virtual = physical + this */
 #define DEVICE_BASE 0xffffc00000000000ull /* device registers, uncached */
 

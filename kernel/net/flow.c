@@ -513,11 +513,10 @@ void flow_reclaim(void) {
     spin_unlock(&net_lock);
 }
 
-void flow_poll(void) {
+bool flow_poll(void) {
     if (__atomic_load_n(&left_over, __ATOMIC_RELAXED))
         serve();
-    else
-        flow_reclaim();
+    return __atomic_load_n(&left_over, __ATOMIC_RELAXED);
 }
 
 u32 flow_init(u64 key) {
@@ -532,6 +531,7 @@ u32 flow_init(u64 key) {
         sending[i].next = (u16)(i + 1 < SENDING ? i + 2 : 0);
     unused = 1;
     net_device_interrupt = serve;
+    left_over = true; /* the device may have interrupted before */
     return root_page;
 }
 

@@ -1,0 +1,815 @@
+/* Flows on a fake machine: the real page array and capabilities, with memory, users and a network
+ * device that this file plays. Two environments distrust each other. */
+// sources: kernel/net/flow.c kernel/net/classify.c kernel/net/filter.c kernel/core/page.c kernel/core/cap.c
+#include "net/flow.h"
+
+#include "core/cap.h"
+#include "core/cpu.h"
+#include "core/env.h"
+#include "core/info.h"
+#include "core/lock.h"
+#include "core/page.h"
+#include "core/schedule.h"
+#include "core/user.h"
+#include "dev/dev.h"
+#include "net/filter.h"
+#include "targe/call_table.h"
+
+#include <asm/prctl.h>
+#include <setjmp.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+/* ---- the fake machine */
+#define PAGES 4096
+#define ALICE 10 /* page numbers of the environments */
+#define BOB 11
+#define FIRST 16 /* pages from here on can be allocated */
+
+struct info *info;
+struct cpu *cpus[MAX_CPUS];
+u32 cpu_count;
+void (*net_device_interrupt)(void);
+
+static struct info the_info;
+static struct cpu cpu;
+static struct trace counters;
+static u8 arena[1 << 20]; /* all memory that users have mapped */
+static u32 woken[PAGES];
+static u32 locks;
+static u32 root;
+
+static bool in_arena(u64 at, u64 n) {
+    u64 first = (u64)arena;
+    return at >= first && n <= sizeof(arena) && at - first <= sizeof(arena) - n;
+}
+s64 user_read(void *to, u64 from, u64 n) {
+    if (!in_arena(from, n))
+        return E_BAD_ADDRESS;
+    memcpy(to, (void *)from, n);
+    return 0;
+}
+s64 user_write(u64 to, const void *from, u64 n) {
+    if (!in_arena(to, n))
+        return E_BAD_ADDRESS;
+    memcpy((void *)to, from, n);
+    return 0;
+}
+void spin_lock(struct lock *l) {
+    assert_int_equal(l->taken++, 0);
+    locks++;
+}
+void spin_unlock(struct lock *l) {
+    assert_int_equal(l->taken--, 1);
+    locks--;
+}
+void env_lock(struct env *e) { assert_int_equal(e->lock++, 0); }
+void env_unlock(struct env *e) { assert_int_equal(e->lock--, 1); }
+void env_lock_two(struct env *a, struct env *b) {
+    env_lock(a);
+    env_lock(b);
+}
+void schedule_wake(u32 env) { woken[env]++; }
+void *boot_pages(u32 count) {
+    (void)count;
+    return page_ptr(1);
+}
+
+/* The device: frames to receive, and frames being sent. */
+static struct {
+    u8 byte[2048];
+    u32 length;
+} arriving[2048];
+static u32 arriving_count, arriving_next;
+static struct {
+    u8 header[SEND_HEADERS];
+    u32 length, pieces, cookie;
+    struct net_piece piece[SEND_PIECES];
+} leaving[300];
+static u32 leaving_count, kicks;
+static s64 device_error;
+
+s64 net_device_send(const void *headers, u32 length, const struct net_piece *piece, u32 pieces,
+                    u32 checksum_start, u32 checksum_offset, u32 cookie) {
+    (void)checksum_start;
+    (void)checksum_offset;
+    if (device_error)
+        return device_error;
+    memcpy(leaving[leaving_count].header, headers, length);
+    memcpy(leaving[leaving_count].piece, piece, pieces * sizeof(*piece));
+    leaving[leaving_count].length = length;
+    leaving[leaving_count].pieces = pieces;
+    leaving[leaving_count++].cookie = cookie;
+    return 0;
+}
+void net_device_kick(void) { kicks++; }
+static u32 may_finish; /* frames that the device has read */
+void net_device_reclaim(void (*done)(u32 cookie)) {
+    u32 finished = 0;
+    while (finished < may_finish && finished < leaving_count)
+        done(leaving[finished++].cookie);
+    may_finish = 0;
+    leaving_count -= finished;
+    memmove(leaving, leaving + finished, leaving_count * sizeof(leaving[0]));
+}
+u32 net_device_receive(u32 budget, void (*deliver)(const u8 *frame, u32 length, bool checked)) {
+    u32 n = 0;
+    while (n < budget && arriving_next < arriving_count) {
+        u8 *exact = malloc(arriving[arriving_next].length);
+        memcpy(exact, arriving[arriving_next].byte, arriving[arriving_next].length);
+        deliver(exact, arriving[arriving_next].length, true);
+        free(exact);
+        arriving_next++;
+        n++;
+    }
+    return n;
+}
+
+/* ---- users */
+static u64 used; /* of the arena */
+static void *user(u64 bytes) {
+    void *p = arena + used;
+    used += round_up(bytes, 16);
+    assert_true(used <= sizeof(arena));
+    return p;
+}
+#define USER(type) ((type *)user(sizeof(type)))
+
+static void act_as(u32 env) { cpu.env = env_of(env); }
+
+static u32 take(u32 count) {
+    s64 page = page_take(current_env(), PAGE_ANY, count, 0);
+    assert_true(page > 0);
+    return (u32)page;
+}
+
+static u64 cap_for(u8 type, u8 rights, u32 holder, u32 name, u32 count) {
+    struct cap *c = USER(struct cap);
+    *c = (struct cap){
+        .type = type, .rights = rights, .holder = holder, .name = name, .count = count};
+    cap_seal(c, page_generation(page_get(name)));
+    return (u64)c;
+}
+#define ALL (RIGHT_READ | RIGHT_WRITE | RIGHT_OWN)
+static u64 root_cap(void) { return cap_for(CAP_FLOW, ALL, 0, root, 1); }
+
+static void put(struct condition *c, u16 offset, u8 width, u32 mask, u32 value) {
+    c->atom[c->count++] =
+        (struct atom){.offset = offset, .width = width, .mask = mask, .value = value};
+}
+/* A protocol of one's own: byte 12 is 0x77, and a port follows. */
+static struct condition port_of(u32 mask, u32 port) {
+    struct condition c = {0};
+    put(&c, 12, 1, 0xff, 0x77);
+    if (mask)
+        put(&c, 13, 2, mask, port);
+    return c;
+}
+/* And frames sent carry a port of their own. */
+static struct condition source_of(u32 mask, u32 port) {
+    struct condition c = {0};
+    if (mask)
+        put(&c, 15, 2, mask, port);
+    return c;
+}
+
+static s64 split(u64 parent, u32 page, u32 mask, u32 port, u64 *out) {
+    struct flow_spec *spec = USER(struct flow_spec);
+    struct cap *c = USER(struct cap);
+    *spec = (struct flow_spec){port_of(mask, port), source_of(mask, port)};
+    *out = (u64)c;
+    return call_flow_create(parent, page, (u64)spec, (u64)c);
+}
+
+static u64 flow_for(u64 parent, u32 mask, u32 port, u32 *page) {
+    u64 cap;
+    *page = take(1);
+    assert_int_equal(split(parent, *page, mask, port, &cap), 0);
+    return cap;
+}
+
+static struct flow_binding *binding(u32 mask, u32 port, u32 buffers, u32 entries) {
+    struct flow_binding *b = USER(struct flow_binding);
+    u32 *page = user(buffers * sizeof(u32));
+    *b = (struct flow_binding){.filter = port_of(mask, port),
+                               .pages = (u64)page,
+                               .count = buffers,
+                               .ring = take(1),
+                               .entries = entries};
+    for (u32 i = 0; i < buffers; i++)
+        page[i] = take(1);
+    return b;
+}
+
+static void arrive(u32 port, u32 length, u8 fill) {
+    u8 *f = arriving[arriving_count].byte;
+    memset(f, fill, length);
+    f[12] = 0x77;
+    f[13] = (u8)(port >> 8);
+    f[14] = (u8)port;
+    arriving[arriving_count++].length = length;
+}
+static void interrupt(void) {
+    net_device_interrupt();
+    arriving_count = arriving_next = 0;
+}
+
+static struct flow *flow_at(u32 page) { return page_ptr(page); }
+static u64 state_of(u32 page) { return page_state(page_get(page)); }
+
+static u32 held_bindings, held_pins;
+static void held(u32 page, bool is_pin) {
+    u64 s = state_of(page);
+    assert_true(is_pin ? STATE_PINS(s) > 0 : STATE_BINDINGS(s) > 0);
+    held_pins += is_pin;
+    held_bindings += !is_pin;
+}
+
+static void make_env(u32 page) {
+    struct env *e = env_of(page);
+    *e = (struct env){.self = page, .state = ENV_LIVE, .page_limit = PAGES};
+    page_declare(page, PAGE_ENV, 0);
+}
+
+static int start(void **state) {
+    (void)state;
+    static struct page array[PAGES];
+    static u64 map[PAGES / 64 + 2];
+    static bool begun;
+
+    if (!begun) {
+        void *memory = mmap((void *)DIRECT_BASE, PAGES * PAGE_SIZE, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+        if (memory != (void *)DIRECT_BASE || syscall(SYS_arch_prctl, ARCH_SET_GS, &cpu))
+            return 1;
+        info = &the_info;
+        cpu.self = &cpu;
+        cpu.trace = &counters;
+        page_init(array, map, PAGES);
+        for (u32 i = FIRST; i < PAGES; i++)
+            page_declare(i, PAGE_FREE, 0);
+        make_env(ALICE);
+        make_env(BOB);
+        cap_init((u64[]){1, 2});
+        root = flow_init(0x123456789abcdef1ull);
+        flow_at(root)->receive = flow_at(root)->transmit = (struct masked){0};
+        begun = true;
+    }
+    info->checksum = 1;
+    device_error = 0;
+    may_finish = 1000;
+    flow_reclaim();
+    used = 0;
+    memset(woken, 0, sizeof(woken));
+    act_as(ALICE);
+    return 0;
+}
+
+/* After each test nothing is left: as env_destroy would do it. */
+static int finish(void **state) {
+    (void)state;
+    may_finish = 1000;
+    for (u32 env = ALICE; env <= BOB; env++) {
+        while (!flow_unbind_all(env))
+            ;
+        for (u32 p = FIRST; p < PAGES; p++)
+            if (page_owner(page_get(p)) == env && page_type(page_get(p)) == PAGE_FLOW)
+                flow_release(env, p);
+        while (env_of(env)->first_page)
+            if (page_release(env_of(env), env_of(env)->first_page, PAGE_DATA)) {
+                print("page %x is still held\n", env_of(env)->first_page);
+                return 1;
+            }
+        if (env_of(env)->flows || env_of(env)->lock)
+            return 1;
+    }
+    held_bindings = held_pins = 0;
+    return locks || flow_check(held) || held_bindings || held_pins ||
+           flow_at(root)->children || info->first_flow != root || info->free_pages != PAGES - FIRST;
+}
+
+/* ---- splitting */
+static void test_split(void **state) {
+    (void)state;
+    u32 all_page, low_page;
+    u64 cap, all = flow_for(root_cap(), 0, 0, &all_page);
+    u64 low = flow_for(all, 0xff00, 0x1200, &low_page);
+    assert_int_equal(env_of(ALICE)->flows, 2);
+    assert_int_equal(flow_at(all_page)->children, 1);
+    assert_int_equal(flow_at(low_page)->parent, all_page);
+    assert_int_equal(flow_at(low_page)->owner, ALICE);
+
+    u32 page = take(1), other;
+    u64 before = state_of(page), generation = page_generation(page_get(page));
+    assert_int_equal(split(low, page, 0xffff, 0x1334, &cap), E_NOT_IMPLIED);
+    assert_int_equal(split(low, page, 0, 0, &cap), E_NOT_IMPLIED);
+    assert_int_equal(split(low, PAGES, 0xffff, 0x1234, &cap), E_NO_RIGHT);
+    assert_int_equal(split(low, 0xffffffff, 0xffff, 0x1234, &cap), E_NO_RIGHT);
+    assert_int_equal(split(low, root, 0xffff, 0x1234, &cap), E_NO_RIGHT);
+    assert_int_equal(split(low, low_page, 0xffff, 0x1234, &cap), E_WRONG_TYPE);
+    assert_int_equal(split(0, page, 0xffff, 0x1234, &cap), E_BAD_ADDRESS);
+    u64 weak = cap_for(CAP_FLOW, RIGHT_READ | RIGHT_WRITE, 0, low_page, 1);
+    assert_int_equal(split(weak, page, 0xffff, 0x1234, &cap), E_NO_RIGHT);
+    u64 wrong = cap_for(CAP_PAGE, ALL, 0, low_page, 1);
+    assert_int_equal(split(wrong, page, 0xffff, 0x1234, &cap), E_BAD_CAPABILITY);
+    u64 bobs = cap_for(CAP_FLOW, ALL, BOB, low_page, 1);
+    assert_int_equal(split(bobs, page, 0xffff, 0x1234, &cap), E_BAD_CAPABILITY);
+    u64 lie = cap_for(CAP_FLOW, ALL, 0, low_page, 1);
+    ((struct cap *)lie)->name = all_page;
+    assert_int_equal(split(lie, page, 0xffff, 0x1234, &cap), E_BAD_CAPABILITY);
+    page_bind(page, PAGE_DATA); /* mapped somewhere */
+    assert_int_equal(split(low, page, 0xffff, 0x1234, &cap), E_BUSY);
+    page_unbind(page);
+    act_as(BOB);
+    assert_int_equal(split(low, page, 0xffff, 0x1234, &cap), E_NO_RIGHT);
+    other = take(1);
+    act_as(ALICE);
+    assert_int_equal(split(low, other, 0xffff, 0x1234, &cap), E_NO_RIGHT);
+    struct flow_spec *spec = USER(struct flow_spec);
+    *spec = (struct flow_spec){port_of(0xffff, 0x1234), source_of(0xffff, 0x1234)};
+    assert_int_equal(call_flow_create(low, page, (u64)spec, 8), E_BAD_ADDRESS);
+    assert_int_equal(call_flow_create(low, page, 8, (u64)spec), E_BAD_ADDRESS);
+    spec->transmit = source_of(0xff00, 0x1300);
+    assert_int_equal(call_flow_create(low, page, (u64)spec, 0), E_NOT_IMPLIED);
+    spec->transmit.count = 99;
+    assert_int_equal(call_flow_create(low, page, (u64)spec, 0), E_BAD_ARGUMENT);
+    assert_int_equal(state_of(page), before);
+    assert_int_equal(page_generation(page_get(page)), generation);
+    assert_int_equal(env_of(ALICE)->flows, 2);
+
+    assert_int_equal(split(low, page, 0xffff, 0x1234, &cap), 0);
+    assert_int_not_equal(page_generation(page_get(page)), generation);
+}
+
+static void test_destroy(void **state) {
+    (void)state;
+    u32 top_page, page;
+    u64 top = flow_for(root_cap(), 0, 0, &top_page);
+    u64 low = flow_for(top, 0xff00, 0x1200, &page);
+    struct flow_binding *b = binding(0xffff, 0x1234, 2, 4);
+    assert_int_equal(call_flow_bind(low, (u64)b), 0);
+
+    assert_int_equal(call_flow_destroy(top), E_BUSY);
+    assert_int_equal(call_flow_destroy(root_cap()), E_NO_RIGHT);
+    assert_int_equal(call_flow_destroy(cap_for(CAP_FLOW, RIGHT_READ | RIGHT_WRITE, 0, page, 1)),
+                     E_NO_RIGHT);
+    page_bind(page, PAGE_FLOW); /* somebody looks at it */
+    assert_int_equal(call_flow_destroy(low), E_BUSY);
+    assert_int_equal(flow_at(page)->bound, 1);
+    page_unbind(page);
+    assert_int_equal(call_flow_destroy(low), 0);
+    assert_int_equal(state_of(page), PAGE_DATA);
+    assert_int_equal(state_of(b->ring), PAGE_DATA);
+    assert_int_equal(call_flow_destroy(low), E_BAD_CAPABILITY);
+    assert_int_equal(flow_at(top_page)->children, 0);
+
+    /* The same page again: the old capability stays void. */
+    u64 again;
+    assert_int_equal(split(top, page, 0xff00, 0x1300, &again), 0);
+    assert_int_equal(call_flow_destroy(low), E_BAD_CAPABILITY);
+
+    /* The parent ends by force: its child moves up. */
+    act_as(BOB);
+    u32 child;
+    flow_for(again, 0xffff, 0x1301, &child);
+    flow_release(ALICE, page);
+    assert_int_equal(flow_at(child)->parent, top_page);
+    assert_int_equal(flow_at(top_page)->children, 1);
+}
+
+/* ---- binding */
+static void test_bind(void **state) {
+    (void)state;
+    u32 page, bob_page;
+    u64 flow = flow_for(root_cap(), 0xff00, 0x1200, &page);
+    struct flow_binding *b = binding(0xffff, 0x1234, 3, 8), good = *b;
+    u32 *buffers = (u32 *)b->pages, first = buffers[0];
+
+    act_as(BOB);
+    u64 bob_flow = flow_for(root_cap(), 0, 0, &bob_page);
+    struct flow_binding *bob = binding(0xfff0, 0x1240, 1, 1);
+    u32 bobs = take(1);
+    assert_int_equal(call_flow_bind(bob_flow, (u64)bob), 0);
+    act_as(ALICE);
+#define REFUSED(error) \
+    do { \
+        assert_int_equal(call_flow_bind(flow, (u64)b), error); \
+        *b = good; \
+        buffers[0] = first; \
+    } while (0)
+    b->filter = port_of(0xffff, 0x1334);
+    REFUSED(E_NOT_IMPLIED);
+    b->filter = port_of(0xffff, 0x1245);
+    REFUSED(E_CONFLICT);
+    b->filter = port_of(0xff00, 0x1200);
+    REFUSED(E_CONFLICT);
+    b->filter.count = 25;
+    REFUSED(E_BAD_ARGUMENT);
+    b->entries = 3;
+    REFUSED(E_BAD_ARGUMENT);
+    b->entries = 0;
+    REFUSED(E_BAD_ARGUMENT);
+    b->entries = 512;
+    REFUSED(E_BAD_ARGUMENT);
+    b->count = 0;
+    REFUSED(E_BAD_ARGUMENT);
+    b->count = 129;
+    REFUSED(E_BAD_ARGUMENT);
+    b->zero = 1;
+    REFUSED(E_BAD_ARGUMENT);
+    b->zero2 = 1;
+    REFUSED(E_BAD_ARGUMENT);
+    b->pages = (u64)arena + sizeof(arena) - 8;
+    REFUSED(E_BAD_ADDRESS);
+    b->ring = bobs;
+    REFUSED(E_NO_RIGHT);
+    b->ring = 0xfffffff0;
+    REFUSED(E_NO_RIGHT);
+    b->ring = page;
+    REFUSED(E_WRONG_TYPE);
+    buffers[0] = bobs;
+    REFUSED(E_NO_RIGHT);
+    buffers[0] = root;
+    REFUSED(E_NO_RIGHT);
+    buffers[0] = 0x80000000;
+    REFUSED(E_NO_RIGHT);
+    buffers[0] = page;
+    REFUSED(E_WRONG_TYPE);
+    buffers[0] = b->ring;
+    REFUSED(E_WRONG_TYPE);
+    assert_int_equal(call_flow_bind(0, (u64)b), E_BAD_ADDRESS);
+    assert_int_equal(call_flow_bind(flow, 0), E_BAD_ADDRESS);
+    assert_int_equal(call_flow_bind(cap_for(CAP_FLOW, RIGHT_WRITE, 0, page, 1), (u64)b),
+                     E_NO_RIGHT);
+    assert_int_equal(call_flow_unbind(flow), E_WRONG_TYPE);
+    assert_int_equal(state_of(b->ring), PAGE_DATA);
+    for (u32 i = 0; i < 3; i++)
+        assert_int_equal(state_of(buffers[i]), PAGE_DATA);
+
+    page_bind(b->ring, PAGE_DATA); /* its owner has it mapped */
+    buffers[2] = first;            /* twice the same: its own affair */
+    assert_int_equal(call_flow_bind(flow, (u64)b), 0);
+    assert_int_equal(call_flow_bind(flow, (u64)b), E_BUSY);
+    assert_int_equal(page_type(page_get(b->ring)), PAGE_RING);
+    assert_int_equal(STATE_BINDINGS(state_of(first)), 2);
+    assert_int_equal(page_release(env_of(ALICE), first, PAGE_DATA), E_BUSY);
+    assert_int_equal(flow_check(held), 0);
+    assert_int_equal(held_bindings, 6);
+    assert_int_equal(call_flow_unbind(cap_for(CAP_FLOW, RIGHT_WRITE, 0, page, 1)), E_NO_RIGHT);
+    assert_int_equal(call_flow_unbind(flow), 0);
+    assert_int_equal(state_of(b->ring), PAGE_DATA | STATE_ONE_BINDING);
+    page_unbind(b->ring);
+    assert_int_equal(state_of(first), PAGE_DATA);
+    assert_int_equal(call_flow_bind(bob_flow, (u64)b), E_BUSY);
+}
+
+/* ---- delivery */
+static struct ring *ring_of(const struct flow_binding *b) { return page_ptr(b->ring); }
+
+static void test_delivery(void **state) {
+    (void)state;
+    u32 page, bob_page;
+    u64 flow = flow_for(root_cap(), 0xff00, 0x1200, &page);
+    struct flow_binding *b = binding(0xffff, 0x1234, 2, 4);
+    struct ring *ring = ring_of(b);
+    u32 *buffers = (u32 *)b->pages;
+    assert_int_equal(call_flow_bind(flow, (u64)b), 0);
+    act_as(BOB);
+    u64 bob_flow = flow_for(root_cap(), 0xff00, 0x1300, &bob_page);
+    struct flow_binding *bob = binding(0xff00, 0x1300, 1, 2);
+    assert_int_equal(call_flow_bind(bob_flow, (u64)bob), 0);
+
+    u64 packets = counters.packets, unclaimed = counters.unclaimed;
+    arrive(0x1234, 100, 1); /* nothing posted */
+    interrupt();
+    assert_int_equal(flow_at(page)->dropped_full, 1);
+    ring->entry[0].buffer = 3;
+    ring->entry[1].buffer = 0;
+    ring->entry[2].buffer = 1;
+    ring->posted = 3;
+    arrive(0x1234, 2048, 2);
+    arrive(0x1399, 60, 3); /* Bob's, who has posted nothing */
+    arrive(0x1235, 60, 4); /* nobody's */
+    arrive(0x1234, 15, 5);
+    interrupt();
+    assert_int_equal(ring->filled, 2);
+    assert_int_equal(woken[ALICE], 2);
+    assert_int_equal(woken[BOB], 0);
+    assert_int_equal(ring->entry[0].length, 2048);
+    assert_int_equal(ring->entry[0].flags, 1);
+    assert_int_equal(ring->entry[1].length, 15);
+    u8 *second = (u8 *)page_ptr(buffers[1]) + 2048;
+    assert_int_equal(second[0], 2);
+    assert_int_equal(second[2047], 2);
+    assert_int_equal(((u8 *)page_ptr(buffers[0]))[11], 5);
+    assert_int_equal(((u8 *)page_ptr(buffers[0]))[15], 0);
+    assert_int_equal(flow_at(bob_page)->dropped_full, 1);
+    assert_int_equal(counters.packets - packets, 5);
+    assert_int_equal(counters.unclaimed - unclaimed, 1);
+    assert_int_equal(flow_at(page)->received, 2063);
+
+    /* A ring full of lies. */
+    u64 dropped = flow_at(page)->dropped_full;
+    u64 lies[] = {0, 1, 2, 7, 1ull << 32, ~0ull, 1ull << 63};
+    for (u32 i = 0; i < ARRAY_SIZE(lies); i++) {
+        ring->posted = lies[i];
+        ring->filled = 0xdeadbeef;
+        arrive(0x1234, 60, 6);
+        interrupt();
+    }
+    ring->posted = 3;
+    u16 bad[] = {4, 5, 255, 256, 0xffff};
+    for (u32 i = 0; i < ARRAY_SIZE(bad); i++) {
+        ring->entry[2].buffer = bad[i];
+        arrive(0x1234, 60, 6);
+        interrupt();
+    }
+    ring->entry[2].buffer = 0;
+    arrive(0x1234, 2049 - 1, 6);
+    arriving[0].length = 2048;
+    assert_int_equal(flow_at(page)->dropped_full - dropped, ARRAY_SIZE(lies) + ARRAY_SIZE(bad));
+    interrupt();
+    assert_int_equal(ring->filled, 3);
+
+    /* Round and round. */
+    for (u32 i = 0; i < 50; i++) {
+        ring->entry[ring->posted % 4].buffer = i % 4;
+        ring->posted++;
+        arrive(0x1234, 60 + i, (u8)i);
+        interrupt();
+        assert_int_equal(ring->filled, 4 + i);
+        assert_int_equal(ring->entry[(3 + i) % 4].length, 60 + i);
+    }
+
+    /* More than one interrupt takes: the rest waits for flow_poll. */
+    while (flow_poll())
+        ;
+    for (u32 i = 0; i < 1200; i++)
+        arrive(0x1399, 60, 1);
+    net_device_interrupt();
+    assert_true(arriving_next < 1200);
+    while (flow_poll())
+        ;
+    assert_int_equal(arriving_next, 1200);
+    arriving_count = arriving_next = 0;
+
+    act_as(ALICE);
+    assert_int_equal(call_flow_unbind(flow), 0);
+    u64 filled = ring->filled;
+    ring->posted = filled + 4;
+    arrive(0x1234, 60, 1);
+    interrupt();
+    assert_int_equal(ring->filled, filled);
+}
+
+/* Binders are not always owners: what they gave to a flow of another is given back. */
+static void test_binder_ends(void **state) {
+    (void)state;
+    u64 flow[20];
+    u32 page[20];
+    struct flow_binding *b[20];
+    for (u32 i = 0; i < 20; i++)
+        flow[i] = flow_for(root_cap(), 0xffff, 0x100 + i, &page[i]);
+    act_as(BOB);
+    for (u32 i = 0; i < 20; i++) {
+        b[i] = binding(0xffff, 0x100 + i, 1, 1);
+        assert_int_equal(call_flow_bind(flow[i], (u64)b[i]), 0);
+    }
+    u32 calls = 1;
+    while (!flow_unbind_all(BOB))
+        calls++;
+    assert_true(calls > 1);
+    for (u32 i = 0; i < 20; i++) {
+        assert_int_equal(flow_at(page[i])->bound, 0);
+        assert_int_equal(state_of(b[i]->ring), PAGE_DATA);
+    }
+}
+
+/* ---- sending */
+static struct send *frame_from(u32 port, u32 length) {
+    struct send *s = USER(struct send);
+    u8 *headers = user(256);
+    headers[15] = (u8)(port >> 8);
+    headers[16] = (u8)port;
+    *s = (struct send){.headers = (u64)headers, .length = (u16)length};
+    return s;
+}
+
+static void test_send(void **state) {
+    (void)state;
+    u32 page;
+    u64 flow = flow_for(root_cap(), 0xff00, 0x1200, &page);
+    u32 mine = take(1);
+    act_as(BOB);
+    u32 bobs = take(2);
+    u64 lent = cap_for(CAP_PAGE, RIGHT_READ, 0, bobs, 2);
+    u64 blind = cap_for(CAP_PAGE, RIGHT_WRITE, 0, bobs, 2);
+    act_as(ALICE);
+    struct send *s = frame_from(0x1234, 60), good = *s;
+#define SENT(result) \
+    do { \
+        assert_int_equal(call_flow_send(flow, (u64)s, 1), result); \
+        *s = good; \
+    } while (0)
+    s->length = 13;
+    SENT(E_BAD_ARGUMENT);
+    s->length = 193;
+    SENT(E_BAD_ARGUMENT);
+    s->length = 15; /* the byte that counts is not there */
+    SENT(E_FORGED);
+    s->zero = 1;
+    SENT(E_BAD_ARGUMENT);
+    s->headers = 1;
+    SENT(E_BAD_ADDRESS);
+    s->headers = (u64)arena + sizeof(arena) - 59;
+    SENT(E_BAD_ADDRESS);
+    s->pieces = 5;
+    SENT(E_BAD_ARGUMENT);
+#define PIECE(...) (s->pieces = 1, s->piece[0] = (struct piece){__VA_ARGS__})
+    PIECE(.page = mine);
+    SENT(E_BAD_ARGUMENT);
+    PIECE(.page = mine, .offset = 4095, .length = 2);
+    SENT(E_BAD_ARGUMENT);
+    PIECE(.page = mine, .offset = 0xffff, .length = 0xffff);
+    SENT(E_BAD_ARGUMENT);
+    PIECE(.page = mine, .length = 1455);
+    SENT(E_BAD_ARGUMENT);
+    PIECE(.page = bobs, .length = 9);
+    SENT(E_NO_RIGHT);
+    PIECE(.page = bobs, .length = 9, .cap = blind);
+    SENT(E_NO_RIGHT);
+    PIECE(.page = bobs + 2, .length = 9, .cap = lent);
+    SENT(E_BAD_CAPABILITY);
+    PIECE(.page = bobs, .length = 9, .cap = flow);
+    SENT(E_BAD_CAPABILITY);
+    PIECE(.page = bobs, .length = 9, .cap = 3);
+    SENT(E_BAD_ADDRESS);
+    PIECE(.page = 0xffffffff, .length = 9);
+    SENT(E_BAD_ARGUMENT);
+    PIECE(.page = root, .length = 9);
+    SENT(E_NO_RIGHT);
+    PIECE(.page = page, .length = 9); /* its own, but no DATA */
+    SENT(E_NO_RIGHT);
+    /* Checksums: not over what the condition looks at, and within the headers. */
+    for (u32 at = 14; at <= 15; at++) {
+        s->checksum_start = 10;
+        s->checksum_offset = (u16)(at - 10);
+        SENT(E_FORGED);
+    }
+    s->checksum_start = 40;
+    s->checksum_offset = 19;
+    SENT(E_BAD_ARGUMENT);
+    s->checksum_start = s->checksum_offset = 0xffff;
+    SENT(E_BAD_ARGUMENT);
+    info->checksum = 0;
+    s->checksum_start = 40;
+    s->checksum_offset = 18;
+    SENT(E_BAD_ARGUMENT);
+    info->checksum = 1;
+    ((u8 *)s->headers)[15] = 0x13;
+    u64 refused = flow_at(page)->refused;
+    SENT(E_FORGED);
+    assert_int_equal(flow_at(page)->refused, refused + 1);
+    ((u8 *)s->headers)[15] = 0x12;
+    device_error = E_NO_DEVICE;
+    PIECE(.page = mine, .length = 9);
+    SENT(E_NO_DEVICE);
+    device_error = 0;
+    assert_int_equal(call_flow_send(flow, (u64)s, 0), E_BAD_ARGUMENT);
+    assert_int_equal(call_flow_send(flow, (u64)s, 33), E_BAD_ARGUMENT);
+    assert_int_equal(call_flow_send(flow, ~0ull - 4, 1), E_BAD_ADDRESS);
+    assert_int_equal(call_flow_send(cap_for(CAP_FLOW, RIGHT_READ, 0, page, 1), (u64)s, 1),
+                     E_NO_RIGHT);
+    assert_int_equal(leaving_count, 0);
+    assert_int_equal(state_of(mine), PAGE_DATA);
+    assert_int_equal(state_of(bobs), PAGE_DATA);
+    assert_int_equal(flow_at(page)->sent, 0);
+
+    s->checksum_start = 40;
+    s->checksum_offset = 18;
+    s->pieces = 2;
+    s->piece[0] = (struct piece){.page = mine, .offset = 96, .length = 1000};
+    s->piece[1] = (struct piece){.page = bobs + 1, .offset = 4000, .length = 96, .cap = lent};
+    SENT(1);
+    assert_int_equal(leaving[0].pieces, 2);
+    assert_int_equal(leaving[0].piece[0].at.v, (u64)mine * 4096 + 96);
+    assert_int_equal(leaving[0].piece[1].length, 96);
+    assert_int_equal(leaving[0].header[15], 0x12);
+    assert_int_equal(flow_at(page)->sent_bytes, 1156);
+    assert_int_equal(STATE_PINS(state_of(bobs + 1)), 1);
+    assert_int_equal(page_release(env_of(BOB), bobs + 1, PAGE_DATA), E_BUSY);
+    held_pins = 0;
+    assert_int_equal(flow_check(held), 0);
+    assert_int_equal(held_pins, 2);
+    may_finish = 1;
+    flow_reclaim();
+    assert_int_equal(state_of(bobs + 1), PAGE_DATA);
+    assert_int_equal(state_of(mine), PAGE_DATA);
+}
+
+static void test_many_sends(void **state) {
+    (void)state;
+    u32 page, mine = take(1);
+    u64 flow = flow_for(root_cap(), 0xff00, 0x1200, &page);
+    struct send *s = user(32 * sizeof(struct send));
+    struct send *one = frame_from(0x1201, 40);
+    one->pieces = 1;
+    one->piece[0] = (struct piece){.page = mine, .length = 1474};
+    for (u32 i = 0; i < 32; i++)
+        s[i] = *one;
+    may_finish = 0;
+    kicks = 0;
+    for (u32 i = 0; i < 8; i++)
+        assert_int_equal(call_flow_send(flow, (u64)s, 32), 32);
+    assert_int_equal(kicks, 8);
+    assert_int_equal(call_flow_send(flow, (u64)s, 32), E_FULL);
+    assert_int_equal(STATE_PINS(state_of(mine)), 256);
+    may_finish = 10;
+    assert_int_equal(call_flow_send(flow, (u64)s, 32), 10); /* as many as were done */
+    may_finish = 256;
+    s[5].length = 0;
+    assert_int_equal(call_flow_send(flow, (u64)s, 32), 5); /* up to the bad one */
+    may_finish = 256;
+    flow_reclaim();
+    assert_int_equal(state_of(mine), PAGE_DATA);
+    for (u32 i = 0; i < 1000; i++) {
+        may_finish = (u32)rand() % 100;
+        s64 n = call_flow_send(flow, (u64)s, 1 + (u32)rand() % 5);
+        assert_true(n > 0 || n == E_FULL);
+    }
+    assert_int_equal(STATE_PINS(state_of(mine)), leaving_count);
+}
+
+/* ---- many flows: the classifier against a walk over all of them */
+static u32 nobody_or(struct flow *f) { return f ? f->self : 0; }
+
+static void test_many_flows(void **state) {
+    (void)state;
+    static u32 page[1100];
+    static u64 cap[1100];
+    u64 parent = root_cap(), none;
+    u32 count = 0;
+    /* Shapes: a mask that leaves out some low bits, for blocks of ports of different sizes. */
+    while (count < 1023) {
+        u32 block = count % 7, port = count << 6 & 0xffc0;
+        u64 mark = used;
+        page[count] = take(1);
+        cap[count] = (u64)user(sizeof(struct cap));
+        u64 keep = used, made;
+        assert_int_equal(split(parent, page[count], 0xffc0, port, &made), 0);
+        *(struct cap *)cap[count] = *(struct cap *)made;
+        struct flow_binding *b = binding(0xffffu << block & 0xffff, port, 1, 1);
+        assert_int_equal(call_flow_bind(cap[count], (u64)b), 0);
+        assert_true(mark < keep);
+        used = keep;
+        count++;
+    }
+    u32 extra = take(1);
+    assert_int_equal(split(parent, extra, 0xffc0, 0xffc0, &none), E_FULL);
+    for (u32 round = 0; round < 3; round++) {
+        for (u32 i = 0; i < 4000; i++) {
+            u8 frame[15] = {[12] = rand() % 20 ? 0x77 : 0x78, [13] = (u8)rand(), [14] = (u8)rand()};
+            u32 length = rand() % 20 ? 15 : 14, wanted = 0;
+            for (struct flow *f = flow_at(info->first_flow); f; f = f->next ? flow_at(f->next) : NULL)
+                if (f->bound && filter_match(&f->filter, frame, length))
+                    wanted = f->self;
+            if (nobody_or(flow_classify(frame, length)) != wanted)
+                fail_msg("the classifier differs from a walk");
+        }
+        for (u32 i = 0; i < count; i++)
+            if (rand() % 2 && flow_at(page[i])->bound)
+                assert_int_equal(call_flow_unbind(cap[i]), 0);
+    }
+}
+
+/* More shapes than there are groups: refused, with nothing changed. */
+static void test_many_shapes(void **state) {
+    (void)state;
+    u64 flow[65];
+    u32 page[65];
+    struct flow_binding *b = NULL;
+    for (u32 i = 0; i < 65; i++) {
+        flow[i] = flow_for(root_cap(), 0xffff, i, &page[i]);
+        b = binding(0xffff, i, 1, 1);
+        put(&b->filter, (u16)(20 + i / 8), 1, 1u << i % 8, 0);
+        assert_int_equal(call_flow_bind(flow[i], (u64)b), i < 64 ? 0 : E_FULL);
+    }
+    assert_int_equal(state_of(b->ring), PAGE_DATA);
+    assert_int_equal(state_of(*(u32 *)b->pages), PAGE_DATA);
+    assert_int_equal(call_flow_unbind(flow[7]), 0);
+    assert_int_equal(call_flow_bind(flow[64], (u64)b), 0);
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, start, finish)
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        T(test_split),      T(test_destroy), T(test_bind),       T(test_delivery),
+        T(test_binder_ends), T(test_send),   T(test_many_sends), T(test_many_flows),
+        T(test_many_shapes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
