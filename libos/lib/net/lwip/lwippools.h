@@ -1,0 +1,7 @@
+/* lwIP's memory of variable size: headers of segments sent by reference, short copies
+ * (response headers), and full segments that were copied. Ascending sizes. */
+LWIP_MALLOC_MEMPOOL_START
+LWIP_MALLOC_MEMPOOL(NET_SEGMENTS + 256, 128)
+LWIP_MALLOC_MEMPOOL(NET_SEGMENTS / 4, 640)
+LWIP_MALLOC_MEMPOOL(NET_SEGMENTS / 16, 1664)
+LWIP_MALLOC_MEMPOOL_END

@@ -1,0 +1,232 @@
+/* lwIP's glue: one interface whose frames come from a port and go to it.
+ *
+ * A received frame is lent to lwIP as one pbuf for the time of ip4_input. This is sound since
+ * lwIP keeps no input: out-of-order segments and fragments are dropped (lwipopts.h), and the
+ * receive callbacks of our servers consume what they get; net_receive checks it.
+ *
+ * A frame to be sent has its headers copied and the rest referred to. The port may read that
+ * rest later than lwIP frees it only if the peer has acknowledged it, so that a stale
+ * retransmission can carry nothing that the peer does not discard. */
+#include "net/net.h"
+#include "lwip/init.h"
+#include "lwip/ip4.h"
+#include "lwip/netif.h"
+#include "lwip/priv/tcp_priv.h"
+#include "lwip/sys.h"
+#include "lwip/tcp.h"
+#include "net/neighbour.h"
+#include "net/siphash.h"
+#include <string.h>
+
+#define ETH_HEADER 14
+#define IP_HEADER 20
+#define TIMER_MS TCP_TMR_INTERVAL
+
+static struct netif interface;
+static struct port *port;
+static struct neighbours neighbours;
+static u64 secret[2];
+static u64 next_timer;
+static bool stalled; /* the port refused a frame: some connection has data that nothing will push */
+struct net_counters net_counters;
+
+u64 net_now_ms(void) {
+    return port->now_ms(port);
+}
+
+/* lwIP asks for these. */
+u32_t sys_now(void) {
+    return (u32_t)net_now_ms();
+}
+
+uint32_t net_random(void) {
+    static u64 count;
+
+    count++;
+    return (uint32_t)siphash(secret, &count, sizeof count);
+}
+
+/* RFC 6528: a keyed hash of the connection, and a clock of 4 us ticks. */
+unsigned net_initial_sequence(unsigned local, unsigned short local_port, unsigned remote,
+                              unsigned short remote_port) {
+    u32 who[3] = {local, remote, (u32)local_port << 16 | remote_port};
+
+    return (unsigned)siphash(secret, who, sizeof who) + (unsigned)(net_now_ms() * 250);
+}
+
+/* ---- sending */
+
+/* Adds a pbuf's bytes to the frame, the first `skip` excepted; false: too many pieces. */
+static bool add_pieces(struct port_frame *frame, const struct pbuf *p, u32 skip) {
+    for (; p; p = p->next, skip = 0) {
+        if (p->len == skip)
+            continue;
+        if (frame->pieces == PORT_PIECES)
+            return false;
+        frame->piece[frame->pieces++] =
+            (struct port_piece){(const u8 *)p->payload + skip, p->len - skip};
+    }
+    return true;
+}
+
+/* Lets the device sum: the field holds the pseudo-header's sum, not inverted. */
+static void offload_checksum(struct port_frame *frame, u32 transport_length) {
+    u8 *ip = frame->headers + ETH_HEADER;
+    u32 sum = IP_PROTO_TCP + transport_length;
+
+    for (u32 i = 12; i < 20; i += 2)
+        sum += (u32)ip[i] << 8 | ip[i + 1];
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum += sum >> 16;
+    frame->checksum_start = ETH_HEADER + IP_HEADER;
+    frame->checksum_offset = offsetof(struct tcp_hdr, chksum);
+    ip[IP_HEADER + frame->checksum_offset] = (u8)(sum >> 8);
+    ip[IP_HEADER + frame->checksum_offset + 1] = (u8)sum;
+}
+
+/* Fills the header part of the frame; returns how many bytes of the first pbuf it took. A
+ * short first pbuf is taken whole, of a long one only the protocol headers. */
+static u32 copy_headers(struct port_frame *frame, const struct pbuf *p, const u8 *mac) {
+    const u8 *ip = p->payload;
+    u32 take = p->len;
+
+    if (take > PORT_HEADERS - ETH_HEADER)
+        take = IP_HEADER + (ip[IP_HEADER + 12] >> 4) * 4u;
+    memcpy(frame->headers, mac, 6);
+    memcpy(frame->headers + 6, port->mac, 6);
+    frame->headers[12] = 8;
+    frame->headers[13] = 0;
+    memcpy(frame->headers + ETH_HEADER, ip, take);
+    frame->header_length = (u16)(ETH_HEADER + take);
+    return take;
+}
+
+static err_t send_packet(struct netif *netif, struct pbuf *p, const ip4_addr_t *destination) {
+    static struct port_frame frame;
+    const u8 *mac = neighbours_find(&neighbours, destination->addr);
+
+    LWIP_UNUSED_ARG(netif);
+    if (!mac) {
+        net_counters.unroutable++;
+        return ERR_RTE;
+    }
+    frame.pieces = 0;
+    frame.checksum_start = frame.checksum_offset = 0;
+    u32 taken = copy_headers(&frame, p, mac);
+    if (!add_pieces(&frame, p, taken))
+        net_panic("net: a segment of too many pieces");
+    if (port->checksum)
+        offload_checksum(&frame, p->tot_len - IP_HEADER);
+    if (!port->send(port, &frame) && !(port->flush(port) && port->send(port, &frame))) {
+        stalled = true;
+        net_counters.stalled++;
+        return ERR_MEM;
+    }
+    net_counters.sent++;
+    return ERR_OK;
+}
+
+/* lwIP tries a refused segment again only when its connection receives something or times
+ * out; so after the device has room again, try all. */
+static void resume_stalled(void) {
+    stalled = false;
+    for (struct tcp_pcb *pcb = tcp_active_pcbs, *next; pcb && !stalled; pcb = next) {
+        next = pcb->next;
+        if (pcb->unsent)
+            tcp_output(pcb);
+    }
+}
+
+bool net_flush(void) {
+    bool done = port->flush(port);
+
+    if (done && stalled) {
+        resume_stalled();
+        done = port->flush(port) && !stalled;
+    }
+    return done;
+}
+
+/* ---- receiving */
+
+static bool lent; /* the pbuf below is lwIP's */
+
+static void give_back(struct pbuf *p) {
+    LWIP_UNUSED_ARG(p);
+    lent = false;
+}
+
+static bool is_ours(const u8 *frame, u32 length) {
+    return length >= ETH_HEADER + IP_HEADER && memcmp(frame, port->mac, 6) == 0 &&
+           frame[12] == 8 && frame[13] == 0 && frame[ETH_HEADER + 9] == IP_PROTO_TCP;
+}
+
+static void receive_frame(void *context, u8 *frame, u32 length, bool verified) {
+    static struct pbuf_custom custom;
+    u32 source;
+
+    LWIP_UNUSED_ARG(context);
+    if (!is_ours(frame, length) || length > 0xffff) {
+        net_counters.ignored++;
+        return;
+    }
+    memcpy(&source, frame + ETH_HEADER + 12, sizeof source);
+    neighbours_learn(&neighbours, source, frame + 6);
+    u16_t check = verified ? 0 : NETIF_CHECKSUM_CHECK_TCP;
+    u16_t make = port->checksum ? 0 : NETIF_CHECKSUM_GEN_TCP;
+    interface.chksum_flags = NETIF_CHECKSUM_GEN_IP | NETIF_CHECKSUM_CHECK_IP | check | make;
+    custom.custom_free_function = give_back;
+    u16_t size = (u16_t)(length - ETH_HEADER);
+    struct pbuf *p =
+        pbuf_alloced_custom(PBUF_RAW, size, PBUF_REF, &custom, frame + ETH_HEADER, size);
+    lent = true;
+    net_counters.received++;
+    ip4_input(p, &interface);
+    if (lent)
+        net_panic("net: a receiver kept a frame");
+}
+
+u32 net_receive(u32 budget) {
+    return port->receive(port, receive_frame, NULL, budget);
+}
+
+/* ---- time */
+
+u32 net_timers(void) {
+    u64 now = net_now_ms();
+
+    if (!tcp_active_pcbs && !tcp_tw_pcbs) {
+        next_timer = now + TIMER_MS;
+        return ~0u;
+    }
+    if (now >= next_timer) {
+        tcp_tmr();
+        /* after a long pause TCP's clock goes on from here instead of catching up */
+        next_timer = now >= next_timer + TIMER_MS ? now + TIMER_MS : next_timer + TIMER_MS;
+    }
+    return (u32)(next_timer - now);
+}
+
+static err_t set_up(struct netif *netif) {
+    netif->output = send_packet;
+    netif->mtu = 1500;
+    netif->hwaddr_len = 6;
+    memcpy(netif->hwaddr, port->mac, 6);
+    netif->name[0] = 't';
+    netif->name[1] = 'g';
+    return ERR_OK;
+}
+
+void net_init(struct port *device, const struct net_config *config) {
+    ip4_addr_t address = {config->address}, mask = {config->mask}, gateway = {0};
+
+    port = device;
+    memcpy(secret, config->key, sizeof secret);
+    neighbours_init(&neighbours, config->address, config->mask);
+    lwip_init();
+    netif_add(&interface, &address, &mask, &gateway, NULL, set_up, ip4_input);
+    netif_set_default(&interface);
+    netif_set_up(&interface);
+    netif_set_link_up(&interface);
+    next_timer = net_now_ms() + TIMER_MS;
+}

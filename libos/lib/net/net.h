@@ -1,0 +1,31 @@
+/* TCP over a port: lwIP with one interface, for a single-threaded server.
+ *
+ * Call net_init once, then in a loop: net_receive, net_timers, net_flush. lwIP's own calls
+ * (tcp_*) may be used between net_init and the end of the program, from callbacks or
+ * between the others. Addresses are in network byte order. */
+#pragma once
+#include "net/port.h"
+
+struct net_config {
+    u32 address;
+    u32 mask;
+    u64 key[2]; /* secret: makes sequence numbers unpredictable */
+};
+
+void net_init(struct port *port, const struct net_config *config);
+/* Handles at most `budget` waiting frames; returns how many there were. */
+u32 net_receive(u32 budget);
+/* Runs TCP's timers as far as they are due. Returns how many ms remain until the next is, or
+ * ~0 if no connection needs any. */
+u32 net_timers(void);
+/* Sends what has been queued. False: the device is full; call again soon. */
+bool net_flush(void);
+u64 net_now_ms(void);
+/* To be had from the program: ends it, because something that cannot happen did. */
+__attribute__((noreturn)) void net_panic(const char *message);
+
+struct net_counters {
+    u64 received, ignored; /* frames handled; frames that were not for us */
+    u64 sent, unroutable, stalled;
+};
+extern struct net_counters net_counters;

@@ -1,0 +1,89 @@
+/* A port on Linux, see port_tap.h. A frame is one read or write on the device, after a header that
+ * is virtio-net's. */
+#include "net/port_tap.h"
+#include <fcntl.h>
+#include <linux/if.h>
+#include <linux/if_tun.h>
+#include <linux/virtio_net.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+static struct {
+    struct port port; /* first: a port is a tap */
+    int fd;
+} tap;
+
+static bool tap_send(struct port *port, const struct port_frame *frame) {
+    struct virtio_net_hdr header = {0};
+    struct iovec part[2 + PORT_PIECES] = {{&header, sizeof header},
+                                          {(void *)frame->headers, frame->header_length}};
+
+    (void)port;
+    if (frame->checksum_start) {
+        header.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
+        header.csum_start = frame->checksum_start;
+        header.csum_offset = frame->checksum_offset;
+    }
+    for (u32 i = 0; i < frame->pieces; i++)
+        part[2 + i] = (struct iovec){(void *)frame->piece[i].data, frame->piece[i].length};
+    return writev(tap.fd, part, 2 + frame->pieces) >= 0;
+}
+
+static bool tap_flush(struct port *port) {
+    (void)port;
+    return true;
+}
+
+static u32 tap_receive(struct port *port, port_receiver *receiver, void *context, u32 budget) {
+    static u8 buffer[sizeof(struct virtio_net_hdr) + 2048];
+    struct virtio_net_hdr header;
+    u32 count = 0;
+
+    (void)port;
+    for (; count < budget; count++) {
+        ssize_t n = read(tap.fd, buffer, sizeof buffer);
+        if (n < (ssize_t)sizeof header)
+            break;
+        memcpy(&header, buffer, sizeof header);
+        bool verified = header.flags & (VIRTIO_NET_HDR_F_NEEDS_CSUM | VIRTIO_NET_HDR_F_DATA_VALID);
+        receiver(context, buffer + sizeof header, (u32)n - sizeof header, verified);
+    }
+    return count;
+}
+
+static u64 tap_now_ms(struct port *port) {
+    struct timespec t;
+
+    (void)port;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (u64)t.tv_sec * 1000 + (u64)t.tv_nsec / 1000000;
+}
+
+void port_tap_wait(struct port *port, u32 ms) {
+    struct pollfd p = {tap.fd, POLLIN, 0};
+
+    (void)port;
+    poll(&p, 1, ms > 1000 ? 1000 : (int)ms);
+}
+
+struct port *port_tap_open(const char *name, const u8 mac[6], bool checksum) {
+    struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
+
+    tap.fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
+    if (tap.fd < 0)
+        return NULL;
+    strncpy(request.ifr_name, name, IFNAMSIZ - 1);
+    if (ioctl(tap.fd, TUNSETIFF, &request) < 0 ||
+        ioctl(tap.fd, TUNSETOFFLOAD, checksum ? TUN_F_CSUM : 0) < 0) {
+        close(tap.fd);
+        return NULL;
+    }
+    tap.port = (struct port){.checksum = checksum, .send = tap_send, .flush = tap_flush,
+                             .receive = tap_receive, .now_ms = tap_now_ms};
+    memcpy(tap.port.mac, mac, 6);
+    return &tap.port;
+}

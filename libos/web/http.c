@@ -1,0 +1,411 @@
+/* HTTP connections, see http.h.
+ *
+ * Input is worked on where it lies. `advance` takes whole requests off its front, and answers each
+ * before it looks at the next; it stops when a head is incomplete or an answer does not fit into
+ * the stream yet. What is left then moves into an input buffer. A request whose answer could
+ * not even begin for want of memory is left in the input and parsed again later, so that there
+ * is no half-made answer to remember.
+ *
+ * A connection is on the list of its phase, in the order of `since`; each phase has one time
+ * limit, so the first of the list is the first to exceed it. */
+#include "web/http.h"
+#include "web/answer.h"
+#include "web/http_date.h"
+#include "web/http_request.h"
+#include <string.h>
+
+struct list {
+    struct http *first, *last;
+};
+
+static struct http pool[HTTP_CONNECTIONS];
+static char inputs[HTTP_INPUTS][HTTP_INPUT_SIZE];
+static char *free_input[HTTP_INPUTS];
+static u32 free_inputs;
+static struct list lists[HTTP_PHASES];
+static const u32 limit_ms[HTTP_PHASES] = {
+    [HTTP_FIRST] = HTTP_FIRST_MS, [HTTP_READING] = HTTP_HEAD_MS, [HTTP_IDLE] = HTTP_IDLE_MS,
+    [HTTP_SENDING] = HTTP_SEND_MS, [HTTP_LINGER] = HTTP_LINGER_MS};
+static u64 now;
+static u32 starving;
+static const struct site *site;
+struct http_counters http_counters;
+
+/* ---- lists and pools */
+
+static void unlink_from(struct list *l, struct http *h) {
+    *(h->previous ? &h->previous->next : &l->first) = h->next;
+    *(h->next ? &h->next->previous : &l->last) = h->previous;
+}
+
+static void append(struct list *l, struct http *h) {
+    h->next = NULL;
+    h->previous = l->last;
+    *(l->last ? &l->last->next : &l->first) = h;
+    l->last = h;
+}
+
+/* Puts h at the end of a phase's list: its time there begins now. */
+static void enter(struct http *h, u8 phase) {
+    unlink_from(&lists[h->phase], h);
+    h->phase = phase;
+    h->since = now;
+    append(&lists[phase], h);
+}
+
+static void set_starved(struct http *h, bool starved) {
+    starving += starved - h->starved;
+    h->starved = starved;
+}
+
+static void drop_input(struct http *h) {
+    if (h->input)
+        free_input[free_inputs++] = h->input;
+    h->input = NULL;
+    h->input_used = h->input_scanned = 0;
+}
+
+static void drop_document(struct http *h) {
+    if (h->live)
+        live_put(h->live);
+    h->live = NULL;
+}
+
+/* The stream is no longer ours. */
+static void release(struct http *h) {
+    drop_input(h);
+    drop_document(h);
+    set_starved(h, false);
+    h->stream = NULL;
+    enter(h, HTTP_FREE);
+    http_counters.open--;
+}
+
+static void close_now(struct http *h) {
+    if (h->input_used) /* what nobody will read must not look unread to TCP, which would reset */
+        stream_consumed(h, h->input_used);
+    if (h->unacknowledged && h->live)
+        stream_abort(h); /* the document may change: nothing may be sent of it any more */
+    else
+        stream_close(h);
+    release(h);
+}
+
+static void abort_now(struct http *h) {
+    stream_abort(h);
+    release(h);
+}
+
+/* Makes room by closing whoever has been useless for longest. */
+static bool evict(void) {
+    static const u8 order[] = {HTTP_LINGER, HTTP_IDLE, HTTP_FIRST, HTTP_READING};
+
+    for (u32 i = 0; i < sizeof order; i++)
+        if (lists[order[i]].first) {
+            http_counters.evicted++;
+            close_now(lists[order[i]].first);
+            return true;
+        }
+    return false;
+}
+
+static bool take_input(struct http *h) {
+    while (!free_inputs) {
+        struct http *other = lists[HTTP_READING].first;
+        while (other && (other == h || !other->input))
+            other = other->next;
+        if (!other)
+            return false;
+        http_counters.evicted++;
+        abort_now(other);
+    }
+    h->input = free_input[--free_inputs];
+    return true;
+}
+
+/* ---- sending */
+
+static bool queue_copy(struct http *h, const void *data, u32 length) {
+    if (!stream_write(h, data, length, true))
+        return false;
+    h->unacknowledged += length;
+    http_counters.bytes += length;
+    return true;
+}
+
+/* Queues as much of the body as fits. */
+static void send_body(struct http *h) {
+    while (h->body_left) {
+        u32 want = h->body_left < 0x8000 ? (u32)h->body_left : 0x8000;
+        u32 taken = stream_write(h, h->body, want, false);
+        h->body += taken;
+        h->body_left -= taken;
+        h->unacknowledged += taken;
+        http_counters.bytes += taken;
+        if (taken < want)
+            return;
+    }
+}
+
+/* After this answer the connection ends: what else arrives is thrown away. */
+static void begin_closing(struct http *h) {
+    h->closing = true;
+    h->skip = 0;
+}
+
+/* Queues an answer; false: no memory for its head, nothing has happened. */
+static bool send_answer(struct http *h, struct answer *a) {
+    if (!queue_copy(h, a->head, a->head_length))
+        return false;
+    if (a->error)
+        http_counters.errors++;
+    h->body = a->body;
+    h->body_left = a->body_length;
+    h->live = a->live; /* `ready` made sure that there is none */
+    a->live = NULL;
+    if (!a->keep)
+        begin_closing(h);
+    send_body(h);
+    return true;
+}
+
+/* ---- receiving */
+
+/* Answers a request that was parsed; false: try again later. */
+static bool respond(struct http *h, struct http_request *r) {
+    struct answer a;
+
+    answer_request(&a, site, r, now);
+    bool done = send_answer(h, &a);
+    answer_end(&a);
+    if (!done)
+        return false;
+    http_counters.requests++;
+    h->skip = a.keep ? r->body : 0;
+    return true;
+}
+
+/* May the next request be looked at? One document is referred to at a time. */
+static bool ready(const struct http *h) {
+    return !h->body_left && !h->closing && !(h->live && h->unacknowledged);
+}
+
+/* Handles what it can of the input; returns how many bytes are done with. `fresh`: nothing
+ * of it has been looked at before. */
+static u32 advance(struct http *h, const char *data, u32 length, bool fresh) {
+    struct http_request r;
+    u32 done = 0;
+
+    while (done < length && ready(h)) {
+        if (h->skip) {
+            u32 part = h->skip < length - done ? (u32)h->skip : length - done;
+            h->skip -= part;
+            done += part;
+            continue;
+        }
+        const char *at = data + done;
+        u32 left = length - done;
+        if (!fresh && !http_request_complete(at, left, &h->input_scanned))
+            break;
+        if (!http_request_parse(&r, at, left))
+            break;
+        if (!respond(h, &r)) {
+            set_starved(h, !h->unacknowledged);
+            break;
+        }
+        done += r.length;
+        h->input_scanned = 0;
+    }
+    return h->closing ? length : done;
+}
+
+/* Keeps bytes that cannot be worked on yet. */
+static bool keep(struct http *h, const char *data, u32 length) {
+    if (!length)
+        return true;
+    if ((!h->input && !take_input(h)) || length > HTTP_INPUT_SIZE - h->input_used)
+        return false;
+    memcpy(h->input + h->input_used, data, length);
+    h->input_used += length;
+    return true;
+}
+
+/* Works on the buffered input. */
+static void advance_input(struct http *h) {
+    if (!h->input_used)
+        return;
+    u32 done = advance(h, h->input, h->input_used, false);
+    if (done) {
+        stream_consumed(h, done);
+        h->input_used -= done;
+        memmove(h->input, h->input + done, h->input_used);
+    }
+    if (!h->input_used)
+        drop_input(h);
+}
+
+/* Brings the phase up to date after anything happened. May end the connection. */
+static void settle(struct http *h) {
+    if (h->body_left || h->unacknowledged || h->starved) {
+        if (h->phase != HTTP_SENDING)
+            enter(h, HTTP_SENDING);
+        return;
+    }
+    if (h->closing || h->ended) {
+        if (h->ended)
+            close_now(h);
+        else if (h->phase != HTTP_LINGER)
+            enter(h, HTTP_LINGER);
+        return;
+    }
+    u8 phase = h->input_used || h->skip ? HTTP_READING : HTTP_IDLE;
+    if (h->phase != phase)
+        enter(h, phase);
+}
+
+/* When the last byte of the last answer is queued, so is the end. */
+static void finish_if_done(struct http *h, bool was_closing) {
+    if (h->closing && !was_closing && !h->body_left)
+        stream_finish(h);
+}
+
+void http_input(struct http *h, const void *data, u32 length) {
+    bool was_closing = h->closing && !h->body_left;
+
+    if (h->phase == HTTP_LINGER || was_closing) {
+        stream_consumed(h, length);
+        return;
+    }
+    if (h->input_used) {
+        if (!keep(h, data, length)) {
+            abort_now(h);
+            return;
+        }
+        advance_input(h);
+    } else {
+        u32 done = advance(h, data, length, true);
+        if (done)
+            stream_consumed(h, done);
+        if (!keep(h, (const char *)data + done, length - done)) {
+            abort_now(h);
+            return;
+        }
+    }
+    finish_if_done(h, was_closing);
+    settle(h);
+}
+
+/* There may be room in the stream, or memory: go on with what waited for it. */
+static void resume(struct http *h) {
+    bool was_closing = h->closing && !h->body_left;
+
+    set_starved(h, false);
+    if (h->body_left) {
+        send_body(h);
+        set_starved(h, h->body_left && !h->unacknowledged);
+    }
+    advance_input(h);
+    finish_if_done(h, was_closing);
+    settle(h);
+}
+
+void http_sent(struct http *h, u32 length) {
+    h->unacknowledged -= length < h->unacknowledged ? length : h->unacknowledged;
+    if (h->unacknowledged && h->phase == HTTP_SENDING)
+        enter(h, HTTP_SENDING); /* progress: its time begins again */
+    if (!h->unacknowledged && !h->body_left)
+        drop_document(h);
+    resume(h);
+}
+
+void http_end(struct http *h) {
+    h->ended = true;
+    settle(h); /* what has been asked and waits is still answered */
+}
+
+void http_lost(struct http *h) {
+    release(h);
+}
+
+struct http *http_open(void *stream) {
+    while (HTTP_CONNECTIONS - http_counters.open <= HTTP_SPARE && evict())
+        ;
+    struct http *h = lists[HTTP_FREE].first;
+    if (!h)
+        return NULL;
+    struct http *next = h->next, *previous = h->previous;
+    *h = (struct http){.next = next, .previous = previous, .stream = stream, .phase = HTTP_FREE};
+    enter(h, HTTP_FIRST);
+    http_counters.open++;
+    http_counters.connections++;
+    return h;
+}
+
+/* ---- time */
+
+/* A head did not come in time: say so, unless even that is impossible. */
+static void expire_head(struct http *h) {
+    struct answer a;
+
+    answer_error(&a, 408);
+    if (h->skip || !send_answer(h, &a)) {
+        close_now(h);
+        return;
+    }
+    stream_consumed(h, h->input_used);
+    drop_input(h);
+    stream_finish(h);
+    stream_push(h);
+    settle(h);
+}
+
+static void expire(struct http *h) {
+    http_counters.timeouts++;
+    if (h->phase == HTTP_READING)
+        expire_head(h);
+    else if (h->phase == HTTP_SENDING)
+        abort_now(h);
+    else
+        close_now(h);
+}
+
+static void feed_starved(void) {
+    for (struct http *h = lists[HTTP_SENDING].first, *next; h && starving; h = next) {
+        next = h->next;
+        if (h->starved) {
+            resume(h);
+            if (h->phase != HTTP_FREE && !h->starved)
+                stream_push(h);
+        }
+    }
+}
+
+u32 http_tick(u64 now_ms, u64 unix_seconds) {
+    u32 next = ~0u;
+
+    now = now_ms;
+    answer_set_time(unix_seconds);
+    if (starving)
+        feed_starved();
+    for (u8 phase = HTTP_FIRST; phase < HTTP_PHASES; phase++) {
+        struct http *h;
+        while ((h = lists[phase].first) && now - h->since >= limit_ms[phase])
+            expire(h);
+        if (h && h->since + limit_ms[phase] - now < next)
+            next = (u32)(h->since + limit_ms[phase] - now);
+    }
+    return starving && next > 10 ? 10 : next;
+}
+
+void http_init(const struct site *files) {
+    site = files;
+    memset(lists, 0, sizeof lists);
+    memset(&http_counters, 0, sizeof http_counters);
+    starving = free_inputs = 0;
+    for (u32 i = 0; i < HTTP_INPUTS; i++)
+        free_input[free_inputs++] = inputs[i];
+    for (u32 i = 0; i < HTTP_CONNECTIONS; i++) {
+        pool[i] = (struct http){.phase = HTTP_FREE};
+        append(&lists[HTTP_FREE], &pool[i]);
+    }
+}

@@ -1,0 +1,70 @@
+/* HTTP/1.1 on the server's side: connections, their states and time limits, and the answers.
+ *
+ * Single-threaded, without dynamic memory: connections come from a pool, and so do input buffers, which
+ * a connection has only while a request is incomplete or has to wait. The stream's receive window is
+ * not larger than an input buffer, so that one always suffices. See docs/web.md. */
+#pragma once
+#include "web/live.h"
+#include "web/site.h"
+#include "web/stream.h"
+
+#ifndef HTTP_CONNECTIONS
+#define HTTP_CONNECTIONS 2048
+#endif
+#ifndef HTTP_INPUTS
+#define HTTP_INPUTS 192 /* input buffers */
+#endif
+#define HTTP_INPUT_SIZE (8 * 1460) /* = TCP_WND */
+#define HTTP_SPARE 16              /* connections that are kept free for new ones */
+
+#define HTTP_FIRST_MS 30000   /* a new connection may be silent so long */
+#define HTTP_HEAD_MS 10000    /* from a head's first byte to its last */
+#define HTTP_IDLE_MS 75000    /* between requests */
+#define HTTP_SEND_MS 30000    /* the peer must acknowledge something in this time */
+#define HTTP_LINGER_MS 5000   /* to close, after we did */
+#define HTTP_BODY_MOST 65536  /* a request's body is passed over up to this size */
+
+enum http_phase {
+    HTTP_FREE,
+    HTTP_FIRST,   /* nothing received yet */
+    HTTP_READING, /* part of a head, or of a body that is passed over */
+    HTTP_IDLE,    /* between requests */
+    HTTP_SENDING, /* an answer is not yet queued entirely, or not acknowledged */
+    HTTP_LINGER,  /* all is sent, the peer shall close */
+    HTTP_PHASES,
+};
+
+struct http {
+    struct http *next, *previous; /* in the list of its phase, the longest there first */
+    u64 since;                    /* ms: when it entered the phase, or last made progress */
+    void *stream;
+    char *input; /* HTTP_INPUT_SIZE bytes, or NULL */
+    u32 input_used;
+    u32 input_scanned; /* see http_request_complete */
+    u64 skip;          /* bytes of a request's body still to be passed over */
+    const u8 *body;    /* of the answer: what is not queued yet */
+    u64 body_left;
+    u64 unacknowledged; /* bytes queued and not acknowledged */
+    struct live *live;  /* document that the answer refers to */
+    u8 phase;
+    bool closing; /* nothing more is read; close when all is sent */
+    bool ended;   /* the peer sends nothing more */
+    bool starved; /* the stream had no memory and nothing will wake us */
+};
+
+struct http_counters {
+    u64 connections, requests, bytes, errors, evicted, timeouts;
+    u32 open;
+};
+extern struct http_counters http_counters;
+
+void http_init(const struct site *site);
+/* A new connection; NULL: none can be had. */
+struct http *http_open(void *stream);
+/* Bytes have arrived. The connection may be gone afterwards; so may it after the next two. */
+void http_input(struct http *h, const void *data, u32 length);
+void http_sent(struct http *h, u32 length); /* bytes were acknowledged */
+void http_end(struct http *h);              /* the peer sends nothing more */
+void http_lost(struct http *h);             /* the stream is gone already */
+/* Time passes; call it before the others, and at least when it asks to. Returns in how many ms. */
+u32 http_tick(u64 now_ms, u64 unix_seconds);

@@ -1,0 +1,321 @@
+/* The site's index, see site.h. The archive was made on this machine's host and is not hostile,
+ * but nothing in it is believed without a check: it is only bytes. */
+#include "web/site.h"
+#include "web/http_date.h"
+#include "web/text.h"
+#include <string.h>
+
+#define BLOCK 512
+#define HEAD_MOST 512 /* of a prepared head: about 330 are used */
+#define PREFIX "site/"
+
+/* ---- the archive */
+
+struct member {
+    const u8 *data;
+    u64 size;
+    u64 modified;
+    char path[258]; /* prefix, slash, name */
+    u32 length;
+    bool regular;
+};
+
+static bool octal(const u8 *field, u32 width, u64 *value) {
+    u32 i = 0;
+
+    *value = 0;
+    while (i < width && field[i] == ' ')
+        i++;
+    for (; i < width && field[i] >= '0' && field[i] <= '7'; i++)
+        *value = *value * 8 + (u64)(field[i] - '0');
+    return i == width || field[i] == 0 || field[i] == ' ';
+}
+
+static bool checksum_good(const u8 *header) {
+    u64 said, sum = 8 * ' ';
+
+    for (u32 i = 0; i < BLOCK; i++)
+        sum += i >= 148 && i < 156 ? 0 : header[i];
+    return octal(header + 148, 8, &said) && said == sum;
+}
+
+static u32 bounded(const u8 *field, u32 width) {
+    u32 n = 0;
+
+    while (n < width && field[n])
+        n++;
+    return n;
+}
+
+/* Reads the member at *offset and moves past it; false: the archive ends here. */
+static bool next_member(const u8 *archive, u64 bytes, u64 *offset, struct member *m) {
+    const u8 *header = archive + *offset;
+    u64 left = bytes - *offset;
+
+    if (left < BLOCK || memcmp(header + 257, "ustar", 5) != 0 || !checksum_good(header) ||
+        !octal(header + 124, 12, &m->size) || m->size > left - BLOCK)
+        return false;
+    if (!octal(header + 136, 12, &m->modified))
+        m->modified = 0;
+    u32 prefix = bounded(header + 345, 155), name = bounded(header, 100);
+    memcpy(m->path, header + 345, prefix);
+    if (prefix)
+        m->path[prefix++] = '/';
+    memcpy(m->path + prefix, header, name);
+    m->length = prefix + name;
+    m->regular = header[156] == '0' || header[156] == 0;
+    m->data = header + BLOCK;
+    u64 whole = (m->size + BLOCK - 1) / BLOCK * BLOCK;
+    *offset += BLOCK + (whole < left - BLOCK ? whole : left - BLOCK);
+    return true;
+}
+
+/* The next file of the site; its path is without the prefix. */
+static bool next_file(const u8 *archive, u64 bytes, u64 *offset, struct member *m) {
+    const u32 skip = sizeof PREFIX - 1;
+
+    while (next_member(archive, bytes, offset, m)) {
+        if (!m->regular || m->length <= skip || memcmp(m->path, PREFIX, skip) != 0)
+            continue;
+        m->length -= skip;
+        memmove(m->path, m->path + skip, m->length);
+        return true;
+    }
+    return false;
+}
+
+/* ---- content types */
+
+static const char *type_of(const char *path, u32 length) {
+    static const struct {
+        char extension[12];
+        const char *type;
+    } types[] = {
+        {"html", "text/html; charset=utf-8"},
+        {"htm", "text/html; charset=utf-8"},
+        {"css", "text/css; charset=utf-8"},
+        {"js", "text/javascript; charset=utf-8"},
+        {"mjs", "text/javascript; charset=utf-8"},
+        {"json", "application/json"},
+        {"map", "application/json"},
+        {"txt", "text/plain; charset=utf-8"},
+        {"md", "text/markdown; charset=utf-8"},
+        {"csv", "text/csv; charset=utf-8"},
+        {"xml", "application/xml"},
+        {"svg", "image/svg+xml"},
+        {"png", "image/png"},
+        {"jpg", "image/jpeg"},
+        {"jpeg", "image/jpeg"},
+        {"gif", "image/gif"},
+        {"webp", "image/webp"},
+        {"avif", "image/avif"},
+        {"ico", "image/vnd.microsoft.icon"},
+        {"bmp", "image/bmp"},
+        {"woff", "font/woff"},
+        {"woff2", "font/woff2"},
+        {"ttf", "font/ttf"},
+        {"otf", "font/otf"},
+        {"pdf", "application/pdf"},
+        {"wasm", "application/wasm"},
+        {"mp4", "video/mp4"},
+        {"webm", "video/webm"},
+        {"ogv", "video/ogg"},
+        {"mp3", "audio/mpeg"},
+        {"ogg", "audio/ogg"},
+        {"opus", "audio/ogg"},
+        {"wav", "audio/wav"},
+        {"flac", "audio/flac"},
+        {"zip", "application/zip"},
+        {"gz", "application/gzip"},
+        {"tar", "application/x-tar"},
+        {"xz", "application/x-xz"},
+        {"webmanifest", "application/manifest+json"},
+        {"xhtml", "application/xhtml+xml"},
+        {"rss", "application/rss+xml"},
+        {"atom", "application/atom+xml"},
+    };
+    u32 start = length;
+
+    while (start > 0 && path[start - 1] != '.' && path[start - 1] != '/')
+        start--;
+    if (start > 0 && path[start - 1] == '.')
+        for (u32 i = 0; i < sizeof types / sizeof types[0]; i++)
+            if (text_same(path + start, length - start, types[i].extension))
+                return types[i].type;
+    return "application/octet-stream";
+}
+
+/* ---- prepared heads */
+
+static void build_head(struct site_file *file) {
+    struct text t = {file->head, HEAD_MOST, 0, false};
+
+    text_put(&t, "HTTP/1.1 200 OK\r\nDate: ");
+    t.used += HTTP_DATE;
+    text_put(&t, "\r\n");
+    file->validators_at = (u16)t.used;
+    text_put(&t, "Last-Modified: ");
+    http_date_write(t.at + t.used, file->modified);
+    t.used += HTTP_DATE;
+    text_put(&t, "\r\nETag: ");
+    file->tag_at = (u16)t.used;
+    text_put(&t, "\"");
+    text_hex(&t, file->modified);
+    text_put(&t, "-");
+    text_hex(&t, file->size);
+    text_put(&t, "\"");
+    file->tag_length = (u16)(t.used - file->tag_at);
+    text_put(&t, "\r\nCache-Control: no-cache\r\n");
+    file->type_at = (u16)t.used;
+    text_put(&t, "Accept-Ranges: bytes\r\nContent-Type: ");
+    text_put(&t, type_of(file->path, file->path_length));
+    text_put(&t, "\r\n");
+    file->type_end = (u16)t.used;
+    text_put(&t, "Content-Length: ");
+    text_number(&t, file->size);
+    text_put(&t, "\r\n\r\n");
+    file->head_length = (u16)t.used;
+}
+
+/* ---- the index */
+
+static u32 hash_of(const char *path, u32 length) {
+    u32 hash = 2166136261u; /* FNV-1a */
+
+    for (u32 i = 0; i < length; i++)
+        hash = (hash ^ (u8)path[i]) * 16777619u;
+    return hash ^ hash >> 15;
+}
+
+static u32 slots_for(u32 files) {
+    u32 slots = 16;
+
+    while (slots < files * 2)
+        slots *= 2;
+    return slots;
+}
+
+u64 site_memory(const u8 *archive, u64 bytes) {
+    struct member m;
+    u64 offset = 0, paths = 0;
+    u32 files = 0;
+
+    while (next_file(archive, bytes, &offset, &m)) {
+        files++;
+        paths += m.length;
+    }
+    return files * (sizeof(struct site_file) + HEAD_MOST) + slots_for(files) * sizeof(u32) + paths;
+}
+
+static u32 *slot_of(const struct site *site, const char *path, u32 length, u32 hash) {
+    u32 i = hash & (site->slots - 1);
+
+    for (; site->slot[i]; i = (i + 1) & (site->slots - 1)) {
+        const struct site_file *file = &site->file[site->slot[i] - 1];
+        if (file->hash == hash && file->path_length == length &&
+            memcmp(file->path, path, length) == 0)
+            break;
+    }
+    return &site->slot[i];
+}
+
+struct site_file *site_find(const struct site *site, const char *path, u32 length) {
+    u32 number = *slot_of(site, path, length, hash_of(path, length));
+
+    return number ? &site->file[number - 1] : NULL;
+}
+
+/* Where each part of the memory begins. Heads come last but for the paths, so that each is
+ * written once and then only read. */
+static void divide(struct site *site, u32 files, void *memory, char **heads, char **paths) {
+    u8 *at = memory;
+
+    site->files = 0;
+    site->slots = slots_for(files);
+    site->file = (struct site_file *)at;
+    at += files * sizeof(struct site_file);
+    site->slot = (u32 *)at;
+    memset(site->slot, 0, site->slots * sizeof(u32));
+    at += site->slots * sizeof(u32);
+    *heads = (char *)at;
+    *paths = (char *)at + (u64)files * HEAD_MOST;
+}
+
+void site_build(struct site *site, const u8 *archive, u64 bytes, void *memory) {
+    struct member m;
+    u64 offset = 0;
+    u32 files = 0;
+    char *heads, *paths;
+
+    while (next_file(archive, bytes, &offset, &m))
+        files++;
+    divide(site, files, memory, &heads, &paths);
+    for (offset = 0; next_file(archive, bytes, &offset, &m);) {
+        u32 hash = hash_of(m.path, m.length);
+        u32 *slot = slot_of(site, m.path, m.length, hash);
+        if (!*slot)
+            *slot = ++site->files;
+        u32 number = *slot - 1;
+        struct site_file *file = &site->file[number];
+        memcpy(paths, m.path, m.length);
+        *file = (struct site_file){.data = m.data, .size = m.size, .modified = m.modified,
+                                   .path = paths, .path_length = (u16)m.length, .hash = hash,
+                                   .head = heads + (u64)number * HEAD_MOST, .dated = ~0ull};
+        paths += m.length;
+        build_head(file);
+    }
+}
+
+/* ---- paths */
+
+static s32 hex_digit(char c) {
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* Ends the segment that began at `start`, at `used`; returns where the next one begins. */
+static u32 end_segment(const char *out, u32 start, u32 used) {
+    u32 length = used - start;
+
+    if (length == 2 && out[start] == '.' && out[start + 1] == '.') {
+        if (start)
+            for (start--; start > 0 && out[start - 1] != '/'; start--)
+                ;
+        return start;
+    }
+    return length == 1 && out[start] == '.' ? start : used;
+}
+
+s32 site_decode(char *out, const char *target, u32 length) {
+    u32 used = 0, start = 0, i = 0;
+
+    if (!length || target[0] != '/')
+        return -1;
+    for (i = 1; i <= length; i++) {
+        char c = i < length ? target[i] : '?';
+        bool ends = c == '?' || c == '#';
+        if (c == '%') {
+            s32 high = i + 2 < length ? hex_digit(target[i + 1]) : -1;
+            s32 low = i + 2 < length ? hex_digit(target[i + 2]) : -1;
+            if (high < 0 || low < 0 || (high | low) == 0)
+                return -1;
+            c = (char)(high * 16 + low);
+            i += 2;
+        }
+        if (!ends && c != '/') {
+            out[used++] = c;
+            continue;
+        }
+        u32 kept = end_segment(out, start, used);
+        bool segment = kept == used && used > start;
+        used = kept;
+        if (segment && !ends)
+            out[used++] = '/';
+        start = used;
+        if (ends)
+            break;
+    }
+    return (s32)used;
+}

@@ -1,0 +1,49 @@
+/* The files of a web site, found by path: an index over the boot archive.
+ *
+ * The archive is a tar file (ustar) in memory that stays as it is; members `site/...` are the
+ * site. Files are served from where they lie. Everything else (the index, and the head of the
+ * answer to each file) is built once, in memory that the caller gives. */
+#pragma once
+#include "targe/abi.h"
+#include <stdbool.h>
+
+#define SITE_DATE_AT 23 /* where the Date stands in a prepared head */
+
+struct site_file {
+    const u8 *data;
+    u64 size;
+    u64 modified;     /* seconds since 1970 */
+    const char *path; /* relative to the site, no end mark */
+    char *head;       /* a whole 200 head; its Date is filled in when it is used */
+    u64 dated;        /* the second that its Date says */
+    u32 hash;
+    u16 path_length;
+    u16 head_length;
+    /* parts of the head that answers of other status share */
+    u16 validators_at;
+    u16 type_at; /* and the end of the validators */
+    u16 type_end;
+    u16 tag_at; /* the entity tag in the head, with its quotes */
+    u16 tag_length;
+};
+
+struct site {
+    struct site_file *file;
+    u32 files;
+    u32 *slot; /* open addressing: file number + 1; 0: empty */
+    u32 slots; /* a power of two */
+};
+
+/* Bytes that site_build needs for this archive. */
+u64 site_memory(const u8 *archive, u64 bytes);
+/* Builds the index. `memory` is aligned to 16 and holds site_memory bytes. What is broken or no
+ * regular file is passed over; of two members with one path the later counts. */
+void site_build(struct site *site, const u8 *archive, u64 bytes, void *memory);
+struct site_file *site_find(const struct site *site, const char *path, u32 length);
+
+/* ---- paths, as they come in requests */
+
+/* Decodes the path of a request target into `out` (room for `length` bytes): percent-decoded, empty
+ * and dot segments resolved, without the first slash. A query is left off. A final slash is kept.
+ * Returns the length, or -1 if the target is malformed. */
+s32 site_decode(char *out, const char *target, u32 length);
