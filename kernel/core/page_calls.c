@@ -42,7 +42,7 @@ s64 call_page_free(u64 cap, u32 name, u32 count) {
         struct page *p = page_get(name + i);
         u64 state = page_state(p);
         if (STATE_PINS(state)) {
-            flow_poll();
+            flow_reclaim();
             state = page_state(p);
         }
         if (page_owner(p) != env->self || env->state != ENV_LIVE)

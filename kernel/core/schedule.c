@@ -11,6 +11,7 @@
 #include "core/space.h"
 #include "core/trace.h"
 #include "core/upcall.h"
+#include "net/flow.h"
 #include "targe/call_table.h"
 #include "x86/apic.h"
 #include "x86/fpu.h"
@@ -251,7 +252,8 @@ void schedule_loop(void) {
         cpu->slices->current = SLOTS;
         cpu->slices->running = 0;
         schedule_leave_dead_space();
-        halt(cpu, now);
+        if (cpu->number || !flow_poll())
+            halt(cpu, now);
     }
 }
 

@@ -514,9 +514,10 @@ void flow_reclaim(void) {
 }
 
 bool flow_poll(void) {
-    if (__atomic_load_n(&left_over, __ATOMIC_RELAXED))
-        serve();
-    return __atomic_load_n(&left_over, __ATOMIC_RELAXED);
+    if (!__atomic_load_n(&left_over, __ATOMIC_RELAXED))
+        return false;
+    serve();
+    return true;
 }
 
 u32 flow_init(u64 key) {
