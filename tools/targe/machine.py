@@ -42,7 +42,7 @@ class Config:
     net: str = "none"
     user_net: str = ""              # further options of QEMU's user networking
     guest: str = ""                 # the guest's address, if it is not the usual one
-    port: int = 0
+    port: int = 0                   # forwarded to the guest's 80, the next one to 81; 0: none
     pcap: str = None
     exit_device: bool = False
     gdb_socket: str = None
@@ -89,7 +89,7 @@ def _network(config, microvm):
         return []
     if config.net == "user":
         backend = f"user,id=net{config.user_net},restrict=on"
-        for offset in (0, 1):
+        for offset in (0, 1) if config.port else ():
             backend += (f",hostfwd=tcp:127.0.0.1:{config.port + offset}"
                         f"-{config.guest}:{80 + offset}")
     else:
@@ -182,6 +182,21 @@ class Machine:
                 left = limit - time.monotonic()
                 if match or self._drained or left <= 0:
                     return match
+                self._changed.wait(left)
+
+    def next_line(self, position, timeout):
+        """The console's next whole line after a position, and the position after it; or None."""
+        limit = time.monotonic() + timeout
+        with self._changed:
+            while True:
+                begin = max(0, position - self._dropped)
+                end = self._output.find(b"\n", begin)
+                if end >= 0:
+                    line = self._output[begin:end].decode("utf-8", "replace")
+                    return line.rstrip("\r"), end + 1 + self._dropped
+                left = limit - time.monotonic()
+                if self._drained or left <= 0:
+                    return None
                 self._changed.wait(left)
 
     def mark(self):
