@@ -209,16 +209,15 @@ static s64 bind(u64 user_flow, const struct flow_binding *b, const struct masked
     error = admit(f, filter);
     if (error)
         return error;
-    error = hold_all(b->ring, page, b->count);
-    if (error)
-        return error;
     f->filter = *filter;
     error = classify_add(f);
+    if (!error) {
+        error = hold_all(b->ring, page, b->count);
+        if (error)
+            classify_remove(f);
+    }
     if (error) {
         memset(&f->filter, 0, sizeof(f->filter));
-        for (u32 i = 0; i < b->count; i++)
-            page_unbind(page[i]);
-        let_go_ring(b->ring);
         return error;
     }
     struct ring *ring = page_ptr(b->ring);
