@@ -28,6 +28,7 @@ static const u32 limit_ms[HTTP_PHASES] = {
     [HTTP_SENDING] = HTTP_SEND_MS, [HTTP_LINGER] = HTTP_LINGER_MS};
 static u64 now;
 static u32 starving;
+static u64 queued; /* unacknowledged bytes of all connections */
 static const struct site *site;
 struct http_counters http_counters;
 
@@ -71,9 +72,23 @@ static void drop_document(struct http *h) {
     h->live = NULL;
 }
 
+static void add_queued(struct http *h, u32 length) {
+    h->unacknowledged += length;
+    queued += length;
+    http_counters.bytes += length;
+}
+
+static void drop_queued(struct http *h, u64 length) {
+    if (length > h->unacknowledged)
+        length = h->unacknowledged;
+    h->unacknowledged -= length;
+    queued -= length;
+}
+
 /* The stream is no longer ours. */
 static void release(struct http *h) {
     drop_input(h);
+    drop_queued(h, h->unacknowledged);
     drop_document(h);
     set_starved(h, false);
     h->stream = NULL;
@@ -128,20 +143,34 @@ static bool take_input(struct http *h) {
 static bool queue_copy(struct http *h, const void *data, u32 length) {
     if (!stream_write(h, data, length, true))
         return false;
-    h->unacknowledged += length;
-    http_counters.bytes += length;
+    add_queued(h, length);
     return true;
+}
+
+/* How many bytes the connection may queue beyond those it has: a part of what all have left, so
+ * that there is always some for one more, and in any case a little. */
+static u64 allowance(const struct http *h) {
+    u64 left = queued < HTTP_QUEUE ? HTTP_QUEUE - queued : 0;
+    u64 most = left / 8 > HTTP_QUEUE_LEAST ? left / 8 : HTTP_QUEUE_LEAST;
+
+    return h->unacknowledged < most ? most - h->unacknowledged : 0;
 }
 
 /* Queues as much of the body as fits. */
 static void send_body(struct http *h) {
-    while (h->body_left) {
-        u32 want = h->body_left < 0x8000 ? (u32)h->body_left : 0x8000;
+    u64 may = allowance(h);
+
+    while (h->body_left && may) {
+        u32 want = 0x8000;
+        if (want > h->body_left)
+            want = (u32)h->body_left;
+        if (want > may)
+            want = (u32)may;
         u32 taken = stream_write(h, h->body, want, false);
         h->body += taken;
         h->body_left -= taken;
-        h->unacknowledged += taken;
-        http_counters.bytes += taken;
+        may -= taken;
+        add_queued(h, taken);
         if (taken < want)
             return;
     }
@@ -209,12 +238,12 @@ static u32 advance(struct http *h, const char *data, u32 length, bool fresh) {
             break;
         if (!http_request_parse(&r, at, left))
             break;
+        h->input_scanned = 0; /* the head is there, whether it is answered now or later */
         if (!respond(h, &r)) {
             set_starved(h, !h->unacknowledged);
             break;
         }
         done += r.length;
-        h->input_scanned = 0;
     }
     return h->closing ? length : done;
 }
@@ -310,7 +339,7 @@ static void resume(struct http *h) {
 }
 
 void http_sent(struct http *h, u32 length) {
-    h->unacknowledged -= length < h->unacknowledged ? length : h->unacknowledged;
+    drop_queued(h, length);
     if (h->unacknowledged && h->phase == HTTP_SENDING)
         enter(h, HTTP_SENDING); /* progress: its time begins again */
     if (!h->unacknowledged && !h->body_left)
@@ -402,6 +431,7 @@ void http_init(const struct site *files) {
     memset(lists, 0, sizeof lists);
     memset(&http_counters, 0, sizeof http_counters);
     starving = free_inputs = 0;
+    queued = 0;
     for (u32 i = 0; i < HTTP_INPUTS; i++)
         free_input[free_inputs++] = inputs[i];
     for (u32 i = 0; i < HTTP_CONNECTIONS; i++) {

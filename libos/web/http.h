@@ -8,13 +8,18 @@
 #include "web/site.h"
 #include "web/stream.h"
 
-#ifndef HTTP_CONNECTIONS
-#define HTTP_CONNECTIONS 2048
+#ifndef NET_CONNECTIONS /* lwIP is built with the same value */
+#define NET_CONNECTIONS 2048
 #endif
+#define HTTP_CONNECTIONS NET_CONNECTIONS
 #ifndef HTTP_INPUTS
 #define HTTP_INPUTS 192 /* input buffers */
 #endif
 #define HTTP_INPUT_SIZE (8 * 1460) /* = TCP_WND */
+/* Bytes of answers that may be queued before connections are held short: half of what lwIP has
+ * segments for (lwipopts.h), so that the other half is left for each one's least. */
+#define HTTP_QUEUE (HTTP_CONNECTIONS * 2 * 1460ull)
+#define HTTP_QUEUE_LEAST (2 * 1460)
 #define HTTP_SPARE 16              /* connections that are kept free for new ones */
 
 #define HTTP_FIRST_MS 30000   /* a new connection may be silent so long */

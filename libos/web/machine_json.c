@@ -70,9 +70,9 @@ static void coarsen(struct map *map) {
 }
 
 static void add_page(struct map *map, u32 number, u32 type, u32 owner) {
-    struct run *last = &map->run[map->runs - 1];
+    struct run *last = map->runs ? &map->run[map->runs - 1] : NULL;
 
-    if (map->runs && last->type == type && last->owner == owner) {
+    if (last && last->type == type && last->owner == owner) {
         last->count++;
         return;
     }
