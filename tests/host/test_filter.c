@@ -209,6 +209,25 @@ static void test_ports(void **state) {
     assert_false(filter_disjoint(&any80, &any80));
 }
 
+/* Two shifts that lead beyond what the first parts see, to places that overlap. */
+static void test_far_second_parts(void **state) {
+    (void)state;
+    struct condition a = {0}, b = {0};
+    put(&a, match(0, 1, 0xff, 80));
+    put(&a, shift(0, 0xff, 1));
+    put(&a, match(0, 2, 0xffff, 0x0102)); /* bytes 80 and 81 */
+    put(&b, match(1, 1, 0xff, 40));
+    put(&b, shift(1, 0xff, 2));
+    put(&b, match(0, 1, 0xff, 2)); /* byte 81 */
+    struct masked m_a = normal(&a), m_b = normal(&b);
+    assert_false(filter_disjoint(&m_a, &m_b));
+    assert_false(filter_implies(&m_a, &m_b)); /* byte 1 may be anything */
+    b.atom[2].value = 3;
+    m_b = normal(&b);
+    assert_true(filter_disjoint(&m_a, &m_b));
+    assert_true(filter_disjoint(&m_b, &m_a));
+}
+
 static void test_bytes_looked_at(void **state) {
     (void)state;
     u8 frame[64] = {[14] = 0x46};
@@ -397,7 +416,7 @@ int main(void) {
         cmocka_unit_test(test_bad_conditions),       cmocka_unit_test(test_edges_of_a_condition),
         cmocka_unit_test(test_ports),                cmocka_unit_test(test_bytes_looked_at),
         cmocka_unit_test(test_against_every_packet), cmocka_unit_test(test_hashes),
-        cmocka_unit_test(test_hostile_conditions),
+        cmocka_unit_test(test_hostile_conditions),   cmocka_unit_test(test_far_second_parts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

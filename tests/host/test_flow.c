@@ -1,6 +1,7 @@
 /* Flows on a fake machine: the real page array and capabilities, with memory, users and a network
  * device that this file plays. Two environments distrust each other. */
-// sources: kernel/net/flow.c kernel/net/classify.c kernel/net/filter.c kernel/core/page.c kernel/core/cap.c
+// sources: kernel/net/flow.c kernel/net/classify.c kernel/net/filter.c
+// sources: kernel/core/page.c kernel/core/cap.c
 #include "net/flow.h"
 
 #include "core/cap.h"
@@ -42,6 +43,7 @@ static u8 arena[1 << 20]; /* all memory that users have mapped */
 static u32 woken[PAGES];
 static u32 locks;
 static u32 root;
+static void (*on_read)(void); /* what another CPU does while a user's memory is read */
 
 static bool in_arena(u64 at, u64 n) {
     u64 first = (u64)arena;
@@ -51,6 +53,8 @@ s64 user_read(void *to, u64 from, u64 n) {
     if (!in_arena(from, n))
         return E_BAD_ADDRESS;
     memcpy(to, (void *)from, n);
+    if (on_read)
+        on_read();
     return 0;
 }
 s64 user_write(u64 to, const void *from, u64 n) {
@@ -261,6 +265,7 @@ static int start(void **state) {
     }
     info->checksum = 1;
     device_error = 0;
+    on_read = NULL;
     may_finish = 1000;
     flow_reclaim();
     used = 0;
@@ -364,6 +369,7 @@ static void test_destroy(void **state) {
     assert_int_equal(call_flow_destroy(low), 0);
     assert_int_equal(state_of(page), PAGE_DATA);
     assert_int_equal(state_of(b->ring), PAGE_DATA);
+    assert_int_not_equal(page_generation(page_get(page)), ((struct cap *)low)->generation);
     assert_int_equal(call_flow_destroy(low), E_BAD_CAPABILITY);
     assert_int_equal(flow_at(top_page)->children, 0);
 
@@ -711,6 +717,33 @@ static void test_send(void **state) {
     assert_int_equal(state_of(mine), PAGE_DATA);
 }
 
+/* The page of a piece is freed by another CPU after its capability was looked at: reads are of
+ * the flow's capability, the frame, the headers, and the piece's capability, twice. */
+static u32 reads, victim;
+static void free_at_fourth_read(void) {
+    if (++reads == 4)
+        page_get(victim)->generation = page_new_generation();
+}
+
+static void test_send_while_freed(void **state) {
+    (void)state;
+    u32 page;
+    u64 flow = flow_for(root_cap(), 0xff00, 0x1200, &page);
+    act_as(BOB);
+    victim = take(1);
+    u64 lent = cap_for(CAP_PAGE, RIGHT_READ, 0, victim, 1);
+    act_as(ALICE);
+    struct send *s = frame_from(0x1234, 60);
+    s->pieces = 1;
+    s->piece[0] = (struct piece){.page = victim, .length = 9, .cap = lent};
+    reads = 0;
+    on_read = free_at_fourth_read;
+    assert_int_equal(call_flow_send(flow, (u64)s, 1), E_BAD_CAPABILITY);
+    on_read = NULL;
+    assert_int_equal(state_of(victim), PAGE_DATA);
+    assert_int_equal(leaving_count, 0);
+}
+
 static void test_many_sends(void **state) {
     (void)state;
     u32 page, mine = take(1);
@@ -807,7 +840,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         T(test_split),      T(test_destroy), T(test_bind),       T(test_delivery),
         T(test_binder_ends), T(test_send),   T(test_many_sends), T(test_many_flows),
-        T(test_many_shapes),
+        T(test_many_shapes), T(test_send_while_freed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
