@@ -720,8 +720,8 @@ static void test_send(void **state) {
 /* The page of a piece is freed by another CPU after its capability was looked at: reads are of
  * the flow's capability, the frame, the headers, and the piece's capability, twice. */
 static u32 reads, victim;
-static void free_at_fourth_read(void) {
-    if (++reads == 4)
+static void free_at_fifth_read(void) {
+    if (++reads == 5)
         page_get(victim)->generation = page_new_generation();
 }
 
@@ -737,7 +737,7 @@ static void test_send_while_freed(void **state) {
     s->pieces = 1;
     s->piece[0] = (struct piece){.page = victim, .length = 9, .cap = lent};
     reads = 0;
-    on_read = free_at_fourth_read;
+    on_read = free_at_fifth_read;
     assert_int_equal(call_flow_send(flow, (u64)s, 1), E_BAD_CAPABILITY);
     on_read = NULL;
     assert_int_equal(state_of(victim), PAGE_DATA);
