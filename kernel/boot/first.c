@@ -1,4 +1,4 @@
-/* The first environment: the archive's first member, an ELF program called `init`, with the
+/* The first environment: an ELF program in the boot archive called `init`, with the
  * archive, one slice and every capability. Its context page's message area begins with
  * capabilities for the machine, the console and the root flow. */
 #include "boot/boot.h"
@@ -99,17 +99,23 @@ static u64 load(struct env *e, const u8 *image, u64 size) {
     return elf->entry;
 }
 
-/* The archive is a tar file whose first member is init. */
+/* The archive is a ustar file; init is its first member but for padding. */
 static const u8 *find_init(u64 *size) {
     const char *header = phys_ptr((phys){boot.archive.begin});
 
-    if (info->archive_bytes < TAR_BLOCK || memcmp(header, "init", 5) || memcmp(header + 257, "ustar", 5))
-        panic("no boot archive that begins with init");
-    *size = 0;
-    for (u32 i = 124; i < 135 && header[i] >= '0' && header[i] <= '7'; i++)
-        *size = *size * 8 + (u64)(header[i] - '0');
-    CHECK(*size <= info->archive_bytes - TAR_BLOCK);
-    return (const u8 *)header + TAR_BLOCK;
+    for (u64 at = 0; at + TAR_BLOCK <= info->archive_bytes && !memcmp(header + 257, "ustar", 5);) {
+        *size = 0;
+        for (u32 i = 124; i < 135 && header[i] >= '0' && header[i] <= '7'; i++)
+            *size = *size * 8 + (u64)(header[i] - '0');
+        at += TAR_BLOCK;
+        header += TAR_BLOCK;
+        CHECK(*size <= info->archive_bytes - at);
+        if (!memcmp(header - TAR_BLOCK, "init", 5))
+            return (const u8 *)header;
+        at += round_up(*size, TAR_BLOCK);
+        header += round_up(*size, TAR_BLOCK);
+    }
+    panic("there is no boot archive with a program called init");
 }
 
 static void grant(struct context *c, u32 index, u8 type, u8 rights, u32 name, u64 generation) {

@@ -1,6 +1,7 @@
 /* The order in which the kernel comes up. Each step may use what those before it made. */
 #include "boot/boot.h"
 #include "core/cap.h"
+#include "core/check.h"
 #include "core/console.h"
 #include "core/info.h"
 #include "core/memory.h"
@@ -75,6 +76,7 @@ void kernel_main(u32 loader, u64 at) {
     u32 root_flow = flow_init(random_bits());
     net_device_init(boot.command_line);
     console_init();
+    check_init();
     smp_start();
     u32 env = first_env_make();
     memory_finish();

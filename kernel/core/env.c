@@ -81,7 +81,7 @@ static s64 take_from_creator(struct env *creator, u32 page, u32 root, const stru
     if (creator->pages - 2 + spec->page_limit > creator->page_limit ||
         creator->slices + spec->slice_limit > creator->slice_limit)
         return E_LIMIT;
-    s64 error = page_retype(root, creator->self, PAGE_DATA, PAGE_TABLE, 0);
+    s64 error = page_retype(root, creator->self, PAGE_DATA, PAGE_TABLE | 4 << 8, 0);
     if (error)
         return error;
     error = page_retype(page, creator->self, PAGE_DATA, PAGE_ENV, 0);
@@ -270,7 +270,7 @@ static bool free_pages(struct env *e, struct env *heir) {
         if (done == PIECE)
             return false;
         if (STATE_PINS(page_state(page_get(page)))) {
-            flow_poll(); /* a device may be done with it by now */
+            flow_reclaim(); /* a device may be done with it by now */
             if (STATE_PINS(page_state(page_get(page))))
                 return false;
         }

@@ -16,7 +16,7 @@ static u64 *free_map;
 static u64 *free_words;
 static u32 map_words;
 static u32 hint;
-static u64 generations;
+static u64 generations = 1; /* what pages have at boot; no capability is older */
 
 u64 page_new_generation(void) { return __atomic_add_fetch(&generations, 1, __ATOMIC_SEQ_CST); }
 
@@ -134,12 +134,14 @@ static u32 claim_any(u32 count, u32 order) {
 void page_declare(u32 page, u8 type, u32 owner) {
     CHECK(page < page_count);
     struct page *p = &page_array[page];
-    p->generation = page_new_generation();
+    p->generation = 1;
     p->owner = owner;
     p->state = type;
     if (type == PAGE_FREE)
         mark_free(page);
 }
+
+bool page_is_marked_free(u32 page) { return free_map[page / 64] >> page % 64 & 1; }
 
 struct page *page_get(u32 page) { return page < page_count ? &page_array[page] : NULL; }
 
@@ -185,7 +187,7 @@ void page_unpin(u32 page) {
     (void)old;
 }
 
-s64 page_retype(u32 page, u32 owner, u8 from, u8 to, u32 bindings) {
+s64 page_retype(u32 page, u32 owner, u8 from, u16 to, u32 bindings) {
     struct page *p = page_get(page);
 
     if (!p || page_owner(p) != owner)

@@ -3,7 +3,7 @@
  * `state` of a descriptor (type, flags, pins, bindings) changes only by one compare-and-swap, so a
  * page is bound, pinned, retyped or freed atomically and without a lock. Owner, generation and
  * the list of an environment's pages change under that environment's lock. A page that is bound
- * or pinned can be neither freed nor given another use. */
+ * or pinned can be neither freed nor given another use. The flags of a TABLE are its level. */
 #pragma once
 #include "lib/base.h"
 
@@ -23,6 +23,7 @@ void page_init(struct page *array, u64 *free_map, u32 count);
 void page_declare(u32 page, u8 type, u32 owner);
 
 struct page *page_get(u32 page); /* NULL: no such page */
+bool page_is_marked_free(u32 page); /* in the free map */
 static inline u64 page_state(const struct page *p) { return __atomic_load_n(&p->state, __ATOMIC_SEQ_CST); }
 static inline u8 page_type(const struct page *p) { return STATE_TYPE(page_state(p)); }
 static inline u64 page_generation(const struct page *p) {
@@ -37,9 +38,9 @@ void page_unbind(u32 page);
 s64 page_pin(u32 page);
 void page_unpin(u32 page);
 
-/* Changes the use of a page that `owner` owns: 0, E_NO_RIGHT, E_WRONG_TYPE, or E_BUSY when it is
+/* Changes the use of a page that `owner` owns, to a type and, shifted by 8, its flags: 0, E_NO_RIGHT, E_WRONG_TYPE, or E_BUSY when it is
  * pinned or has more than `bindings` bindings. */
-s64 page_retype(u32 page, u32 owner, u8 from, u8 to, u32 bindings);
+s64 page_retype(u32 page, u32 owner, u8 from, u16 to, u32 bindings);
 
 /* Allocates count pages for env, by name or PAGE_ANY aligned to 2^order; zeroed, one new
  * generation. Takes env's lock. The first page, or E_NOT_FREE, E_LIMIT, E_DEAD. */

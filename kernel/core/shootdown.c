@@ -72,3 +72,19 @@ void quiesce(void) {
         }
     }
 }
+
+static u32 stopped;
+
+void stop_others(void) {
+    __atomic_store_n(&stopped, 1, __ATOMIC_SEQ_CST);
+    quiesce();
+}
+
+void start_others(void) { __atomic_store_n(&stopped, 0, __ATOMIC_SEQ_CST); }
+
+void stand_still(void) {
+    while (__atomic_load_n(&stopped, __ATOMIC_SEQ_CST)) {
+        shootdown_answer();
+        cpu_relax();
+    }
+}

@@ -206,7 +206,7 @@ static s64 bind_table(struct env *env, const struct update *u) {
     u64 *entry = &parent[index_of(u->va, u->level + 1u)];
     if (*entry & PTE_PRESENT)
         return E_MAPPED;
-    s64 error = page_retype(u->page, env->self, PAGE_DATA, PAGE_TABLE, 0);
+    s64 error = page_retype(u->page, env->self, PAGE_DATA, (u16)(PAGE_TABLE | u->level << 8), 0);
     if (error)
         return error;
     memset(page_ptr(u->page), 0, PAGE_SIZE);

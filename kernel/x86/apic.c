@@ -115,7 +115,7 @@ void timer_set(u64 tsc) {
         return;
     }
     if (!timer_scale)
-        timer_scale = (u64)(((unsigned __int128)apic_timer_hz << 32) / tsc_hz);
+        timer_scale = (apic_timer_hz << 32) / tsc_hz; /* both below 2^32 ticks a second */
     u64 now = rdtsc(), count = 0;
     if (tsc != NEVER) {
         u64 ticks = tsc > now ? tsc - now : 0;

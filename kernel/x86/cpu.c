@@ -32,8 +32,10 @@ void cpu_features_init(void) {
     struct cpuid extended = cpuid(0x80000001, 0);
     struct cpuid seven = cpuid(0, 0).a >= 7 ? cpuid(7, 0) : (struct cpuid){0};
 
-    if (extended.d >> 20 & 1)
+    if (extended.d >> 20 & 1) {
         mmu_nx = PTE_NX;
+        wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_NXE); /* before any table with the bit is loaded */
+    }
     cr4_bits = CR4_PAE;
     if (seven.b & 1)
         cr4_bits |= CR4_FSGSBASE;
@@ -71,15 +73,15 @@ static void load_tables(struct cpu *cpu) {
 }
 
 void cpu_init(struct cpu *cpu) {
-    load_tables(cpu);
     wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_SCE | (mmu_nx ? EFER_NXE : 0));
+    load_root(ptr_phys(kernel_root));
+    load_tables(cpu);
     __asm__ volatile("movq %0, %%cr4" : : "r"(cr4_bits));
     wrmsr(MSR_GS_BASE, (u64)cpu);
     wrmsr(MSR_KERNEL_GS_BASE, 0);
     wrmsr(MSR_STAR, (u64)KERNEL_CS << 32 | (u64)KERNEL_SS << 48);
     wrmsr(MSR_LSTAR, (u64)entry_syscall);
     wrmsr(MSR_FMASK, 0x47700); /* TF IF DF IOPL NT AC */
-    load_root(ptr_phys(kernel_root));
     fpu_init_cpu();
 }
 

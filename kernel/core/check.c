@@ -1,0 +1,157 @@
+/* The checker. It counts the bindings and pins that environments, tables, contexts, sleepers, rings and
+ * flows hold, page by page, and compares with the page array: its state, its owners' lists, its
+ * free map. While it counts the other CPUs stand still in user mode or idle. */
+#include "core/check.h"
+
+#include "core/cap.h"
+#include "core/cpu.h"
+#include "core/env.h"
+#include "core/info.h"
+#include "core/memory.h"
+#include "core/page.h"
+#include "core/shootdown.h"
+#include "net/flow.h"
+#include "targe/call_table.h"
+#include "x86/registers.h"
+
+#define MOST_PRINTED 20
+
+static struct count { u32 bindings; u16 pins; u16 listed; } *counts;
+static u32 found;
+static u32 busy;
+
+static void complain(u32 page, const char *what, u64 is, u64 should) {
+    if (found++ < MOST_PRINTED)
+        print("check: page %x: %s is %lx, should be %lx\n", page, what, is, should);
+}
+
+static void held(u32 page, bool pin) {
+    if (page >= page_count)
+        complain(page, "number", page, page_count);
+    else if (pin)
+        counts[page].pins++;
+    else
+        counts[page].bindings++;
+}
+
+static void check_leaf(u32 table) {
+    const u64 *entry = page_ptr(table);
+
+    for (u32 i = 0; i < 512; i++) {
+        if (!(entry[i] & PTE_PRESENT))
+            continue;
+        u32 page = page_of_phys((phys){entry[i] & PTE_ADDRESS});
+        held(page, false);
+        u8 type = page < page_count ? page_type(page_get(page)) : PAGE_ABSENT;
+        bool writable = entry[i] & PTE_WRITE;
+        bool may_read = type == PAGE_ENV || type == PAGE_FLOW || type == PAGE_TABLE || type == PAGE_EXPOSED;
+        bool may_write = type == PAGE_DATA || type == PAGE_RING || type == PAGE_CONTEXT;
+        if (!may_write && (writable || !may_read))
+            complain(page, "type of a mapped page", type, PAGE_DATA);
+    }
+}
+
+static void check_table(u32 table, u32 level) {
+    const u64 *entry = page_ptr(table);
+
+    if (level == 1) {
+        check_leaf(table);
+        return;
+    }
+    for (u32 i = 0; i < (level == 4 ? 256 : 512); i++) {
+        if (!(entry[i] & PTE_PRESENT))
+            continue;
+        u32 page = page_of_phys((phys){entry[i] & PTE_ADDRESS});
+        held(page, false);
+        struct page *p = page_get(page);
+        if (!p || page_type(p) != PAGE_TABLE || p->where != table || STATE_FLAGS(page_state(p)) != level - 1)
+            complain(page, "a bound table", p ? page_state(p) : 0, PAGE_TABLE);
+    }
+}
+
+static void check_env(struct env *e) {
+    u32 listed = 0, previous = 0;
+
+    held(e->root, false);
+    if (e->event_page)
+        held(e->event_page, false);
+    for (u32 n = 0; n < MAX_CPUS; n++) {
+        if (e->context[n].page)
+            held(e->context[n].page, false);
+        if (e->context[n].word)
+            held(page_of_phys((phys){e->context[n].word}), false);
+    }
+    for (u32 page = e->first_page; page; page = page_get(page)->next) {
+        struct page *p = page_get(page);
+        if (page_owner(p) != e->self || p->prev != previous || counts[page].listed++) {
+            complain(page, "owner of a listed page", page_owner(p), e->self);
+            break;
+        }
+        if (page_type(p) == PAGE_TABLE)
+            check_table(page, STATE_FLAGS(page_state(p)));
+        previous = page;
+        listed++;
+    }
+    if (listed != e->pages)
+        complain(e->self, "number of pages", e->pages, listed);
+    if (e->pages > e->page_limit)
+        complain(e->self, "pages over the limit", e->pages, e->page_limit);
+}
+
+static void check_slices(void) {
+    for (u32 n = 0; n < cpu_count; n++)
+        for (u32 slot = 0; slot < SLOTS; slot++) {
+            u32 owner = cpus[n]->slices->slot[slot].owner;
+            if (!owner != !(cpus[n]->owned >> slot & 1) || (owner && page_type(page_get(owner)) != PAGE_ENV))
+                complain(owner, "owner of a slice", slot, n);
+        }
+}
+
+static void check_pages(void) {
+    u32 free_pages = 0;
+
+    for (u32 page = 0; page < page_count; page++) {
+        struct page *p = page_get(page);
+        u64 state = page_state(p);
+        if (STATE_BINDINGS(state) != counts[page].bindings)
+            complain(page, "bindings", STATE_BINDINGS(state), counts[page].bindings);
+        if (STATE_PINS(state) != counts[page].pins)
+            complain(page, "pins", STATE_PINS(state), counts[page].pins);
+        if (!page_owner(p) != !counts[page].listed)
+            complain(page, "owner", page_owner(p), 0);
+        if (page_is_marked_free(page) != (STATE_TYPE(state) == PAGE_FREE))
+            complain(page, "free map", STATE_TYPE(state), PAGE_FREE);
+        free_pages += STATE_TYPE(state) == PAGE_FREE;
+    }
+    if (free_pages != info->free_pages)
+        complain(0, "number of free pages", info->free_pages, free_pages);
+}
+
+void check_init(void) {
+    u64 bytes = round_up(info->pages * sizeof *counts, PAGE_SIZE);
+
+    counts = boot_pages((u32)(bytes / PAGE_SIZE));
+}
+
+s64 check_machine(void) {
+    if (__atomic_exchange_n(&busy, 1, __ATOMIC_ACQUIRE))
+        return E_AGAIN;
+    stop_others();
+    found = 0;
+    memset(counts, 0, page_count * sizeof *counts);
+    for (u32 e = info->first_env; e; e = env_of(e)->next)
+        check_env(env_of(e));
+    check_slices();
+    found += flow_check(held);
+    check_pages();
+    start_others();
+    __atomic_store_n(&busy, 0, __ATOMIC_RELEASE);
+    return found;
+}
+
+s64 call_check(u64 machine) {
+    struct cap c;
+    s64 error = cap_present(machine, CAP_MACHINE, RIGHT_TRACE, &c);
+
+    return error ? error : check_machine();
+}

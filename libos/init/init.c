@@ -1,0 +1,241 @@
+/* init: the first environment, and the only one that begins with capabilities. All policy starts
+ * here: it reads the manifest, hands out pages, slices, flows and rights, restarts what shall be
+ * restarted, and takes orders from whoever the manifest gave `control`. */
+#include "base/archive.h"
+#include "base/control.h"
+#include "base/memory.h"
+#include "base/print.h"
+#include "init/flows.h"
+#include "init/manifest.h"
+#include "machine/machine.h"
+
+#define RESTARTS 8 /* times that one environment is restarted by itself */
+
+/* What the kernel leaves in init's context page. */
+struct first_caps { struct cap machine, console, flow; };
+
+struct child {
+    s64 env; /* its name; 0: it does not run */
+    struct cap cap;
+    struct cap flow[MANIFEST_FLOWS]; /* init's own; they outlive the child */
+    u32 restarts;
+};
+
+static struct first_caps caps;
+static struct manifest manifest;
+static struct child child[MANIFEST_ENVS];
+static const u8 *archive;
+static struct cap archive_cap;
+static struct event_ring *events;
+static u64 order, order_name[2]; /* an order that waits to be carried out; 0: none */
+
+static NORETURN void fail(const char *what, const char *detail) {
+    print("init: %s%s%s\n", what, *detail ? ": " : "", detail);
+    for (;;)
+        sys_machine_off(&caps.machine, POWER_FAIL);
+}
+
+/* A flow as the manifest says, split from the device's. */
+static s64 make_flow(const struct manifest_flow *f, struct cap *cap) {
+    struct flow_spec spec;
+    s64 page = sys_page_alloc(0, PAGE_ANY, 1, 0, 0);
+
+    if (page < 0)
+        return page;
+    flow_conditions(&manifest, machine_info()->mac, f, &spec);
+    s64 error = sys_flow_create(&caps.flow, (u32)page, &spec, cap);
+    if (error)
+        sys_page_free(0, (u32)page, 1);
+    return error;
+}
+
+static struct start_item *add_item(struct start *start, const char *name) {
+    struct start_item *item = &start->item[start->items++];
+
+    *item = (struct start_item){.a = 0};
+    memcpy(item->name, name, strlen(name));
+    return item;
+}
+
+/* A capability with these rights on what `from` names. */
+static struct cap narrowed(const struct cap *from, u8 rights) {
+    struct cap cap = *from;
+
+    cap.rights = rights;
+    return sys_cap_derive(from, &cap) ? (struct cap){0} : cap;
+}
+
+static s64 fill_start(struct start *start, const struct manifest_env *e, struct child *c) {
+    memset(start, 0, sizeof *start);
+    memcpy(start->arguments, e->arguments, sizeof e->arguments);
+    struct start_item *net = add_item(start, "net");
+    net->a = (u64)manifest.address << 32 | manifest.gateway;
+    net->b = manifest.prefix;
+    for (u32 i = 0; i < e->flows; i++) {
+        if (!c->flow[i].type) {
+            s64 error = make_flow(&e->flow[i], &c->flow[i]);
+            if (error)
+                return error;
+        }
+        struct start_item *item = add_item(start, "flow");
+        item->cap = narrowed(&c->flow[i], RIGHT_READ | RIGHT_WRITE);
+        item->a = e->flow[i].protocol;
+        item->b = e->flow[i].port;
+    }
+    if (e->console)
+        add_item(start, "console")->cap = narrowed(&caps.console, e->console);
+    if (e->power || e->trace)
+        add_item(start, "machine")->cap =
+            narrowed(&caps.machine, (e->power ? RIGHT_POWER : 0) | (e->trace ? RIGHT_TRACE : 0));
+    if (e->control)
+        add_item(start, "control")->a = rt_self();
+    if (e->site) {
+        struct start_item *item = add_item(start, "archive");
+        item->cap = archive_cap;
+        item->a = machine_info()->archive_bytes;
+    }
+    return 0;
+}
+
+static s64 start_child(u32 i) {
+    static struct start start;
+    const struct manifest_env *e = &manifest.env[i];
+    struct archive_member member;
+
+    if (!archive_find(archive, machine_info()->archive_bytes, e->program, &member)) {
+        print("init: %s: no program %s in the archive\n", e->name, e->program);
+        return E_BAD_ARGUMENT;
+    }
+    s64 error = fill_start(&start, e, &child[i]);
+    u32 slices = 0;
+    for (u32 n = 0; n < e->slice_kinds; n++)
+        slices += e->slices[n].count;
+    struct spawn s = {.name = e->name, .image = member.data, .image_bytes = member.size,
+                      .page_limit = e->pages, .slice_limit = slices, .start = &start,
+                      .slices = e->slices, .slice_kinds = e->slice_kinds};
+    s64 env = error ? error : spawn(&s);
+    if (env < 0) {
+        print("init: %s cannot be started: %s\n", e->name, error_name(env));
+        return env;
+    }
+    child[i].env = env;
+    child[i].cap = s.env;
+    return 0;
+}
+
+static void end_child(u32 i) {
+    s64 error = rt_destroy(&child[i].cap);
+
+    if (error)
+        print("init: %s cannot be destroyed: %s\n", manifest.env[i].name, error_name(error));
+    child[i].env = 0;
+}
+
+static void ended(const struct event *event) {
+    static const char *const reason[] = {"", "stopped by itself", "fault", "overran its slices"};
+
+    for (u32 i = 0; i < manifest.envs; i++) {
+        if (child[i].env != event->env)
+            continue;
+        print("init: %s ended: %s, %lx\n", manifest.env[i].name, reason[event->a & 3], event->b);
+        end_child(i);
+        if (manifest.env[i].restart && child[i].restarts++ < RESTARTS)
+            start_child(i);
+        return;
+    }
+}
+
+static void take_events(void) {
+    u64 produced;
+
+    while ((produced = __atomic_load_n(&events->produced, __ATOMIC_ACQUIRE)) != events->consumed) {
+        struct event event = events->event[events->consumed % EVENTS];
+        events->consumed++;
+        if (event.type == EVENT_ENDED)
+            ended(&event);
+    }
+}
+
+/* ---------------------------------------------------------------- orders */
+
+static bool may_control(u32 caller) {
+    for (u32 i = 0; i < manifest.envs; i++)
+        if (child[i].env == caller && manifest.env[i].control)
+            return true;
+    return false;
+}
+
+/* Runs on the transfer stack, in the caller's time; the main program sleeps. So it only takes the order down. */
+static void on_transfer(u32 caller, u32 kind, struct rt_message *m) {
+    u64 result = 0;
+
+    if (!may_control(caller) || kind != TRANSFER_CALL)
+        result = (u64)E_NO_RIGHT;
+    else if (order)
+        result = (u64)E_BUSY;
+    else if (m->rdi != CONTROL_KILL && m->rdi != CONTROL_START)
+        result = (u64)E_BAD_ARGUMENT;
+    if (!result) {
+        order_name[0] = m->rsi;
+        order_name[1] = m->rdx;
+        order = m->rdi;
+    }
+    *m = (struct rt_message){.rdi = result};
+}
+
+static void carry_out(void) {
+    for (u32 i = 0; order && i < manifest.envs; i++) {
+        if (strncmp(manifest.env[i].name, (const char *)order_name, sizeof order_name))
+            continue;
+        if (order == CONTROL_KILL && child[i].env) {
+            end_child(i);
+            print("init: %s was killed\n", manifest.env[i].name);
+        } else if (order == CONTROL_START && !child[i].env) {
+            child[i].restarts = 0;
+            if (!start_child(i))
+                print("init: %s was started\n", manifest.env[i].name);
+        }
+    }
+    order = 0;
+}
+
+/* ---------------------------------------------------------------- start */
+
+static void read_manifest(void) {
+    struct archive_member member;
+    u32 line;
+
+    if (!archive_find(archive, machine_info()->archive_bytes, "manifest", &member))
+        fail("there is no manifest in the boot archive", "");
+    const char *wrong = manifest_parse((const char *)member.data, member.size, &manifest, &line);
+    if (wrong) {
+        print("manifest:%u: %s\n", line, wrong);
+        fail("the manifest is broken", "");
+    }
+}
+
+int main(void) {
+    memcpy(&caps, rt_context(0)->message, sizeof caps);
+    print_to(&caps.console);
+    const struct info *info = machine_info();
+    archive = memory_map(info->archive, info->archive_pages, 0, 0);
+    archive_cap = (struct cap){.type = CAP_PAGE, .rights = RIGHT_READ, .name = info->archive, .count = info->archive_pages};
+    s64 error = sys_cap_derive(0, &archive_cap);
+    u32 page;
+    events = memory_alloc_run(1, &page);
+    if (!archive || !events || error)
+        fail("cannot map the boot archive", error_name(error));
+    read_manifest();
+    sys_event_bind(0, page);
+    for (u32 i = 0; i < manifest.envs; i++)
+        start_child(i);
+    for (;;) {
+        take_events();
+        carry_out();
+        u64 seen = events->consumed;
+        rt_on_transfer(on_transfer); /* from here to the end of the sleep nothing is under way */
+        if (!order)
+            sys_sleep(NEVER, &events->produced, seen);
+        rt_on_transfer(NULL);
+    }
+}

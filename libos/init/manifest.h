@@ -1,0 +1,32 @@
+/* The manifest: a plain-text list of the environments that init starts (docs/manifest.md). */
+#pragma once
+#include "base/start.h"
+#include "spawn/spawn.h"
+
+#define MANIFEST_ENVS 32
+#define MANIFEST_FLOWS 8
+#define MANIFEST_CPUS 8
+
+struct manifest_flow { u32 protocol, port; }; /* protocol: a START_FLOW */
+
+struct manifest_env {
+    char name[16];
+    char program[64];
+    char arguments[256];
+    u32 pages;
+    struct spawn_slices slices[MANIFEST_CPUS];
+    u32 slice_kinds;
+    struct manifest_flow flow[MANIFEST_FLOWS];
+    u32 flows;
+    u8 console; /* rights on it */
+    bool site, power, trace, control, restart;
+};
+
+struct manifest {
+    u32 address, prefix, gateway; /* host order */
+    struct manifest_env env[MANIFEST_ENVS];
+    u32 envs;
+};
+
+/* NULL, or what is wrong; *line: where. */
+const char *manifest_parse(const char *text, u64 bytes, struct manifest *to, u32 *line);

@@ -1,0 +1,74 @@
+/* Mapping the exposed pages. What the kernel keeps for ever (info, page array, slices, traces) is mapped
+ * once. An environment or a flow can go, and a mapping of its page would keep the page from being used
+ * again: those are mapped for as long as it takes to look, until machine_forget. */
+#include "machine/machine.h"
+
+#include "base/memory.h"
+
+#define OBJECTS 64
+
+static const struct info *info;
+static const struct page *pages;
+static const struct slices *slices[MAX_CPUS];
+static const struct trace *traces[MAX_CPUS];
+static struct { u32 page; const void *at; } object[OBJECTS];
+static u32 objects;
+static u64 window; /* addresses for the objects, used again and again */
+
+const struct info *machine_info(void) {
+    if (!info)
+        info = memory_map(rt_context(0)->info, 1, 0, 0);
+    return info;
+}
+
+const struct page *machine_pages(void) {
+    if (!pages) {
+        u64 bytes = machine_info()->pages * sizeof(struct page);
+        pages = memory_map(machine_info()->array, (u32)((bytes + RT_PAGE - 1) / RT_PAGE), 0, 0);
+    }
+    return pages;
+}
+
+const struct slices *machine_slices(u32 cpu) {
+    if (cpu >= machine_info()->cpus)
+        return NULL;
+    if (!slices[cpu])
+        slices[cpu] = memory_map(machine_info()->slices[cpu], 1, 0, 0);
+    return slices[cpu];
+}
+
+const struct trace *machine_trace(u32 cpu) {
+    if (cpu >= machine_info()->cpus)
+        return NULL;
+    if (!traces[cpu])
+        traces[cpu] = memory_map(machine_info()->trace[cpu], sizeof(struct trace) / RT_PAGE, 0, 0);
+    return traces[cpu];
+}
+
+/* An object of this type, mapped; the type is looked at again once the mapping holds the page. */
+static const void *map_object(u32 page, u8 type) {
+    if (page >= machine_info()->pages || (u8)machine_pages()[page].state != type)
+        return NULL;
+    for (u32 i = 0; i < objects; i++)
+        if (object[i].page == page)
+            return object[i].at;
+    if (!window)
+        window = memory_reserve(OBJECTS);
+    if (objects == OBJECTS)
+        machine_forget();
+    u64 at = window + objects * RT_PAGE;
+    if (memory_map_at(at, page, 1, 0, 0))
+        return NULL;
+    object[objects].page = page;
+    object[objects++].at = (const void *)at;
+    return (u8)machine_pages()[page].state == type ? (const void *)at : NULL;
+}
+
+const struct env *machine_env(u32 page) { return map_object(page, PAGE_ENV); }
+const struct flow *machine_flow(u32 page) { return map_object(page, PAGE_FLOW); }
+
+void machine_forget(void) {
+    if (objects)
+        memory_unmap((void *)window, objects);
+    objects = 0;
+}

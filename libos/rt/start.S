@@ -1,0 +1,150 @@
+/* Where a program begins, and where the kernel enters it afterwards. */
+#include "targe/abi.h"
+
+#define STACK 65536
+#define TRANSFER_STACK 16384
+
+    .section .text.start, "ax"
+    .globl _start
+_start:                 /* rdi: this CPU's context page */
+    movabsq $rt_stack_top, %rsp
+    xorl %ebp, %ebp
+    call rt_start
+    ud2
+
+    .text
+/* Leaves a frame (its address in rdi) with all registers that an upcall handler may have lost. */
+.macro leave_frame
+    movl FRAME_PREVIOUS_AT(%rdi), %eax
+    movq %rdi, %rdx
+    andq $~4095, %rdx
+    movl %eax, CONTEXT_DEPTH_AT(%rdx)
+    movq FRAME_RAX_AT(%rdi), %rax
+    movq FRAME_RCX_AT(%rdi), %rcx
+    movq FRAME_RDX_AT(%rdi), %rdx
+    movq FRAME_RSI_AT(%rdi), %rsi
+    leaq FRAME_RIP_AT(%rdi), %rsp
+    movq FRAME_RDI_AT(%rdi), %rdi
+    iretq
+.endm
+
+/* Entry for exceptions and slice ends: rdi: frame, rsi: cause, on the interrupted stack. */
+.macro upcall_entry name, handler
+    .globl \name
+\name:
+    leaq -128(%rsp), %rsp       /* keep the red zone */
+    pushq %r11
+    pushq %r10
+    pushq %r9
+    pushq %r8
+    pushq %rbp
+    movq %rsp, %rbp
+    pushq %rdi
+    andq $-16, %rsp
+    call \handler
+    movq -8(%rbp), %rdi
+    movq %rbp, %rsp
+    popq %rbp
+    popq %r8
+    popq %r9
+    popq %r10
+    popq %r11
+    leave_frame
+.endm
+    upcall_entry rt_exception_entry, rt_exception
+    upcall_entry rt_end_entry, rt_slice_end
+
+.macro load_message from
+    movq 8(\from), %rsi
+    movq 16(\from), %rdx
+    movq 24(\from), %r8
+    movq 32(\from), %r9
+    movq 40(\from), %r10
+    movq 48(\from), %rbx
+    movq 56(\from), %rbp
+    movq 64(\from), %r12
+    movq 72(\from), %r13
+    movq 80(\from), %r14
+    movq 88(\from), %r15
+    movq 0(\from), %rdi
+.endm
+.macro store_message to
+    movq %rdi, 0(\to)
+    movq %rsi, 8(\to)
+    movq %rdx, 16(\to)
+    movq %r8, 24(\to)
+    movq %r9, 32(\to)
+    movq %r10, 40(\to)
+    movq %rbx, 48(\to)
+    movq %rbp, 56(\to)
+    movq %r12, 64(\to)
+    movq %r13, 72(\to)
+    movq %r14, 80(\to)
+    movq %r15, 88(\to)
+.endm
+
+/* s64 rt_transfer(u32 env, u32 kind, struct rt_message *message) */
+    .globl rt_transfer
+rt_transfer:
+    pushq %rbx
+    pushq %rbp
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    pushq %rdx
+    movq %rdi, %rax
+    shlq $32, %rax
+    movzbl %sil, %esi
+    shll $8, %esi
+    orq %rsi, %rax
+    orq $CALL_TRANSFER, %rax
+    movq %rdx, %rdi
+    load_message %rdi
+    syscall
+    popq %rcx
+    store_message %rcx
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbp
+    popq %rbx
+    ret
+
+/* Entry for transfers: rax: caller << 32 | kind, on the transfer stack. */
+    .globl rt_transfer_entry
+rt_transfer_entry:
+    subq $96, %rsp
+    movq %rsp, %rcx
+    store_message %rcx
+    pushq %rax
+    pushq %rax
+    movq %rax, %rdi
+    shrq $32, %rdi
+    movzbl %al, %esi
+    leaq 16(%rsp), %rdx
+    call rt_transferred
+    popq %rax
+    popq %rcx
+    cmpb $TRANSFER_CALL, %al
+    jne 1f
+    shrq $32, %rax              /* reply to the caller */
+    shlq $32, %rax
+    orq $(TRANSFER_REPLY << 8 | CALL_TRANSFER), %rax
+    movq %rsp, %rcx
+    load_message %rcx
+    syscall
+    ud2                         /* a reply does not return */
+1:  movl $CALL_YIELD, %eax      /* GIVE: nobody waits for a reply */
+    syscall
+    ud2
+
+    .bss
+    .balign 16
+    .skip STACK
+rt_stack_top:
+    .skip TRANSFER_STACK
+    .globl rt_transfer_stack_top
+rt_transfer_stack_top:
+    .section .note.GNU-stack, "", @progbits
