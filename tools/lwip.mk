@@ -13,6 +13,6 @@ OPTIONS := $(wildcard libos/lib/net/lwip/*.h libos/lib/net/lwip/arch/*.h)
 $(OUT)/liblwip.a: $(OBJECTS)
 	@rm -f $@
 	ar rcs $@ $(OBJECTS)
-$(OUT)/%.o: $(SOURCE)/src/%.c $(OPTIONS) tools/lwip.mk
+$(OUT)/%.o: $(SOURCE)/src/%.c $(OPTIONS) tools/lwip.mk libos/web/build.mk
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -w -Ilibos/lib/net/lwip -I$(SOURCE)/src/include -c $< -o $@

@@ -131,7 +131,7 @@ static bool tag_listed(const struct site_file *file, struct http_text list, bool
             at++;
             continue;
         }
-        const char *close = memchr(at + 1, '"', (size_t)(end_of_list - at - 1));
+        const char *close = text_find(at + 1, (u32)(end_of_list - at - 1), '"');
         if (!close)
             return false;
         u32 length = (u32)(close + 1 - at);
@@ -346,7 +346,7 @@ static void put_encoded(struct text *t, const char *bytes, u32 length) {
 /* A folder was named without its final slash: relative links need it. */
 static void redirect_answer(struct answer *a, const struct http_request *r,
                             struct http_text target, u32 length) {
-    const char *query = memchr(target.at, '?', target.length);
+    const char *query = text_find(target.at, target.length, '?');
     struct text t = begin(301);
 
     text_put(&t, "Location: /");

@@ -14,16 +14,14 @@ $(LWIP_THERE): | tools/lwip.sh
 
 # $(call lwip,FOLDER,FLAGS): lwIP as FOLDER/liblwip.a
 define lwip
-$(1)/liblwip.a: $(LWIP_THERE) tools/lwip.mk $(wildcard libos/lib/net/lwip/*.h libos/lib/net/lwip/arch/*.h)
+$(1)/liblwip.a: $(LWIP_THERE) tools/lwip.mk libos/web/build.mk $(wildcard libos/lib/net/lwip/*.h libos/lib/net/lwip/arch/*.h)
 	$$(MAKE) -f tools/lwip.mk OUT=$(1) CC='$$(CC)' CFLAGS='$(2)' SOURCE=$(LWIP_SOURCE)
 endef
-$(eval $(call lwip,$(OUT)/lwip,$(filter-out -MMD -MP -W%,$(PROGRAM_CFLAGS))))
+$(eval $(call lwip,$(OUT)/lwip,$(filter-out -MMD -MP -W%,$(PROGRAM_CFLAGS)) -D__NO_INLINE__))
 
-WEB_PROGRAM := $(WEB_SOURCES) libos/web/main.c libos/lib/net/port_targe.c
-ifneq ($(wildcard libos/web/main.c),)
+WEB_PROGRAM := $(WEB_SOURCES) libos/web/main.c libos/lib/net/port_targe.c $(LIBS_BASE)
 $(eval $(call program,web,$(WEB_PROGRAM),$(LWIP_FLAGS),$(OUT)/lwip/liblwip.a))
 $(patsubst %,$(OUT)/web/%.o,$(WEB_PROGRAM)): | $(LWIP_THERE)
-endif
 
 # ---------------------------------------------------------------- on Linux
 WEB_HOST_SOURCES := $(WEB_SOURCES) libos/lib/net/port_tap.c $(wildcard libos/web/host/*.c)

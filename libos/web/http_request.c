@@ -201,7 +201,7 @@ static u16 check_whole(struct http_request *r) {
 
 /* The end of the line that begins at `at` (its LF), or NULL; *stop is where its text ends. */
 static const char *line_end(const char *at, const char *end, const char **stop) {
-    const char *lf = memchr(at, '\n', (size_t)(end - at));
+    const char *lf = text_find(at, (u32)(end - at), '\n');
 
     if (lf)
         *stop = lf > at && lf[-1] == '\r' ? lf - 1 : lf;

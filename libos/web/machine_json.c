@@ -440,5 +440,6 @@ u32 machine_json_write(char *to, u32 room, u64 now_ms) {
     write_trace(cpus);
     write_server();
     text_put(&out, "}\n");
+    machine_forget();
     return out.full ? 0 : out.used;
 }

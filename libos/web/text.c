@@ -45,3 +45,10 @@ bool text_same(const char *text, u32 length, const char *word) {
     }
     return i == length && !word[i];
 }
+
+const char *text_find(const char *text, u32 length, char byte) {
+    for (u32 i = 0; i < length; i++)
+        if (text[i] == byte)
+            return text + i;
+    return NULL;
+}

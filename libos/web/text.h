@@ -16,3 +16,5 @@ void text_number(struct text *t, u64 number);
 void text_hex(struct text *t, u64 number);
 /* Is `text` this word, but for ASCII case? */
 bool text_same(const char *text, u32 length, const char *word);
+/* Where the byte first stands, or NULL. */
+const char *text_find(const char *text, u32 length, char byte);

@@ -6,7 +6,9 @@
 #define LWIP_NO_INTTYPES_H 1
 #define LWIP_NO_CTYPE_H 1
 #define LWIP_NO_UNISTD_H 1
-#define LWIP_NO_LIMITS_H 0
+#ifndef SSIZE_MAX /* else lwIP makes an ssize_t of its own, which nothing here uses */
+#define SSIZE_MAX 0x7fffffffffffffffl
+#endif
 #define X8_F "x"
 #define U16_F "u"
 #define S16_F "d"

@@ -1,0 +1,222 @@
+/* A port on Targe, see port_targe.h.
+ *
+ * Receiving needs no call: the kernel fills posted entries of the ring, and an entry is posted
+ * again, with the same buffer, as soon as its frame has been handled. Sending gathers frames and
+ * hands them over together. The device reads what is not headers in place, page by page, so every
+ * piece is cut at page ends. A frame that would have too many pieces is copied into a page of ours,
+ * and that page is used again when the page array says that the device has let go of it. */
+#include "net/port_targe.h"
+#include "base/memory.h"
+#include "machine/machine.h"
+#include "rt.h"
+
+#define BATCH 32 /* frames in one flow_send */
+#define SPARES 32 /* pages for frames that have to be copied */
+#define BUFFER (RT_PAGE / 2)
+
+static struct {
+    struct port port; /* what the users of this file see */
+    struct port_targe_config config;
+    struct ring *ring;
+    u64 consumed; /* entries handled */
+    u8 *buffers;
+    struct send batch[BATCH];
+    u8 headers[BATCH][SEND_HEADERS];
+    u32 first, queued; /* batch[first .. queued] waits to be sent */
+    u8 *spare;
+    u32 spare_page; /* number of the first */
+    u32 next_spare;
+} targe;
+
+/* ---- sending */
+
+static bool in_shared(const u8 *at) {
+    return (u64)(at - targe.config.shared) < targe.config.shared_bytes;
+}
+
+/* Cuts bytes into pieces of one page each; false: there is no room for them. */
+static bool add_pieces(struct send *s, const u8 *at, u32 length) {
+    while (length) {
+        u32 offset = (u32)((u64)at % RT_PAGE);
+        u32 part = length < RT_PAGE - offset ? length : (u32)RT_PAGE - offset;
+        if (s->pieces == SEND_PIECES)
+            return false;
+        bool shared = in_shared(at);
+        u32 page = shared ? targe.config.shared_cap->name +
+                                (u32)((u64)(at - targe.config.shared) / RT_PAGE)
+                          : memory_page_of(at);
+        s->piece[s->pieces++] =
+            (struct piece){.page = page, .offset = (u16)offset, .length = (u16)part,
+                           .cap = shared ? (u64)targe.config.shared_cap : 0};
+        at += part;
+        length -= part;
+    }
+    return true;
+}
+
+/* A page of ours that no device is reading, or NULL. */
+static u8 *free_spare(void) {
+    u32 i = targe.next_spare;
+    const volatile struct page *page = &machine_pages()[targe.spare_page + i];
+
+    if ((u16)(page->state >> 16))
+        return NULL; /* pinned; those after it were used later still */
+    targe.next_spare = (i + 1) % SPARES;
+    return targe.spare + i * RT_PAGE;
+}
+
+static bool gather(struct send *s, const struct port_frame *frame) {
+    u8 *page = free_spare();
+    u32 used = 0;
+
+    if (!page)
+        return false;
+    for (u32 i = 0; i < frame->pieces; i++) {
+        if (frame->piece[i].length > RT_PAGE - used)
+            return false;
+        memcpy(page + used, frame->piece[i].data, frame->piece[i].length);
+        used += frame->piece[i].length;
+    }
+    s->pieces = 0;
+    return add_pieces(s, page, used);
+}
+
+static bool targe_send(struct port *port, const struct port_frame *frame) {
+    u32 i = targe.queued;
+
+    (void)port;
+    if (i == BATCH)
+        return false;
+    struct send *s = &targe.batch[i];
+    memcpy(targe.headers[i], frame->headers, frame->header_length);
+    s->headers = (u64)targe.headers[i];
+    s->length = frame->header_length;
+    s->checksum_start = frame->checksum_start;
+    s->checksum_offset = frame->checksum_offset;
+    s->pieces = 0;
+    bool fits = true;
+    for (u32 k = 0; k < frame->pieces && fits; k++)
+        fits = add_pieces(s, frame->piece[k].data, frame->piece[k].length);
+    if (!fits && !gather(s, frame))
+        return false;
+    targe.queued++;
+    return true;
+}
+
+static bool targe_flush(struct port *port) {
+    (void)port;
+    while (targe.first < targe.queued) {
+        s64 sent = sys_flow_send(targe.config.flow, &targe.batch[targe.first],
+                                 targe.queued - targe.first);
+        if (sent == E_FULL || sent == 0)
+            return false;
+        /* any other error concerns the first frame alone: it is lost, as on any network */
+        targe.first += sent > 0 ? (u32)sent : 1;
+    }
+    targe.first = targe.queued = 0;
+    return true;
+}
+
+/* ---- receiving */
+
+static u32 targe_receive(struct port *port, port_receiver *receiver, void *context, u32 budget) {
+    struct ring *ring = targe.ring;
+    u32 entries = RING_ENTRIES, count = 0;
+
+    (void)port;
+    while (count < budget && targe.consumed != __atomic_load_n(&ring->filled, __ATOMIC_ACQUIRE)) {
+        struct ring_entry *entry = &ring->entry[targe.consumed % entries];
+        /* the slot says which buffer it is: the one that was posted in it, always */
+        u8 *frame = targe.buffers + targe.consumed % entries * BUFFER;
+        u32 length = entry->length < BUFFER ? entry->length : (u32)BUFFER;
+        receiver(context, frame, length, entry->flags & 1);
+        targe.consumed++;
+        count++;
+        __atomic_store_n(&ring->posted, targe.consumed + entries, __ATOMIC_RELEASE);
+    }
+    return count;
+}
+
+static u64 ticks_per_ms(void) {
+    static u64 ticks; /* the clock's rate does not change; reading it once is cheaper */
+
+    if (!ticks)
+        ticks = machine_info()->tsc_hz / 1000;
+    return ticks;
+}
+
+static u64 targe_now_ms(struct port *port) {
+    (void)port;
+    return (rt_tsc() - machine_info()->boot_tsc) / ticks_per_ms();
+}
+
+void port_targe_wait(u32 ms) {
+    u64 deadline = ms == ~0u ? NEVER : rt_tsc() + ms * ticks_per_ms();
+
+    sys_sleep(deadline, &targe.ring->filled, targe.consumed);
+}
+
+/* ---- binding */
+
+static void add_atom(struct condition *c, u16 offset, const u8 *mask, const u8 *value) {
+    u32 m, v;
+
+    memcpy(&m, mask, 4);
+    memcpy(&v, value, 4);
+    if (m && c->count < ATOMS)
+        c->atom[c->count++] = (struct atom){.offset = offset, .width = 4, .kind = ATOM_MATCH,
+                                            .mask = __builtin_bswap32(m),
+                                            .value = __builtin_bswap32(v)};
+}
+
+/* The condition that a normal form came from, or one that is its equal. */
+static void condition_of(struct condition *c, const struct masked *m) {
+    memset(c, 0, sizeof *c);
+    for (u16 i = 0; i < sizeof m->mask; i += 4)
+        add_atom(c, i, m->mask + i, m->value + i);
+    if (!m->shift_scale || c->count == ATOMS)
+        return;
+    c->atom[c->count++] = (struct atom){.offset = m->shift_offset, .width = 1, .kind = ATOM_SHIFT,
+                                        .mask = m->shift_mask, .value = m->shift_scale};
+    for (u16 i = 0; i < sizeof m->mask2; i += 4)
+        add_atom(c, i, m->mask2 + i, m->value2 + i);
+}
+
+static s64 bind_flow(const struct flow *flow, u32 ring_page, u32 first_buffer) {
+    static struct flow_binding binding;
+    static u32 pages[RING_PAGES];
+
+    for (u32 i = 0; i < RING_PAGES; i++)
+        pages[i] = first_buffer + i;
+    condition_of(&binding.filter, &flow->receive);
+    binding.pages = (u64)pages;
+    binding.count = RING_PAGES;
+    binding.ring = ring_page;
+    binding.entries = RING_ENTRIES;
+    return sys_flow_bind(targe.config.flow, &binding);
+}
+
+s64 port_targe_open(const struct port_targe_config *config, struct port **port) {
+    const struct flow *flow = machine_flow(config->flow->name);
+    u32 ring_page, first_buffer;
+
+    targe.config = *config;
+    targe.ring = memory_alloc_run(1, &ring_page);
+    targe.buffers = memory_alloc_run(RING_PAGES, &first_buffer);
+    targe.spare = memory_alloc_run(SPARES, &targe.spare_page);
+    if (!flow || !targe.ring || !targe.buffers || !targe.spare)
+        return E_LIMIT;
+    for (u32 i = 0; i < RING_ENTRIES; i++)
+        targe.ring->entry[i].buffer = (u16)i;
+    targe.ring->posted = RING_ENTRIES;
+    s64 error = bind_flow(flow, ring_page, first_buffer);
+    machine_forget();
+    if (error)
+        return error;
+    targe.port = (struct port){.checksum = config->checksum, .send = targe_send,
+                               .flush = targe_flush, .receive = targe_receive,
+                               .now_ms = targe_now_ms};
+    memcpy(targe.port.mac, config->mac, sizeof targe.port.mac);
+    *port = &targe.port;
+    return 0;
+}

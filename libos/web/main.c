@@ -1,0 +1,109 @@
+/* The web libOS: serves the files of the boot archive over HTTP.
+ *
+ * From its creator it needs a TCP flow, the network's addresses and the archive; a console is
+ * welcome. It never ends by itself: killed or restarted, it leaves nothing behind but what the
+ * kernel takes back. */
+#include "base/memory.h"
+#include "base/print.h"
+#include "base/start.h"
+#include "machine/machine.h"
+#include "net/port_targe.h"
+#include "web/site.h"
+#include "web/web.h"
+
+void net_panic(const char *message) {
+    print("web: %s\n", message);
+    rt_exit(1);
+}
+
+static const struct start_item *need(const char *name) {
+    const struct start_item *item = start_item(name, 0);
+
+    if (!item) {
+        print("web: the manifest gives it no %s\n", name);
+        rt_exit(1);
+    }
+    return item;
+}
+
+static const struct start_item *tcp_flow(void) {
+    const struct start_item *item;
+
+    for (u32 i = 0; (item = start_item("flow", i)); i++)
+        if (item->a == START_TCP)
+            return item;
+    print("web: the manifest gives it no flow=tcp:PORT\n");
+    rt_exit(1);
+}
+
+static u32 pages_for(u64 bytes) {
+    return (u32)((bytes + RT_PAGE - 1) / RT_PAGE);
+}
+
+static void *must(void *memory, const char *what) {
+    if (!memory) {
+        print("web: no memory for %s: the manifest should give it more pages\n", what);
+        rt_exit(1);
+    }
+    return memory;
+}
+
+/* Random bytes of the processor if it has any; else what the clock gives, which is little. */
+static u64 random_word(void) {
+    u32 a = 1, b, c = 0, d;
+    u64 word = 0;
+    u8 good = 0;
+
+    __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+    for (u32 tries = 0; (c >> 30 & 1) && !good && tries < 10; tries++)
+        __asm__ volatile("rdrand %0; setc %1" : "=r"(word), "=qm"(good));
+    return word ^ rt_tsc() * 0x9e3779b97f4a7c15ull;
+}
+
+static void read_network(struct web_config *config) {
+    const struct start_item *net = need("net");
+    u32 prefix = (u32)net->b;
+
+    config->net.address = __builtin_bswap32((u32)(net->a >> 32));
+    config->net.mask = prefix ? __builtin_bswap32(~0u << (32 - prefix)) : 0;
+    config->net.key[0] = random_word();
+    config->net.key[1] = random_word();
+}
+
+static void read_archive(struct web_config *config, const struct start_item *archive) {
+    config->archive = must(memory_map(archive->cap.name, archive->cap.count, 0, &archive->cap),
+                           "the archive's tables");
+    config->archive_bytes = archive->a;
+    u64 bytes = site_memory(config->archive, config->archive_bytes);
+    config->memory = must(memory_alloc(pages_for(bytes)), "the site's index");
+}
+
+int main(void) {
+    const struct start_item *archive = need("archive"), *flow = tcp_flow();
+    const struct info *info = machine_info();
+    struct web_config config = {.port = (u16)flow->b, .boot_time = info->boot_time};
+    struct port *port;
+
+    read_network(&config);
+    read_archive(&config, archive);
+    struct port_targe_config device = {
+        .flow = &flow->cap, .mac = info->mac, .checksum = info->checksum,
+        .shared = config.archive, .shared_bytes = (u64)archive->cap.count * RT_PAGE,
+        .shared_cap = &archive->cap};
+    s64 error = port_targe_open(&device, &port);
+    if (error) {
+        print("web: cannot use the network: %s\n", error_name(error));
+        return 1;
+    }
+    const char *problem = web_start(port, &config);
+    if (problem) {
+        print("%s\n", problem);
+        return 1;
+    }
+    print("web: serving port %u\n", config.port);
+    for (;;) {
+        u32 ms = web_turn();
+        if (ms)
+            port_targe_wait(ms);
+    }
+}
