@@ -16,7 +16,6 @@
 #define HEADER_BYTES 36
 #define TABLE_BYTES_MOST (4u << 20)
 #define TABLES_MOST 256
-#define ADDRESS_END (1ull << 46) /* the direct map ends there */
 
 #define SIGNATURE(a, b, c, d) ((u32)(a) | (u32)(b) << 8 | (u32)(c) << 16 | (u32)(d) << 24)
 
@@ -33,6 +32,7 @@ struct view {
 };
 
 struct machine_tables tables;
+static u64 address_end; /* beyond it the CPU has no physical memory, and would fault */
 
 /* What machine_end() needs: nothing is read or mapped any more when it runs. */
 static struct {
@@ -56,7 +56,7 @@ static u64 field(const struct view *t, u64 offset, u32 width) {
 
 static bool view_open(struct view *t, u64 address, u32 length) {
     *t = (struct view){NULL, 0};
-    if (address == 0 || address >= ADDRESS_END)
+    if (address == 0 || address >= address_end || length > address_end - address)
         return false;
     t->at = map_table((phys){address}, length);
     if (!t->at)
@@ -144,7 +144,7 @@ static void read_mcfg(const struct view *t) {
     for (u64 at = 44; at + 16 <= t->length; at += 16) {
         u64 base = field(t, at, 8);
         u8 first = (u8)field(t, at + 10, 1), last = (u8)field(t, at + 11, 1);
-        if (field(t, at + 8, 2) != 0 || base == 0 || base >= ADDRESS_END || first > last)
+        if (field(t, at + 8, 2) != 0 || base == 0 || base >= address_end || first > last)
             continue; /* another segment, or nonsense */
         tables.ecam = base;
         tables.ecam_first_bus = first;
@@ -207,7 +207,7 @@ static struct reg read_reg(const struct view *t, u64 offset) {
     struct reg r = {0};
     u64 address = field(t, offset + 4, 8);
     u8 space = (u8)field(t, offset, 1);
-    if (address == 0 || space > 1 || address >= (space ? 0x10000 : ADDRESS_END))
+    if (address == 0 || space > 1 || address >= (space ? 0x10000 : address_end))
         return r;
     r.there = true;
     r.port = space == 1;
@@ -297,7 +297,13 @@ static void read_all(u64 rsdp) {
         read_table(field(&root, at, width));
 }
 
+static u64 physical_end(void) {
+    bool told = cpuid(0x80000000, 0).a >= 0x80000008;
+    return 1ull << (told ? cpuid(0x80000008, 0).a & 0x3f : 36);
+}
+
 void acpi_init(u64 rsdp) {
+    address_end = physical_end();
     tables = (struct machine_tables){.lapic = 0xfee00000};
     power = (typeof(power)){0};
     for (u32 i = 0; i < ARRAY_SIZE(tables.isa); i++)
