@@ -327,6 +327,8 @@ s64 call_env_destroy(u64 cap) {
     if (error)
         return error;
     struct env *e = env_of(name);
+    struct page *p = page_get(name);
+    u64 generation = page_generation(p);
     if (e == heir)
         return E_BAD_ARGUMENT;
     env_lock(e);
@@ -338,11 +340,11 @@ s64 call_env_destroy(u64 cap) {
         __atomic_store_n(&e->state, ENV_DYING, __ATOMIC_SEQ_CST);
         env_unlock(e);
         chase(e);
-        while (__atomic_load_n(&e->active, __ATOMIC_SEQ_CST) & ~(1ull << this_cpu()->number))
-            quiesce();
         quiesce();
+        if (page_type(p) != PAGE_ENV || page_generation(p) != generation)
+            return E_DEAD; /* another CPU has done all the rest meanwhile */
         env_lock(e);
-        if (e->phase == PHASE_STOP)
+        if (e->phase == PHASE_STOP && !e->active)
             e->phase = PHASE_RELEASE;
     }
     if (e->phase == PHASE_RELEASE && flow_unbind_all(e->self)) {

@@ -24,6 +24,16 @@ void event_post(u32 to, u32 type, u32 about, u64 a, u64 b) {
         }
     }
     word_unlock(&env->event_lock, LOCK_EVENT);
+    event_delivered(to);
+}
+
+void event_delivered(u32 to) {
+    struct env *env = env_live(to);
+
+    if (!env)
+        return;
+    /* Before schedule_wake looks who sleeps: that CPU looks the other way round. */
+    __atomic_fetch_add(&env->deliveries, 1, __ATOMIC_SEQ_CST);
     schedule_wake(to);
 }
 

@@ -14,6 +14,7 @@
 #include "net/flow.h"
 #include "targe/call_table.h"
 #include "x86/apic.h"
+#include "x86/bases.h"
 #include "x86/fpu.h"
 #include "x86/interrupt.h"
 #include "x86/io.h"
@@ -75,7 +76,8 @@ static bool find_runnable(struct cpu *cpu, u32 owner, u64 now, struct choice *c)
     return false;
 }
 
-static bool pick(struct cpu *cpu, u64 now, struct choice *c) {
+/* `forfeit`: slices that are owed are taken now; otherwise nothing is changed by looking. */
+static bool pick(struct cpu *cpu, u64 now, bool forfeit, struct choice *c) {
     u64 owned = __atomic_load_n(&cpu->owned, __ATOMIC_SEQ_CST);
     u32 from = (cpu->slot + 1) % SLOTS;
     u64 order[2] = {owned >> from << from, owned & ((1ull << from) - 1)};
@@ -86,8 +88,9 @@ static bool pick(struct cpu *cpu, u64 now, struct choice *c) {
             u32 owner = cpu->slices->slot[slot].owner;
             if (!owner || !find_runnable(cpu, owner, now, c))
                 continue;
-            if (c->record->excess >= cpu->slices->length) { /* it forfeits this one */
-                c->record->excess -= cpu->slices->length;
+            if (c->record->excess >= cpu->slices->length) { /* this one is forfeited */
+                if (forfeit)
+                    c->record->excess -= cpu->slices->length;
                 continue;
             }
             c->slot = slot;
@@ -129,6 +132,7 @@ void schedule_leave(void) {
     if (!cpu->context)
         return;
     fpu_leave(cpu);
+    bases_leave(cpu);
     cpu->context = NULL;
     cpu->record = NULL;
 }
@@ -154,6 +158,7 @@ bool schedule_switch(struct env *env, struct env_context *record) {
     cpu->slices->running = env->self;
     cpu->slices->switches++;
     fpu_enter(cpu);
+    bases_enter(cpu);
     return true;
 }
 
@@ -240,7 +245,7 @@ void schedule_loop(void) {
         /* Said before looking: whoever changes a word and sees this interrupts the halt. */
         __atomic_store_n(&cpu->idle, true, __ATOMIC_SEQ_CST);
         u64 now = rdtsc();
-        if (pick(cpu, now, &c)) {
+        if (pick(cpu, now, true, &c)) {
             __atomic_store_n(&cpu->idle, false, __ATOMIC_SEQ_CST);
             cpu->begun = now;
             if (!schedule_switch(c.env, c.record))
@@ -281,7 +286,7 @@ void schedule_tick(struct regs *r) {
     }
     if (cpu->ending)
         overrun(cpu, r, now);
-    if (pick(cpu, now, &c) && c.record == cpu->record) {
+    if (pick(cpu, now, false, &c) && c.record == cpu->record) {
         begin_slice(cpu, &c, now);
         return;
     }

@@ -124,6 +124,9 @@ entry_vectors:
     .endr
 
 entry_trap:             /* on the stack: vector, error, rip, cs, rflags, rsp, ss */
+    .globl entry_trap_close
+entry_trap_close:       /* a libOS may have set AC, which opens user memory to the kernel */
+    nopl (%rax)
     testb $3, 24(%rsp)
     jz 1f
     swapgs

@@ -13,11 +13,11 @@
 #include "core/cap.h"
 #include "core/cpu.h"
 #include "core/env.h"
+#include "core/event.h"
 #include "core/info.h"
 #include "core/lock.h"
 #include "core/memory.h"
 #include "core/page.h"
-#include "core/schedule.h"
 #include "core/trace.h"
 #include "core/user.h"
 #include "dev/dev.h"
@@ -336,7 +336,7 @@ static bool deposit(struct flow *f, const u8 *frame, u32 length, bool checked) {
     entry->length = (u16)length;
     entry->flags = checked;
     f->filled++;
-    /* Before schedule_wake looks who sleeps: that CPU looks the other way round. */
+    /* Before event_delivered looks who sleeps: that CPU looks the other way round. */
     __atomic_store_n(&ring->filled, f->filled, __ATOMIC_SEQ_CST);
     return true;
 }
@@ -351,7 +351,7 @@ static void deliver(const u8 *frame, u32 length, bool checked) {
         counters->unclaimed++;
     } else if (deposit(f, frame, length, checked)) {
         f->received += length;
-        schedule_wake(page_owner(page_get(f->ring)));
+        event_delivered(page_owner(page_get(f->ring)));
     } else {
         f->dropped_full++;
     }

@@ -3,6 +3,7 @@
 
 #include "core/memory.h"
 #include "x86/apic.h"
+#include "x86/bases.h"
 #include "x86/fpu.h"
 #include "x86/io.h"
 #include "x86/mmu.h"
@@ -14,9 +15,10 @@
 struct cpu *cpus[MAX_CPUS];
 u32 cpu_count;
 u64 mmu_nx;
+bool bases_present;
 static u64 cr4_bits;
 
-extern char entry_vectors[], entry_syscall[], user_copy_open[], user_copy_close[];
+extern char entry_vectors[], entry_syscall[], user_copy_open[], user_copy_close[], entry_trap_close[];
 
 static struct gate { u16 low, selector; u8 ist, type; u16 middle; u32 high, zero; } idt[256] ALIGNED(16);
 
@@ -37,8 +39,10 @@ void cpu_features_init(void) {
         wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_NXE); /* before any table with the bit is loaded */
     }
     cr4_bits = CR4_PAE;
-    if (seven.b & 1)
+    if (seven.b & 1) {
         cr4_bits |= CR4_FSGSBASE;
+        bases_present = true;
+    }
     if (seven.b >> 7 & 1)
         cr4_bits |= CR4_SMEP;
     if (seven.c >> 2 & 1)
@@ -47,6 +51,7 @@ void cpu_features_init(void) {
         cr4_bits |= CR4_SMAP;
         memcpy(user_copy_open, "\x0f\x01\xcb", 3);  /* stac */
         memcpy(user_copy_close, "\x0f\x01\xca", 3); /* clac */
+        memcpy(entry_trap_close, "\x0f\x01\xca", 3);
     }
     for (u32 vector = 0; vector < 256; vector++)
         set_gate(vector);
