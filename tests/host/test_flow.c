@@ -10,7 +10,7 @@
 #include "core/info.h"
 #include "core/lock.h"
 #include "core/page.h"
-#include "core/schedule.h"
+#include "core/event.h"
 #include "core/user.h"
 #include "dev/dev.h"
 #include "net/filter.h"
@@ -77,7 +77,7 @@ void env_lock_two(struct env *a, struct env *b) {
     env_lock(a);
     env_lock(b);
 }
-void schedule_wake(u32 env) { woken[env]++; }
+void event_delivered(u32 env) { woken[env]++; }
 void *boot_pages(u32 count) {
     (void)count;
     return page_ptr(1);
