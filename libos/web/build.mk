@@ -1,23 +1,10 @@
 # The web libOS: build/VARIANT/programs/web.elf; and the same server as a Linux process on a tap
 # device, build/host/web-host (with sanitizers: web-host-asan), for development and tests.
-LWIP_SOURCE := build/lwip/source
-LWIP_THERE := $(LWIP_SOURCE)/src/core/tcp.c
-LWIP_FLAGS := -Ilibos/lib/net/lwip -isystem $(LWIP_SOURCE)/src/include
-NET_SOURCES := $(addprefix libos/lib/net/,net.c neighbour.c siphash.c)
 HTTP_SOURCES := $(addprefix libos/web/,answer.c http.c http_date.c http_request.c live.c \
                 machine_json.c site.c text.c)
 WEB_SOURCES := $(HTTP_SOURCES) $(addprefix libos/web/,serve.c web.c) $(NET_SOURCES)
 
-$(LWIP_THERE): | tools/lwip.sh
-	@echo "fetching lwIP's source package"
-	tools/lwip.sh build/lwip
-
-# $(call lwip,FOLDER,FLAGS): lwIP as FOLDER/liblwip.a
-define lwip
-$(1)/liblwip.a: $(LWIP_THERE) tools/lwip.mk libos/web/build.mk $(wildcard libos/lib/net/lwip/*.h libos/lib/net/lwip/arch/*.h)
-	$$(MAKE) -f tools/lwip.mk OUT=$(1) CC='$$(CC)' CFLAGS='$(2)' SOURCE=$(LWIP_SOURCE)
-endef
-$(eval $(call lwip,$(OUT)/lwip,$(filter-out -MMD -MP -W%,$(PROGRAM_CFLAGS)) -D__NO_INLINE__))
+$(eval $(call lwip,$(OUT)/lwip,$(LWIP_PROGRAM_CFLAGS)))
 
 WEB_PROGRAM := $(WEB_SOURCES) libos/web/main.c libos/lib/net/port_targe.c $(LIBS_BASE)
 $(eval $(call program,web,$(WEB_PROGRAM),$(LWIP_FLAGS),$(OUT)/lwip/liblwip.a))

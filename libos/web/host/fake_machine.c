@@ -100,8 +100,10 @@ void fake_machine_start(u32 archive_pages) {
     make_flow(1, 0x402, 0x800, 6, 81);
     make_flow(2, 0x403, 0x806, 0, 0);
     make_flow(3, 0x403, 0x800, 1, 0);
-    for (u32 cpu = 0; cpu < CPUS; cpu++)
+    for (u32 cpu = 0; cpu < CPUS; cpu++) {
         slices[cpu].cpu = cpu;
+        slices[cpu].length = info.tsc_hz / 1000;
+    }
 }
 
 /* Something happens in the made-up machine. */
