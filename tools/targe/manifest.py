@@ -18,6 +18,12 @@ _FLOW = re.compile(r"(?:tcp|udp):(\d{1,5})|arp|icmp")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 _CPUS = _SLOTS = 64
 _MOST_PAGES = 1 << 24
+# Sizes of init's own tables (libos/init/manifest.h).
+_MOST_ENVS = 32
+_MOST_FLOWS = 8
+_MOST_SLICE_PAIRS = 8
+_MOST_PROGRAM = 63
+_MOST_ARGUMENTS = 255
 
 
 @dataclass
@@ -74,6 +80,8 @@ def _env(result, flows, words):
     name = words[0]
     if name in result.programs:
         raise ValueError(f"a second environment is named '{name}'")
+    if len(result.programs) == _MOST_ENVS:
+        raise ValueError(f"more than {_MOST_ENVS} environments")
     found = {}
     for word in words[1:]:
         key, equals, value = word.partition("=")
@@ -81,15 +89,23 @@ def _env(result, flows, words):
             raise ValueError(f"unknown option '{word}'")
         if key in found and key not in ("flow", "arg"):
             raise ValueError(f"'{key}' is given twice")
-        found[key] = value
+        found.setdefault(key, []).append(value)
         _check_value(key, value)
         if key == "flow" and flows.setdefault(value, name) != name:
             raise ValueError(f"flow={value} is already taken by '{flows[value]}'")
+    _check_environment(name, found)
+    result.programs[name] = found["program"][0]
+    result.pages += int(found["pages"][0])
+
+
+def _check_environment(name, found):
     for key in ("program", "pages", "slices"):
         if key not in found:
             raise ValueError(f"'{name}' lacks {key}=")
-    result.programs[name] = found["program"]
-    result.pages += int(found["pages"])
+    if len(found.get("flow", ())) > _MOST_FLOWS:
+        raise ValueError(f"'{name}' has more than {_MOST_FLOWS} flows")
+    if len(" ".join(found.get("arg", ()))) > _MOST_ARGUMENTS:
+        raise ValueError(f"'{name}' has more than {_MOST_ARGUMENTS} bytes of arguments")
 
 
 def _check_value(key, value):
@@ -98,6 +114,8 @@ def _check_value(key, value):
     if key == "slices":
         if not _SLICES.fullmatch(value):
             raise ValueError(f"slices= needs CPU:COUNT[,CPU:COUNT], not '{value}'")
+        if value.count(",") >= _MOST_SLICE_PAIRS:
+            raise ValueError(f"slices= names more than {_MOST_SLICE_PAIRS} CPUs")
         for pair in value.split(","):
             cpu, count = map(int, pair.split(":"))
             if cpu >= _CPUS or not 0 < count <= _SLOTS:
@@ -109,8 +127,8 @@ def _check_value(key, value):
             raise ValueError(f"flow= needs tcp:PORT, udp:PORT, arp or icmp, not '{value}'")
     if key == "console" and value not in ("read", "write", "both"):
         raise ValueError(f"console= needs read, write or both, not '{value}'")
-    if key == "program" and not value:
-        raise ValueError("program= needs a file name")
+    if key == "program" and not 0 < len(value) <= _MOST_PROGRAM:
+        raise ValueError(f"program= needs a file name of 1 to {_MOST_PROGRAM} bytes")
 
 
 def _net(result, words):
