@@ -1,0 +1,409 @@
+/* The network driver against a device that obeys, and one that does not. The device is a block of
+ * memory with the registers of virtio over MMIO; this file plays what it does to the rings. */
+// sources: kernel/dev/virtio.c kernel/dev/virtio_net.c
+#include "core/info.h"
+#include "core/memory.h"
+#include "dev/dev.h"
+#include "dev/virtio.h"
+#include "x86/interrupt.h"
+
+#include <setjmp.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#define ADDRESS 0xfeb00e00
+
+struct machine_tables tables;
+struct info *info;
+static struct info the_info;
+
+static u32 registers[128];
+static struct allotted {
+    u8 *at;
+    u32 bytes;
+} allotted[16];
+static u32 allotments;
+static void (*handler)(u32);
+
+/* In the order in which the driver takes them. */
+#define RX_DESCRIPTORS ((struct descriptor *)allotted[0].at)
+#define RX_AVAILABLE ((struct available *)allotted[1].at)
+#define RX_USED ((struct used *)allotted[2].at)
+#define TX_DESCRIPTORS ((struct descriptor *)allotted[3].at)
+#define TX_AVAILABLE ((struct available *)allotted[4].at)
+#define TX_USED ((struct used *)allotted[5].at)
+
+void *boot_pages(u32 count) {
+    struct allotted *a = &allotted[allotments++];
+    a->bytes = count * (u32)PAGE_SIZE;
+    a->at = aligned_alloc(PAGE_SIZE, a->bytes);
+    return memset(a->at, 0, a->bytes);
+}
+
+volatile void *map_device(phys p, u64 bytes) {
+    assert_int_equal(p.v, ADDRESS);
+    assert_int_equal(bytes, sizeof(registers));
+    return registers;
+}
+
+/* There is no PCI. */
+void pci_init(void) {}
+const struct pci_device *pci_find(const struct pci_device *after, u16 vendor, u32 class) {
+    assert_true(!after && vendor && class);
+    return NULL;
+}
+u32 pci_read32(const struct pci_device *d, u32 offset) {
+    fail_msg("register %x of PCI device %p", offset, (const void *)d);
+    return 0;
+}
+u8 pci_read8(const struct pci_device *d, u32 offset) { return (u8)pci_read32(d, offset); }
+u32 pci_capability(const struct pci_device *d, u32 after, u8 kind) {
+    return pci_read32(d, after + kind);
+}
+volatile void *pci_map(const struct pci_device *d, u32 bar, u64 offset, u64 bytes) {
+    pci_read32(d, bar + (u32)(offset + bytes));
+    return NULL;
+}
+void pci_enable(const struct pci_device *d) { pci_read32(d, 0); }
+bool pci_msix(const struct pci_device *d, u32 vector) { return pci_read32(d, vector); }
+
+u32 interrupt_vector(void (*h)(u32), u32 argument) {
+    (void)argument;
+    handler = h;
+    return VECTOR_DEVICE;
+}
+void interrupt_route(u32 gsi, u32 vector, bool level, bool active_low) {
+    assert_int_equal(gsi, 12);
+    assert_int_equal(vector, VECTOR_DEVICE);
+    assert_false(level || active_low);
+}
+void interrupt_message(u32 vector, u64 *address, u32 *data) {
+    (void)vector;
+    *address = *data = 0;
+}
+
+/* Both halves of the features read the same here: bit 0 is also VERSION_1. */
+enum { BASIC = 1 << 0 | 1 << 1 | 1 << 5, INDIRECT = 1 << 28, EVENT_INDEX = 1 << 29 };
+
+static void free_pages(void) {
+    while (allotments)
+        free(allotted[--allotments].at);
+}
+
+static void start(u32 features) {
+    static const u8 mac[6] = {0x52, 0x54, 0, 1, 2, 3};
+    free_pages();
+    memset(registers, 0, sizeof(registers));
+    registers[0x00 / 4] = 0x74726976;
+    registers[0x04 / 4] = 2;
+    registers[0x08 / 4] = VIRTIO_NETWORK;
+    registers[0x10 / 4] = features;
+    registers[0x34 / 4] = 256;
+    memcpy(&registers[0x100 / 4], mac, 6);
+    the_info = (struct info){0};
+    info = &the_info;
+    net_device_nonsense = 0;
+    net_device_interrupt = NULL;
+    net_device_init("quiet virtio_mmio.device=512@0xfeb00e00:12 x");
+    assert_memory_equal(info->mac, mac, 6);
+    assert_int_equal(info->checksum, 1);
+    assert_int_equal(registers[0x70 / 4], 15);
+}
+
+/* ---- what the device does */
+static u8 *buffer_of(u32 id) { return phys_ptr((phys){RX_DESCRIPTORS[id].address}); }
+
+static void use(struct used *used, u32 id, u32 length) {
+    used->ring[used->index % 256].id = id;
+    used->ring[used->index % 256].length = length;
+    used->index++;
+}
+
+static void fill(u32 id, u32 frame) {
+    u8 *b = buffer_of(id);
+    memset(b, 0, 12);
+    for (u32 i = 0; i < frame && i < 2036; i++)
+        b[12 + i] = (u8)(id + i);
+    use(RX_USED, id, frame + 12);
+}
+
+/* ---- who receives */
+static u32 delivered, delivered_bytes, last_length, vouched, touched;
+static void deliver(const u8 *frame, u32 length, bool checked) {
+    assert_in_range(length, 14, 2036);
+    for (u32 i = 0; i < length; i++)
+        touched += frame[i];
+    delivered++;
+    delivered_bytes += length;
+    last_length = length;
+    vouched += checked;
+}
+static u32 receive(u32 budget) {
+    delivered = delivered_bytes = vouched = 0;
+    u32 n = net_device_receive(budget, deliver);
+    assert_true(n <= budget && delivered <= n);
+    return n;
+}
+
+static u32 finished[1024], finished_count;
+static void done(u32 cookie) {
+    assert_true(finished_count < ARRAY_SIZE(finished));
+    finished[finished_count++] = cookie;
+}
+static void reclaim(void) {
+    finished_count = 0;
+    net_device_reclaim(done);
+}
+
+/* ---- receiving */
+static void test_receive(void **state) {
+    (void)state;
+    start(BASIC | INDIRECT | EVENT_INDEX);
+    assert_int_equal(RX_AVAILABLE->index, 256);
+    for (u32 i = 0; i < 256; i++) {
+        assert_int_equal(RX_DESCRIPTORS[i].flags, DESCRIPTOR_WRITE);
+        assert_int_equal(RX_DESCRIPTORS[i].length, 2048);
+    }
+    assert_int_equal(receive(64), 0);
+    fill(3, 60);
+    buffer_of(3)[0] = 2;
+    fill(7, 1514);
+    assert_int_equal(receive(64), 2);
+    assert_int_equal(delivered_bytes, 1574);
+    assert_int_equal(vouched, 1);
+    assert_int_equal(RX_AVAILABLE->index, 258);
+    assert_int_equal(RX_AVAILABLE->ring[0], 3);
+    assert_int_equal(RX_AVAILABLE->ring[1], 7);
+}
+
+static void test_budget(void **state) {
+    (void)state;
+    for (int event = 0; event < 2; event++) {
+        start(BASIC | (event ? EVENT_INDEX : 0));
+        for (u32 i = 0; i < 100; i++)
+            fill(i, 100);
+        assert_int_equal(receive(64), 64);
+        if (!event)
+            assert_int_equal(RX_AVAILABLE->flags, 1); /* off: it must be called again */
+        assert_int_equal(receive(64), 36);
+        if (event)
+            assert_int_equal(RX_AVAILABLE->ring[256], 100); /* the next one interrupts */
+        else
+            assert_int_equal(RX_AVAILABLE->flags, 0);
+    }
+}
+
+static void deliver_and_fill(const u8 *frame, u32 length, bool checked) {
+    deliver(frame, length, checked);
+    if (delivered < 300)
+        fill(delivered % 256, 100);
+}
+static void test_frames_that_come_meanwhile(void **state) {
+    (void)state;
+    start(BASIC | EVENT_INDEX);
+    fill(0, 100);
+    delivered = 0;
+    assert_int_equal(net_device_receive(1000, deliver_and_fill), 300);
+}
+
+static void test_lengths_that_cannot_be(void **state) {
+    (void)state;
+    static const u32 lengths[] = {0, 1, 11, 12, 25, 2049, 4096, 0x80000000, ~0u};
+    start(BASIC);
+    for (u32 i = 0; i < ARRAY_SIZE(lengths); i++)
+        use(RX_USED, i, lengths[i]);
+    fill(20, 14);
+    fill(21, 2036);
+    assert_int_equal(receive(64), ARRAY_SIZE(lengths) + 2);
+    assert_int_equal(delivered, 2);
+    assert_int_equal(last_length, 2036);
+    assert_int_equal(net_device_nonsense, ARRAY_SIZE(lengths));
+    assert_int_equal(RX_AVAILABLE->index, (u16)(256 + ARRAY_SIZE(lengths) + 2)); /* all given back */
+}
+
+static void test_buffers_that_are_not(void **state) {
+    (void)state;
+    start(BASIC);
+    use(RX_USED, 256, 100);
+    use(RX_USED, 0x10003, 100);
+    use(RX_USED, ~0u, 100);
+    fill(5, 100);
+    assert_int_equal(receive(64), 4);
+    assert_int_equal(delivered, 1);
+    assert_int_equal(net_device_nonsense, 3);
+}
+
+static void test_index_that_runs_away(void **state) {
+    (void)state;
+    for (u32 jump = 257; jump < 65536; jump = jump * 3 + 1) {
+        start(BASIC);
+        RX_USED->index = (u16)jump;
+        TX_USED->index = (u16)jump;
+        for (u32 i = 0; i < 10; i++)
+            receive(64);
+        reclaim();
+        assert_int_equal(finished_count, 0);
+    }
+}
+
+static void test_interrupt(void **state) {
+    (void)state;
+    start(BASIC);
+    registers[0x60 / 4] = 3;
+    handler(0); /* nobody has asked for it yet */
+    assert_int_equal(registers[0x64 / 4], 3);
+}
+
+/* ---- sending */
+static const u8 headers[SEND_HEADERS] = "destination source and so on";
+
+static void expect_chain(u32 n, u32 header_length, u32 pieces_sent, bool indirect) {
+    u32 head = TX_AVAILABLE->ring[n];
+    const struct descriptor *d = &TX_DESCRIPTORS[head], *base = TX_DESCRIPTORS;
+    if (indirect) {
+        assert_int_equal(d->flags, DESCRIPTOR_INDIRECT);
+        assert_int_equal(d->length, 16 * (1 + pieces_sent));
+        d = base = phys_ptr((phys){d->address});
+    }
+    assert_int_equal(d->length, 12 + header_length);
+    assert_memory_equal((u8 *)phys_ptr((phys){d->address}) + 12, headers, header_length);
+    for (u32 i = 0; i < pieces_sent; i++) {
+        assert_int_equal(d->flags, DESCRIPTOR_NEXT);
+        d = &base[d->next];
+        assert_int_equal(d->address, 0x1000 * (i + 1));
+        assert_int_equal(d->length, 10 + i);
+    }
+    assert_int_equal(d->flags, 0);
+}
+
+static void test_send(void **state) {
+    (void)state;
+    const struct net_piece pieces[] = {{{0x1000}, 10}, {{0x2000}, 11}, {{0x3000}, 12}, {{0x4000}, 13}};
+    for (int indirect = 0; indirect < 2; indirect++) {
+        start(BASIC | (indirect ? INDIRECT : 0));
+        u32 room = indirect ? 256 : 51;
+        for (u32 i = 0; i < room; i++) {
+            assert_int_equal(net_device_send(headers, 14 + i % 179, pieces, i % 5, 0, 0, i), 0);
+            expect_chain(i, 14 + i % 179, i % 5, indirect);
+        }
+        assert_int_equal(net_device_send(headers, 14, NULL, 0, 0, 0, 999), E_FULL);
+        reclaim();
+        assert_int_equal(finished_count, 0);
+        for (u32 i = room; i-- > 0;)
+            use(TX_USED, TX_AVAILABLE->ring[i], 0);
+        reclaim();
+        assert_int_equal(finished_count, room);
+        for (u32 i = 0; i < room; i++)
+            assert_int_equal(finished[i], room - 1 - i);
+        assert_int_equal(net_device_send(headers, 14, NULL, 0, 0, 0, 0), 0);
+    }
+}
+
+static void test_checksum(void **state) {
+    (void)state;
+    start(BASIC | INDIRECT);
+    assert_int_equal(net_device_send(headers, 54, NULL, 0, 34, 16, 0), 0);
+    struct descriptor *table = phys_ptr((phys){TX_DESCRIPTORS[TX_AVAILABLE->ring[0]].address});
+    const u16 *h = phys_ptr((phys){table->address});
+    assert_int_equal(h[0], 1);
+    assert_int_equal(h[3], 34);
+    assert_int_equal(h[4], 16);
+}
+
+/* With the event index, the last frame of a burst is the one that interrupts. */
+static void test_one_interrupt_a_burst(void **state) {
+    (void)state;
+    start(BASIC | INDIRECT | EVENT_INDEX);
+    for (u32 i = 0; i < 10; i++)
+        net_device_send(headers, 14, NULL, 0, 0, 0, i);
+    assert_int_equal(TX_AVAILABLE->ring[256], 9);
+}
+
+static void test_kick(void **state) {
+    (void)state;
+    start(BASIC);
+    registers[0x50 / 4] = 77;
+    net_device_kick(); /* nothing new */
+    assert_int_equal(registers[0x50 / 4], 77);
+    net_device_send(headers, 14, NULL, 0, 0, 0, 0);
+    net_device_kick();
+    assert_int_equal(registers[0x50 / 4], 1);
+    registers[0x50 / 4] = 77;
+    TX_USED->flags = 1; /* the device is looking anyway */
+    net_device_send(headers, 14, NULL, 0, 0, 0, 0);
+    net_device_kick();
+    assert_int_equal(registers[0x50 / 4], 77);
+}
+
+static void test_frames_that_were_not_sent(void **state) {
+    (void)state;
+    for (int indirect = 0; indirect < 2; indirect++) {
+        start(BASIC | (indirect ? INDIRECT : 0));
+        net_device_send(headers, 14, NULL, 0, 0, 0, 42);
+        u32 id = TX_AVAILABLE->ring[0];
+        use(TX_USED, id + 1, 0);
+        use(TX_USED, id, 0);
+        use(TX_USED, id, 0); /* a second time */
+        use(TX_USED, 255, 0);
+        use(TX_USED, ~0u, 0);
+        reclaim();
+        assert_int_equal(finished_count, 1);
+        assert_int_equal(finished[0], 42);
+        assert_int_equal(net_device_nonsense, 4);
+    }
+}
+
+/* A device that writes anything into its rings, while frames are sent: no frame is reported twice
+ * and none that was not sent. */
+static void test_random_device(void **state) {
+    (void)state;
+    static bool flying[65536];
+    srandom(1);
+    for (u32 features = 0; features < 4; features++) {
+        start(BASIC | (features & 1 ? INDIRECT : 0) | (features & 2 ? EVENT_INDEX : 0));
+        memset(flying, 0, sizeof(flying));
+        for (u32 round = 0; round < 5000; round++) {
+            for (u32 i = (u32)random() % 20; i; i--) {
+                u32 r = (u32)random();
+                ((u8 *)TX_USED)[r % 2048] = (u8)(r >> 24);
+                ((u8 *)RX_USED)[r % 2048] = (u8)(r >> 24);
+                if (r & 4)
+                    use(TX_USED, (u32)random() % 260, 0);
+                if (r & 8)
+                    use(RX_USED, (u32)random() % 260, (u32)random() % 2060);
+            }
+            u32 cookie = round % 65536;
+            if (net_device_send(headers, 60, NULL, 0, 0, 0, cookie) == 0)
+                flying[cookie] = true;
+            net_device_kick();
+            receive(64);
+            reclaim();
+            for (u32 i = 0; i < finished_count; i++) {
+                assert_true(flying[finished[i]]);
+                flying[finished[i]] = false;
+            }
+        }
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_receive),
+        cmocka_unit_test(test_budget),
+        cmocka_unit_test(test_frames_that_come_meanwhile),
+        cmocka_unit_test(test_lengths_that_cannot_be),
+        cmocka_unit_test(test_buffers_that_are_not),
+        cmocka_unit_test(test_index_that_runs_away),
+        cmocka_unit_test(test_interrupt),
+        cmocka_unit_test(test_send),
+        cmocka_unit_test(test_checksum),
+        cmocka_unit_test(test_one_interrupt_a_burst),
+        cmocka_unit_test(test_kick),
+        cmocka_unit_test(test_frames_that_were_not_sent),
+        cmocka_unit_test(test_random_device),
+    };
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    free_pages();
+    return failed;
+}
