@@ -6,6 +6,7 @@
 #define CPU_KERNEL_RSP 16
 #define CPU_USER_RAX 24
 #define CPU_TRACE 32
+#define CPU_CONTEXT 40
 
 #ifndef __ASSEMBLER__
 #include "lib/base.h"
@@ -18,10 +19,10 @@ struct cpu {
     u64 kernel_rsp;         /* top of this CPU's stack */
     u64 user_rax;           /* the caller's rax, for calls that carry more than a number in it */
     struct trace *trace;    /* exposed */
+    struct context *context; /* context page of what runs; NULL: nothing does (idle) */
 
     struct env *env;            /* whose space is loaded; NULL: the kernel's own */
     struct env_context *record; /* its record for this CPU */
-    struct context *context;    /* its context page; NULL: none runs (idle) */
     struct slices *slices;      /* exposed */
     u32 number;
     u32 apic;
@@ -52,6 +53,7 @@ _Static_assert(offsetof(struct cpu, user_rsp) == CPU_USER_RSP, "entry.S");
 _Static_assert(offsetof(struct cpu, kernel_rsp) == CPU_KERNEL_RSP, "entry.S");
 _Static_assert(offsetof(struct cpu, user_rax) == CPU_USER_RAX, "entry.S");
 _Static_assert(offsetof(struct cpu, trace) == CPU_TRACE, "entry.S");
+_Static_assert(offsetof(struct cpu, context) == CPU_CONTEXT, "entry.S");
 
 extern struct cpu *cpus[MAX_CPUS]; /* by number */
 extern u32 cpu_count;              /* those that run */

@@ -119,9 +119,86 @@ entry_vectors:
     pushq $0
     .endif
     pushq $vector
+    .if vector >= 32 || vector == 2 || vector == 7 || vector == 8 || vector == 18
     jmp entry_trap
+    .else
+    jmp entry_exception
+    .endif
     .set vector, vector + 1
     .endr
+
+/* An exception that is the libOS's own to handle goes there from here: checks, then a frame in
+ * its context page, then its entry; 51 instructions with the stub (53 for a page fault). Whatever is not
+ * plain (no handler, no free frame, a stack pointer inside the context page, the kernel's own
+ * fault) goes the slow way, which starts afresh from the same stack and has the same result. */
+    .balign 16
+entry_exception:        /* on the stack: vector, error, rip, cs, rflags, rsp, ss */
+    testb $3, 24(%rsp)
+    jz entry_trap
+    .globl entry_exception_close
+entry_exception_close:  /* a libOS may have set AC, which opens user memory to the kernel */
+    nopl (%rax)
+    swapgs
+    pushq %rdi
+    pushq %rsi
+    pushq %rax
+    movq %gs:CPU_CONTEXT, %rdi
+    movq CONTEXT_EXCEPTION_AT(%rdi), %rsi
+    leaq -1(%rsi), %rax
+    shrq $47, %rax              /* no entry, or not a user address */
+    jnz entry_exception_slow
+    movq 64(%rsp), %rax
+    subq CONTEXT_SELF_AT(%rdi), %rax
+    cmpq $CONTEXT_BYTES, %rax
+    jb entry_exception_slow
+    movl CONTEXT_DEPTH_AT(%rdi), %eax
+    cmpl $FRAMES, %eax
+    jae entry_exception_slow
+
+    /* Nothing can fail from here on. */
+    pushq %rsi
+    imull $FRAME_BYTES, %eax, %esi
+    leaq CONTEXT_FRAME_AT(%rdi, %rsi), %rsi
+    movq %rax, FRAME_PREVIOUS_AT(%rsi)
+    incl %eax
+    movl %eax, CONTEXT_DEPTH_AT(%rdi)
+    movq %rdx, FRAME_RDX_AT(%rsi)
+    movq %rcx, FRAME_RCX_AT(%rsi)
+    popq %rdx                   /* the entry */
+    popq FRAME_RAX_AT(%rsi)
+    popq FRAME_RSI_AT(%rsi)
+    popq FRAME_RDI_AT(%rsi)
+    popq %rcx                   /* the vector */
+    movq %rcx, FRAME_CAUSE_AT(%rsi)
+    popq FRAME_ERROR_AT(%rsi)
+    cmpl $14, %ecx
+    jne 1f
+    movq %cr2, %rax
+    movq %rax, FRAME_ADDRESS_AT(%rsi)
+1:  movq (%rsp), %rax
+    movq %rax, FRAME_RIP_AT(%rsi)
+    movq $USER_CS, FRAME_CS_AT(%rsi)
+    movq 16(%rsp), %rax
+    movq %rax, FRAME_RFLAGS_AT(%rsi)
+    movq 24(%rsp), %rax
+    movq %rax, FRAME_RSP_AT(%rsi)
+    movq $USER_SS, FRAME_SS_AT(%rsi)
+    movq %rdx, (%rsp)
+    andq $~RFLAGS_CLEARED, 16(%rsp)
+    movq %gs:CPU_TRACE, %rax
+    incq TRACE_EXCEPTIONS_AT(%rax)
+    subq %rdi, %rsi             /* the frame where the libOS sees it */
+    addq CONTEXT_SELF_AT(%rdi), %rsi
+    movq %rsi, %rdi
+    movl %ecx, %esi
+    swapgs
+    iretq
+entry_exception_slow:
+    popq %rax
+    popq %rsi
+    popq %rdi
+    swapgs
+    /* fall through */
 
 entry_trap:             /* on the stack: vector, error, rip, cs, rflags, rsp, ss */
     .globl entry_trap_close

@@ -18,7 +18,8 @@ u64 mmu_nx;
 bool bases_present;
 static u64 cr4_bits;
 
-extern char entry_vectors[], entry_syscall[], user_copy_open[], user_copy_close[], entry_trap_close[];
+extern char entry_vectors[], entry_syscall[], user_copy_open[], user_copy_close[], entry_trap_close[],
+    entry_exception_close[];
 
 static struct gate { u16 low, selector; u8 ist, type; u16 middle; u32 high, zero; } idt[256] ALIGNED(16);
 
@@ -52,6 +53,7 @@ void cpu_features_init(void) {
         memcpy(user_copy_open, "\x0f\x01\xcb", 3);  /* stac */
         memcpy(user_copy_close, "\x0f\x01\xca", 3); /* clac */
         memcpy(entry_trap_close, "\x0f\x01\xca", 3);
+        memcpy(entry_exception_close, "\x0f\x01\xca", 3);
     }
     for (u32 vector = 0; vector < 256; vector++)
         set_gate(vector);
