@@ -1,4 +1,4 @@
-# Builds lwIP's TCP over IPv4 as a static library. Called by libos/web/build.mk in a make of its own,
+# Builds lwIP's TCP over IPv4 as a static library. Called by libos/lib/build.mk in a make of its own,
 # because the list of sources is known only when tools/lwip.sh has fetched them.
 #
 #   make -f tools/lwip.mk OUT=folder CC=compiler CFLAGS='...' [SOURCE=build/lwip/source]
@@ -13,6 +13,6 @@ OPTIONS := $(wildcard libos/lib/net/lwip/*.h libos/lib/net/lwip/arch/*.h)
 $(OUT)/liblwip.a: $(OBJECTS)
 	@rm -f $@
 	ar rcs $@ $(OBJECTS)
-$(OUT)/%.o: $(SOURCE)/src/%.c $(OPTIONS) tools/lwip.mk libos/web/build.mk
+$(OUT)/%.o: $(SOURCE)/src/%.c $(OPTIONS) tools/lwip.mk libos/lib/build.mk
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -w -Ilibos/lib/net/lwip -I$(SOURCE)/src/include -c $< -o $@

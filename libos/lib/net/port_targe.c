@@ -6,6 +6,7 @@
  * piece is cut at page ends. A frame that would have too many pieces is copied into a page of ours,
  * and that page is used again when the page array says that the device has let go of it. */
 #include "net/port_targe.h"
+#include "base/condition.h"
 #include "base/memory.h"
 #include "machine/machine.h"
 #include "rt.h"
@@ -158,37 +159,13 @@ void port_targe_wait(u32 ms) {
 
 /* ---- binding */
 
-static void add_atom(struct condition *c, u16 offset, const u8 *mask, const u8 *value) {
-    u32 m, v;
-
-    memcpy(&m, mask, 4);
-    memcpy(&v, value, 4);
-    if (m && c->count < ATOMS)
-        c->atom[c->count++] = (struct atom){.offset = offset, .width = 4, .kind = ATOM_MATCH,
-                                            .mask = __builtin_bswap32(m),
-                                            .value = __builtin_bswap32(v)};
-}
-
-/* The condition that a normal form came from, or one that is its equal. */
-static void condition_of(struct condition *c, const struct masked *m) {
-    memset(c, 0, sizeof *c);
-    for (u16 i = 0; i < sizeof m->mask; i += 4)
-        add_atom(c, i, m->mask + i, m->value + i);
-    if (!m->shift_scale || c->count == ATOMS)
-        return;
-    c->atom[c->count++] = (struct atom){.offset = m->shift_offset, .width = 1, .kind = ATOM_SHIFT,
-                                        .mask = m->shift_mask, .value = m->shift_scale};
-    for (u16 i = 0; i < sizeof m->mask2; i += 4)
-        add_atom(c, i, m->mask2 + i, m->value2 + i);
-}
-
 static s64 bind_flow(const struct flow *flow, u32 ring_page, u32 first_buffer) {
     static struct flow_binding binding;
     static u32 pages[RING_PAGES];
 
     for (u32 i = 0; i < RING_PAGES; i++)
         pages[i] = first_buffer + i;
-    condition_of(&binding.filter, &flow->receive);
+    condition_from(&binding.filter, &flow->receive);
     binding.pages = (u64)pages;
     binding.count = RING_PAGES;
     binding.ring = ring_page;

@@ -1,0 +1,22 @@
+/* The ENV page is this environment's own and is mapped once, for ever: the mapping goes with the
+ * environment's tables, before the page does. */
+#include "base/wait.h"
+
+#include "base/memory.h"
+#include "machine/machine.h"
+
+static const struct env *self(void) {
+    static const struct env *env;
+
+    if (!env)
+        env = memory_map(rt_self(), 1, 0, 0);
+    if (!env)
+        rt_exit((u64)E_LIMIT);
+    return env;
+}
+
+u64 deliveries(void) { return __atomic_load_n(&self()->deliveries, __ATOMIC_ACQUIRE); }
+
+void wait_for_more(u64 seen, u64 deadline) { sys_sleep(deadline, &self()->deliveries, seen); }
+
+u64 deadline_in(u64 ms) { return rt_tsc() + machine_info()->tsc_hz / 1000 * ms; }
