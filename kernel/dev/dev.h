@@ -20,7 +20,7 @@ extern struct machine_tables tables;
  * there is none, fill in what every PC has. Never trusts a length or checksum. */
 void acpi_init(u64 rsdp);
 /* Ends the machine: how is a power of the ABI. Tries the test device (isa-debug-exit at 0xf4, only
- * if the command line has "testexit"), ACPI (PM1a, or the reduced-hardware sleep register), then a reset. */
+ * if the command line has "testexit"), ACPI, then a reset. */
 NORETURN void machine_end(u32 how);
 /* What the test device is told; QEMU then exits with (value << 1) | 1: 33 or 35. */
 #define TEST_PASSED 16
@@ -28,9 +28,9 @@ NORETURN void machine_end(u32 how);
 
 /* ---- network (virtio_net.c; pci.c and virtio.c below it)
  * No two of these run at once: the caller holds one lock around all of them, on whatever CPU. */
-/* Finds a virtio-net device on PCI, as MMIO in the ACPI tables, or as MMIO named in the command line
- * by `virtio_mmio.device=SIZE@ADDRESS:GSI`; sets info's mac and checksum. After acpi_init, boot only.
- * Without a device the calls below do nothing. */
+/* Finds a virtio-net device on PCI, as MMIO in the ACPI tables, or as MMIO named in the command
+ * line by `virtio_mmio.device=SIZE@ADDRESS:GSI`; sets info's mac and checksum. After acpi_init,
+ * boot only. Without a device the calls below do nothing. */
 void net_device_init(const char *command_line);
 /* Called on CPU 0, with interrupts off, when frames were received or sends are finished; it should
  * call net_device_reclaim and net_device_receive. NULL until kernel/net sets it, which must then
@@ -40,20 +40,24 @@ extern void (*net_device_interrupt)(void);
 extern u64 net_device_nonsense;
 /* One piece of a frame to be sent. */
 struct net_piece { phys at; u32 length; };
-/* Queues a frame: headers are copied (14 to SEND_HEADERS bytes), pieces (none of them empty) are read
- * in place. When the device has read them, net_device_reclaim calls done(cookie), in order of completion.
- * checksum_start/offset as in struct send: the device writes two bytes at start + offset, so the caller
- * checks that they lie in the frame and are none that the flow's condition fixes, and that
- * info->checksum is set. Returns 0, E_FULL or E_NO_DEVICE. Does not notify the device. */
+/* Queues a frame: headers are copied (14 to SEND_HEADERS bytes), pieces (none of them empty) are
+ * read in place. When the device has read them, net_device_reclaim calls done(cookie), in order
+ * of completion. checksum_start/offset as in struct send: the device writes two bytes at start +
+ * offset, so the caller checks that they lie in the frame and are none that the flow's condition
+ * looks at, and that info->checksum is set. Returns 0, E_FULL or E_NO_DEVICE. Does not notify the
+ * device. */
 s64 net_device_send(const void *headers, u32 length, const struct net_piece *piece, u32 pieces,
                     u32 checksum_start, u32 checksum_offset, u32 cookie);
-void net_device_kick(void);                             /* tells the device about queued frames */
+/* Tells the device about queued frames. */
+void net_device_kick(void);
 /* Collects finished sends. Call it before sending too: it makes room, and under steady sending no
  * interrupt comes before the last frame is done. */
 void net_device_reclaim(void (*done)(u32 cookie));
-/* Hands up to budget received frames to deliver (the frame is only valid during the call) and gives the
- * buffers back; returns how many it took. Less than budget: there are no more, and the next one
- * interrupts. Budget: interrupts are off, and it must be called again, soon.
- * `checked`: the device vouches for the checksums. The field itself may then hold only the sum of the
- * pseudo-header (a frame from the same host, never on a wire), so it must not be checked again. */
-u32 net_device_receive(u32 budget, void (*deliver)(const u8 *frame, u32 length, bool checked));
+/* Hands up to budget received frames to deliver (the frame is only valid during the call) and
+ * gives the buffers back; returns how many it took. Less than budget: there are no more, and the
+ * next one interrupts. Budget: interrupts are off, and it must be called again, soon.
+ * `checked`: the device vouches for the checksums. The field itself may then hold only the sum of
+ * the pseudo-header (a frame from the same host, never on a wire), so it must not be checked
+ * again. */
+u32 net_device_receive(u32 budget,
+                       void (*deliver)(const u8 *frame, u32 length, bool checked));

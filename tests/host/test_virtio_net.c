@@ -219,7 +219,8 @@ static void test_lengths_that_cannot_be(void **state) {
     assert_int_equal(delivered, 2);
     assert_int_equal(last_length, 2036);
     assert_int_equal(net_device_nonsense, ARRAY_SIZE(lengths));
-    assert_int_equal(RX_AVAILABLE->index, (u16)(256 + ARRAY_SIZE(lengths) + 2)); /* all given back */
+    /* All are given back. */
+    assert_int_equal(RX_AVAILABLE->index, (u16)(256 + ARRAY_SIZE(lengths) + 2));
 }
 
 static void test_buffers_that_are_not(void **state) {
@@ -279,7 +280,8 @@ static void expect_chain(u32 n, u32 header_length, u32 pieces_sent, bool indirec
 
 static void test_send(void **state) {
     (void)state;
-    const struct net_piece pieces[] = {{{0x1000}, 10}, {{0x2000}, 11}, {{0x3000}, 12}, {{0x4000}, 13}};
+    const struct net_piece pieces[] = {
+        {{0x1000}, 10}, {{0x2000}, 11}, {{0x3000}, 12}, {{0x4000}, 13}};
     for (int indirect = 0; indirect < 2; indirect++) {
         start(BASIC | (indirect ? INDIRECT : 0));
         u32 room = indirect ? 256 : 51;
@@ -344,7 +346,8 @@ static void test_kick_by_event(void **state) {
     static const struct {
         u32 frames, event;
         bool kick;
-    } steps[] = {{1, 0, true}, {1, 0, false}, {2, 3, true}, {3, 8, false}, {3, 8, true}, {1, 11, false}};
+    } steps[] = {{1, 0, true}, {1, 0, false}, {2, 3, true},
+                 {3, 8, false}, {3, 8, true}, {1, 11, false}};
     for (u32 i = 0; i < ARRAY_SIZE(steps); i++) {
         for (u32 k = 0; k < steps[i].frames; k++)
             net_device_send(headers, 14, NULL, 0, 0, 0, 0);
