@@ -35,6 +35,7 @@ u32 first_env_make(void) {
 
     page_declare(page, PAGE_ENV, page);
     page_declare(root, PAGE_TABLE, page);
+    page_get(root)->state |= 4 << 8; /* its level */
     page_bind(root, PAGE_TABLE);
     memcpy(e->name, "init", 5);
     e->self = page;

@@ -10,7 +10,7 @@
 #include "x86/io.h"
 #include "x86/mmu.h"
 
-#define PATIENCE 500000 /* microseconds in which a CPU must come */
+#define PATIENCE 10000000 /* microseconds in which a CPU must come; emulated ones may be slow */
 
 NORETURN void smp_enter(void);
 extern char trampoline[], trampoline_end[];

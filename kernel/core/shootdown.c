@@ -84,6 +84,7 @@ void start_others(void) { __atomic_store_n(&stopped, 0, __ATOMIC_SEQ_CST); }
 
 void stand_still(void) {
     while (__atomic_load_n(&stopped, __ATOMIC_SEQ_CST)) {
+        __atomic_fetch_add(&this_cpu()->quiet, 1, __ATOMIC_SEQ_CST); /* perhaps for the next who stops all */
         shootdown_answer();
         cpu_relax();
     }
