@@ -409,7 +409,7 @@ function drawCpu(box, cpu) {
   }
   const then = before?.cpus.find(c => c.cpu === cpu.cpu);
   setText(head.children[1], cpu.running ? `running ${owner(cpu.running)}` : "idle");
-  setText(head.children[2], `slices of ${cpu.slice_us} µs`);
+  setText(head.children[2], `slices of ${Math.round(cpu.slice_us / 100) / 10} ms`);
   setText(head.children[3], `${perSecond(rate(cpu.switches, then?.switches))} switches`);
   const sums = new Map();
   cpu.slots.forEach((page, i) => {
