@@ -1,5 +1,5 @@
 # init: the first environment. LIBS_BASE are the sources that most programs link.
-LIBS_BASE := $(addprefix libos/lib/,base/print.c base/start.c base/memory.c base/wait.c base/condition.c \
+LIBS_BASE := $(addprefix libos/lib/,base/print.c base/start.c base/memory.c base/wait.c base/condition.c base/random.c \
              machine/machine.c)
 LIBS_SPAWN := libos/lib/spawn/spawn.c libos/lib/base/archive.c
 $(eval $(call program,init,libos/init/init.c libos/init/manifest.c libos/init/flows.c $(LIBS_SPAWN) $(LIBS_BASE),,))

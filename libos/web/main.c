@@ -5,6 +5,7 @@
  * kernel takes back. */
 #include "base/memory.h"
 #include "base/print.h"
+#include "base/random.h"
 #include "base/start.h"
 #include "machine/machine.h"
 #include "net/port_targe.h"
@@ -46,18 +47,6 @@ static void *must(void *memory, const char *what) {
         rt_exit(1);
     }
     return memory;
-}
-
-/* Random bytes of the processor if it has any; else what the clock gives, which is little. */
-static u64 random_word(void) {
-    u32 a = 1, b, c = 0, d;
-    u64 word = 0;
-    u8 good = 0;
-
-    __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
-    for (u32 tries = 0; (c >> 30 & 1) && !good && tries < 10; tries++)
-        __asm__ volatile("rdrand %0; setc %1" : "=r"(word), "=qm"(good));
-    return word ^ rt_tsc() * 0x9e3779b97f4a7c15ull;
 }
 
 static void read_network(struct web_config *config) {

@@ -1,0 +1,300 @@
+/* Orders (kill, start) go to init by control transfer and are carried out in its own time, so they are
+ * watched from here until the machine shows the result. Whether an environment is gone is read from the
+ * page array: mapping its page would keep it. */
+#include "monitor/commands.h"
+
+#include "base/control.h"
+#include "base/print.h"
+#include "base/start.h"
+#include "base/wait.h"
+#include "machine/machine.h"
+#include "monitor/views.h"
+#include "targe/names.h"
+
+#define ORDER_MS 10000 /* as long an order may take */
+
+static struct {
+    u64 kind;       /* a control_order; 0: none is under way */
+    bool accepted;  /* init has it */
+    u64 deadline;
+    char name[16];
+    u32 env;        /* KILL: its page, and */
+    u64 generation; /* that page's generation, to know it again */
+    u32 owned;      /* KILL: pages that it has */
+    u32 free_pages; /* free before */
+} order;
+
+/* ---------------------------------------------------------------- orders */
+
+static void begin_order(struct sheet *s, u64 kind, const char *name) {
+    const struct env *env;
+    size_t length = strlen(name);
+
+    if (!length || length >= sizeof order.name) {
+        say(s, "%s needs the name of an environment (see envs)\n", kind == CONTROL_KILL ? "kill" : "start");
+        return;
+    }
+    if (!start_item("control", 0)) {
+        say(s, "the manifest gives the monitor no 'control'\n");
+        return;
+    }
+    memset(&order, 0, sizeof order);
+    memcpy(order.name, name, length);
+    order.env = env_find(name);
+    env = order.env ? machine_env(order.env) : NULL;
+    order.owned = env ? env->pages : 0;
+    machine_forget();
+    if (kind == CONTROL_KILL && !order.env) {
+        say(s, "no environment is called %s\n", name);
+    } else if (kind == CONTROL_KILL && order.env == start_item("control", 0)->a) {
+        say(s, "%s cannot be killed: it holds what the others were made of\n", name);
+    } else if (kind == CONTROL_START && order.env) {
+        say(s, "%s runs already\n", name);
+    } else {
+        order.generation = order.env ? machine_pages()[order.env].generation : 0;
+        order.free_pages = machine_info()->free_pages;
+        order.deadline = deadline_in(ORDER_MS);
+        order.kind = kind;
+    }
+}
+
+static void end_order(void) {
+    order.kind = 0;
+    machine_forget();
+}
+
+/* E_BUSY: init has something else to do at this moment, or has no context on this CPU. */
+static void give_order(struct sheet *s, bool late) {
+    struct rt_message m = {.rdi = order.kind};
+
+    memcpy(&m.rsi, order.name, 8);
+    memcpy(&m.rdx, order.name + 8, 8);
+    s64 error = rt_transfer((u32)start_item("control", 0)->a, TRANSFER_CALL, &m);
+    if (!error)
+        error = (s64)m.rdi;
+    order.accepted = !error;
+    if (!error || (error == E_BUSY && !late))
+        return;
+    if (error == E_BUSY)
+        say(s, "init did not take the order in %u s: the monitor must have a slice on CPU 0\n", ORDER_MS / 1000);
+    else
+        say(s, "init refused: %s\n", error_name(error));
+    end_order();
+}
+
+static bool is_gone(void) {
+    const volatile struct page *page = &machine_pages()[order.env];
+
+    return (u8)page->state != PAGE_ENV || page->generation != order.generation;
+}
+
+static void watch_kill(struct sheet *s, bool late) {
+    if (is_gone())
+        say(s, "%s is gone; it had %u pages, and %d more are free (%u in all)\n", order.name, order.owned,
+            (int)(machine_info()->free_pages - order.free_pages), machine_info()->free_pages);
+    else if (late)
+        say(s, "%s is not gone after %u s\n", order.name, ORDER_MS / 1000);
+    else
+        return;
+    end_order();
+}
+
+/* Init makes an environment in steps; it is there when it has got its slices. */
+static void watch_start(struct sheet *s, bool late) {
+    u32 page = env_find(order.name);
+    const struct env *env = page ? machine_env(page) : NULL;
+
+    if (env && env->slices)
+        say(s, "%s runs as environment %u with %u pages\n", order.name, page, env->pages);
+    else if (late)
+        say(s, "init did not start %s: is it in the manifest?\n", order.name);
+    else {
+        machine_forget();
+        return;
+    }
+    end_order();
+}
+
+bool command_waits(void) { return order.kind != 0; }
+
+void command_work(struct sheet *s) {
+    bool late = rt_tsc() >= order.deadline;
+
+    if (!order.accepted)
+        give_order(s, late);
+    else if (order.kind == CONTROL_KILL)
+        watch_kill(s, late);
+    else
+        watch_start(s, late);
+}
+
+static void kill(struct sheet *s, const char *name) { begin_order(s, CONTROL_KILL, name); }
+static void start(struct sheet *s, const char *name) { begin_order(s, CONTROL_START, name); }
+
+/* ---------------------------------------------------------------- the machine as a whole */
+
+/* The capability for the machine, if it has the right; the word is the manifest's name for that. */
+static const struct cap *machine_cap(struct sheet *s, u8 right, const char *word) {
+    const struct start_item *item = start_item("machine", 0);
+
+    if (item && item->cap.rights & right)
+        return &item->cap;
+    say(s, "the manifest gives the monitor no '%s'\n", word);
+    return NULL;
+}
+
+static void check(struct sheet *s, const char *argument) {
+    const struct cap *machine = machine_cap(s, RIGHT_TRACE, "trace");
+
+    (void)argument;
+    if (!machine)
+        return;
+    s64 found = sys_check(machine);
+    if (found < 0)
+        say(s, "the check failed: %s\n", error_name(found));
+    else
+        say(s, "%lu contradictions found\n", (u64)found);
+}
+
+static void set_trace(struct sheet *s, u64 mask) {
+    const struct cap *machine = machine_cap(s, RIGHT_TRACE, "trace");
+    s64 before = machine ? sys_trace_set(machine, mask) : 0;
+
+    if (machine && before < 0)
+        say(s, "it cannot be set: %s\n", error_name(before));
+    else if (machine)
+        say(s, "the kinds recorded are %lx now, and were %lx\n", mask, (u64)before);
+}
+
+/* After `on`: a number, or the names of kinds. */
+static bool parse_mask(struct sheet *s, const char *text, u64 *mask) {
+    static const struct { u32 kind; const char *name; } kinds[] = {
+#define KIND_ENTRY(n, name) {n, name},
+        TRACE_EVENT_NAMES(KIND_ENTRY)
+    };
+
+    if (parse_number(text, mask))
+        return true;
+    for (u32 i = 0; i < ARRAY_SIZE(kinds); i++) {
+        if (strcmp(kinds[i].name + strlen("trace_"), text) != 0)
+            continue;
+        *mask = 1ull << kinds[i].kind;
+        return true;
+    }
+    say(s, "trace on takes a mask of kinds (255: all), or one of");
+    for (u32 i = 0; i < ARRAY_SIZE(kinds); i++)
+        say(s, " %s", kinds[i].name + strlen("trace_"));
+    say(s, "\n");
+    return false;
+}
+
+/* Whether text begins with the word; then *rest is what follows it. */
+static bool begins_with(const char *text, const char *word, const char **rest) {
+    size_t length = strlen(word);
+
+    if (strncmp(text, word, length) != 0 || (text[length] && text[length] != ' '))
+        return false;
+    for (text += length; *text == ' '; text++)
+        ;
+    *rest = text;
+    return true;
+}
+
+static void trace(struct sheet *s, const char *argument) {
+    const char *rest;
+    u64 mask;
+
+    if (begins_with(argument, "on", &rest)) {
+        if (parse_mask(s, rest, &mask))
+            set_trace(s, mask);
+    } else if (begins_with(argument, "off", &rest) && !*rest) {
+        set_trace(s, 0);
+    } else {
+        begins_with(argument, "cpu", &argument);
+        view_write(s, "trace", argument);
+    }
+}
+
+static void end_machine(struct sheet *s, u32 how) {
+    const struct cap *machine = machine_cap(s, RIGHT_POWER, "power");
+
+    if (machine)
+        say(s, "the machine goes on: %s\n", error_name(sys_machine_off(machine, how)));
+}
+
+static void poweroff(struct sheet *s, const char *argument) {
+    (void)argument;
+    end_machine(s, POWER_OFF);
+}
+
+static void reset(struct sheet *s, const char *argument) {
+    (void)argument;
+    end_machine(s, POWER_RESET);
+}
+
+/* ---------------------------------------------------------------- all */
+
+static void help(struct sheet *s, const char *argument);
+
+static const struct {
+    const char *name, *arguments, *what;
+    void (*run)(struct sheet *s, const char *argument);
+    bool takes_argument;
+} commands[] = {
+    {"help", "", "this list", help, false},
+    {"trace", "[on MASK|off|cpu N]", "", trace, true},
+    {"kill", "NAME", "end an environment and free all that it has", kill, true},
+    {"start", "NAME", "start one of the manifest's environments again", start, true},
+    {"check", "", "let the kernel hold its page array against everything else", check, false},
+    {"poweroff", "", "switch the machine off", poweroff, false},
+    {"reset", "", "start the machine again", reset, false},
+};
+
+static void help(struct sheet *s, const char *argument) {
+    (void)argument;
+    view_list(s);
+    say(s, "  %-12s %s\n", "trace on", "record kinds of events: a mask (255: all) or a name; 'trace off' ends it");
+    for (u32 i = 0; i < ARRAY_SIZE(commands); i++)
+        if (*commands[i].what)
+            say(s, "  %-8s %-3s %s\n", commands[i].name, *commands[i].arguments ? "X" : "", commands[i].what);
+    say(s, "X is an environment's name. Numbers may be hexadecimal: 0xff\n");
+}
+
+/* Copies the line without blanks around it and with its first word apart. Returns what follows. */
+static const char *divide(const char *line, char *room, size_t size) {
+    size_t length;
+
+    while (*line == ' ')
+        line++;
+    length = strlen(line);
+    while (length && line[length - 1] == ' ')
+        length--;
+    length = length < size ? length : size - 1;
+    memcpy(room, line, length);
+    room[length] = 0;
+    char *rest = room;
+    while (*rest && *rest != ' ')
+        rest++;
+    while (*rest == ' ')
+        *rest++ = 0;
+    return rest;
+}
+
+void command(struct sheet *s, const char *line) {
+    char word[128];
+    const char *argument = divide(line, word, sizeof word);
+
+    if (!*word)
+        return;
+    for (u32 i = 0; i < ARRAY_SIZE(commands); i++) {
+        if (strcmp(commands[i].name, word) != 0)
+            continue;
+        if (*argument && !commands[i].takes_argument)
+            say(s, "%s takes nothing after it\n", word);
+        else
+            commands[i].run(s, argument);
+        return;
+    }
+    if (!view_write(s, word, argument))
+        say(s, "there is no command '%s'; 'help' lists them\n", word);
+}

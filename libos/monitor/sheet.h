@@ -1,0 +1,10 @@
+/* A sheet of text in memory: what does not fit is left out. */
+#pragma once
+#include "rt.h"
+
+struct sheet {
+    char *at;
+    u32 size, used; /* at[used] is 0 */
+};
+/* As print does. */
+void say(struct sheet *s, const char *text, ...) __attribute__((format(printf, 2, 3)));
