@@ -132,7 +132,7 @@ static s64 build(struct spawn *s) {
     for (u32 i = 0; i < s->slice_kinds && !error; i++)
         for (u32 n = 0; n < s->slices[i].count && !error; n++) {
             s64 slot = sys_slice_alloc(&s->env, s->slices[i].cpu, PAGE_ANY);
-            error = slot < 0 ? slot : 0;
+            error = slot < 0 && slot != E_DEAD ? slot : 0; /* DEAD: it ran in its first slice, and ended */
         }
     return error;
 }
