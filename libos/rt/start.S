@@ -13,19 +13,36 @@ _start:                 /* rdi: this CPU's context page */
     ud2
 
     .text
-/* Leaves a frame (its address in rdi) with all registers that an upcall handler may have lost. */
+/* Leaves a frame (its address in rdi) without the kernel. What is to be restored is first put on the
+ * interrupted stack, below its red zone; only then is the frame given back, so an upcall may come
+ * between any two instructions. `ret $128` steps back over the red zone. (iretq from the frame would need no
+ * stack, and QEMU before 9.1 refuses it in user mode when the kernel has SMAP on.) */
+#define SAVED (128 + 7 * 8)
+.macro move_saved field, at
+    movq \field(%rdi), %rsi
+    movq %rsi, \at(%rcx)
+.endm
 .macro leave_frame
+    movq FRAME_RSP_AT(%rdi), %rcx
+    subq $SAVED, %rcx
+    move_saved FRAME_RDI_AT, 0
+    move_saved FRAME_RSI_AT, 8
+    move_saved FRAME_RDX_AT, 16
+    move_saved FRAME_RCX_AT, 24
+    move_saved FRAME_RAX_AT, 32
+    move_saved FRAME_RFLAGS_AT, 40
+    move_saved FRAME_RIP_AT, 48
     movl FRAME_PREVIOUS_AT(%rdi), %eax
-    movq %rdi, %rdx
-    andq $~4095, %rdx
-    movl %eax, CONTEXT_DEPTH_AT(%rdx)
-    movq FRAME_RAX_AT(%rdi), %rax
-    movq FRAME_RCX_AT(%rdi), %rcx
-    movq FRAME_RDX_AT(%rdi), %rdx
-    movq FRAME_RSI_AT(%rdi), %rsi
-    leaq FRAME_RIP_AT(%rdi), %rsp
-    movq FRAME_RDI_AT(%rdi), %rdi
-    iretq
+    andq $~4095, %rdi           /* the context page */
+    movq %rcx, %rsp
+    movl %eax, CONTEXT_DEPTH_AT(%rdi)
+    popq %rdi
+    popq %rsi
+    popq %rdx
+    popq %rcx
+    popq %rax
+    popfq
+    ret $128
 .endm
 
 /* Entry for exceptions and slice ends: rdi: frame, rsi: cause, on the interrupted stack. */
