@@ -78,8 +78,8 @@ static void list_remove(struct env *e) {
 static s64 take_from_creator(struct env *creator, u32 page, u32 root, const struct env_spec *spec) {
     if (creator->state != ENV_LIVE)
         return E_DEAD;
-    if (creator->pages - 2 + spec->page_limit > creator->page_limit ||
-        creator->slices + spec->slice_limit > creator->slice_limit)
+    if (creator->pages - 2ull + spec->page_limit > creator->page_limit ||
+        (u64)creator->slices + spec->slice_limit > creator->slice_limit)
         return E_LIMIT;
     s64 error = page_retype(root, creator->self, PAGE_DATA, PAGE_TABLE | 4 << 8, 0);
     if (error)

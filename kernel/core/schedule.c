@@ -8,9 +8,9 @@
 #include "core/lock.h"
 #include "core/memory.h"
 #include "core/page.h"
-#include "core/space.h"
 #include "core/trace.h"
 #include "core/upcall.h"
+#include "core/user.h"
 #include "net/flow.h"
 #include "targe/call_table.h"
 #include "x86/apic.h"
@@ -331,15 +331,15 @@ void call_yield(struct regs *r) {
 }
 
 /* Finds the word and binds its page: its physical address, or an error. */
-static s64 bind_word(struct cpu *cpu, u64 at) {
-    s64 page = at % 8 ? E_BAD_ARGUMENT : space_lookup(cpu->env->root, at);
+static s64 bind_word(u64 at) {
+    s64 page = at % 8 ? E_BAD_ARGUMENT : user_page(at);
 
     if (page < 0)
         return page;
     struct page *p = page_get((u32)page);
     if (!p || page_bind((u32)page, page_type(p)))
         return E_BAD_ADDRESS;
-    if (space_lookup(cpu->env->root, at) != page) { /* another CPU has just unmapped it */
+    if (user_page(at) != page) { /* another CPU has just unmapped it */
         page_unbind((u32)page);
         return E_BAD_ADDRESS;
     }
@@ -349,7 +349,7 @@ static s64 bind_word(struct cpu *cpu, u64 at) {
 void call_sleep(struct regs *r) {
     struct cpu *cpu = this_cpu();
     u64 deadline = r->f.rdi, at = r->f.rsi, value = r->f.rdx;
-    s64 word = at ? bind_word(cpu, at) : 0;
+    s64 word = at ? bind_word(at) : 0;
 
     r->f.rax = (u64)word;
     if (word < 0)
