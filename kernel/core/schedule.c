@@ -21,7 +21,7 @@
 #include "x86/mmu.h"
 
 #define CALL_DEPTH 8       /* longest chain of synchronous transfers that is followed */
-#define MOST_EXCESS 64     /* slices by which an environment may be over before it is stopped */
+#define MOST_OVERRUNS 64   /* slices that a context may exceed one after the other before its environment is stopped */
 
 struct choice {
     struct env *env;
@@ -270,7 +270,7 @@ static NORETURN void overrun(struct cpu *cpu, const struct regs *r, u64 now) {
     cpu->record->excess += excess;
     if (!frame_push(r, CAUSE_OVERRUN))
         env_end(cpu->env, END_FAULT, 0);
-    else if (cpu->record->excess > MOST_EXCESS * cpu->slices->length)
+    else if (++cpu->record->overruns > MOST_OVERRUNS)
         env_end(cpu->env, END_OVERRUN, cpu->record->excess);
     schedule();
 }
@@ -325,8 +325,10 @@ s64 call_wake(u32 env) {
 
 void call_yield(struct regs *r) {
     r->f.rax = 0;
-    if (frame_push(r, CAUSE_YIELD))
+    if (frame_push(r, CAUSE_YIELD)) {
+        this_cpu()->record->overruns = 0;
         schedule();
+    }
     r->f.rax = (u64)E_FULL;
 }
 
@@ -364,6 +366,7 @@ void call_sleep(struct regs *r) {
     cpu->record->word = (u64)word;
     cpu->record->value = value;
     cpu->record->deadline = deadline;
+    cpu->record->overruns = 0;
     cpu->record->state = CONTEXT_SLEEPING;
     if (awakes(cpu->record, rdtsc()) && frame_pop(r))
         return;
