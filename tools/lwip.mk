@@ -1,4 +1,4 @@
-# Builds lwIP's TCP over IPv4 as a static library. Called by libos/web/build.mk in a make of its
+# Builds lwIP's TCP over IPv4 as a static library. Called by libos/lib/build.mk in a make of its
 # own, because the list of sources is known only when tools/lwip.sh has fetched them.
 #
 #   make -f tools/lwip.mk OUT=folder CC=compiler CFLAGS='...' [SOURCE=build/lwip/source]
