@@ -286,7 +286,8 @@ void schedule_tick(struct regs *r) {
     }
     if (cpu->ending)
         overrun(cpu, r, now);
-    if (pick(cpu, now, false, &c) && c.record == cpu->record) {
+    /* When it goes on, the others' turns have come and gone: those who owe a slice have forfeited it. */
+    if (pick(cpu, now, false, &c) && c.record == cpu->record && pick(cpu, now, true, &c) && c.record == cpu->record) {
         begin_slice(cpu, &c, now);
         return;
     }
