@@ -166,8 +166,9 @@ static void test_full_line(void **state) {
 }
 
 static void test_random_keys(void **state) {
-    static const char *const words[] = {"\033[A", "\033[B", "\033[C", "\033[D", "\033[H", "\033[F", "\033[3~", "\x7f",
-                                        "\013",   "\025",   "\001",   "\005",   "\r",     "ab",     "xyz",     "\033["};
+    static const char *const words[] = {"\033[A",  "\033[B", "\033[C", "\033[D", "\033[H", "\033[F",
+                                        "\033[3~", "\x7f",   "\013",   "\025",   "\001",   "\005",
+                                        "\r",      "ab",     "xyz",    "\033["};
     (void)state;
     srand(1);
     for (int i = 0; i < 200000; i++) {
@@ -182,9 +183,12 @@ static void test_random_keys(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_editing, begin),   cmocka_unit_test_setup(test_unknown_keys, begin),
-        cmocka_unit_test_setup(test_returns, begin),   cmocka_unit_test_setup(test_history, begin),
-        cmocka_unit_test_setup(test_full_line, begin), cmocka_unit_test_setup(test_random_keys, begin),
+        cmocka_unit_test_setup(test_editing, begin),
+        cmocka_unit_test_setup(test_unknown_keys, begin),
+        cmocka_unit_test_setup(test_returns, begin),
+        cmocka_unit_test_setup(test_history, begin),
+        cmocka_unit_test_setup(test_full_line, begin),
+        cmocka_unit_test_setup(test_random_keys, begin),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

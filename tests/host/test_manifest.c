@@ -30,10 +30,11 @@ static const char *parse(const char *text) {
 
 static void test_all_words(void **state) {
     (void)state;
-    assert_null(parse("# comment\n\n\tnet gateway=192.168.1.1 address=192.168.1.7/16 # more\r\n"
-                      "env web program=web.elf pages=8192 slices=0:40,3:1 flow=arp flow=icmp flow=tcp:80 "
-                      "flow=udp:65535 console=both site power trace control restart limit=5 arg=one arg=two\n"
-                      "env b program=b pages=1 slices=63:64 console=read\n" ENV " console=write"));
+    assert_null(parse(
+        "# comment\n\n\tnet gateway=192.168.1.1 address=192.168.1.7/16 # more\r\n"
+        "env web program=web.elf pages=8192 slices=0:40,3:1 flow=arp flow=icmp flow=tcp:80 "
+        "flow=udp:65535 console=both site power trace control restart limit=5 arg=one arg=two\n"
+        "env b program=b pages=1 slices=63:64 console=read\n" ENV " console=write"));
     assert_int_equal(m.address, 0xc0a80107);
     assert_int_equal(m.prefix, 16);
     assert_int_equal(m.gateway, 0xc0a80101);
@@ -72,7 +73,9 @@ static void test_what_is_missing(void **state) {
 }
 
 static void test_mistakes(void **state) {
-    static const struct { const char *text, *wrong; } mistakes[] = {
+    static const struct {
+        const char *text, *wrong;
+    } mistakes[] = {
         {"", "no environment"},
         {"# nothing\n", "no environment"},
         {"environment a", "a line begins with env or net"},
@@ -109,7 +112,8 @@ static void test_mistakes(void **state) {
         {"env a flow=tcp:0", "a port is a number from 1 to 65535"},
         {"env a flow=udp:65536", "a port is a number from 1 to 65535"},
         {"env a flow=udp:7x", "a port is a number from 1 to 65535"},
-        {"env a flow=tcp:1 flow=tcp:2 flow=tcp:3 flow=tcp:4 flow=tcp:5 flow=tcp:6 flow=tcp:7 flow=tcp:8 flow=arp",
+        {"env a flow=tcp:1 flow=tcp:2 flow=tcp:3 flow=tcp:4 flow=tcp:5 flow=tcp:6 flow=tcp:7 "
+         "flow=tcp:8 flow=arp",
          "too many flows"},
         {"env a console=yes", "console= needs read, write or both"},
         {"env a arg=", "the arguments are too long"},
@@ -153,7 +157,8 @@ static void test_bounds(void **state) {
 
 /* Every beginning of a good manifest, and every one with a byte changed, is parsed or refused. */
 static void test_damaged(void **state) {
-    static const char good[] = "net address=1.2.3.4/8\n" ENV " flow=tcp:80 arg=x console=both slices=1:2,3:4\n";
+    static const char good[] =
+        "net address=1.2.3.4/8\n" ENV " flow=tcp:80 arg=x console=both slices=1:2,3:4\n";
     char text[sizeof good];
 
     (void)state;
@@ -171,8 +176,9 @@ static void test_damaged(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_all_words), cmocka_unit_test(test_what_is_missing), cmocka_unit_test(test_mistakes),
-        cmocka_unit_test(test_bounds),    cmocka_unit_test(test_damaged),
+        cmocka_unit_test(test_all_words), cmocka_unit_test(test_what_is_missing),
+        cmocka_unit_test(test_mistakes),  cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_damaged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
