@@ -52,6 +52,21 @@ static bool awakes(struct env_context *record, u64 now) {
     return record->state == CONTEXT_READY;
 }
 
+/* A CALL gets no reply any more: its caller goes on with an error. */
+static void call_failed(struct env *env, struct env_context *record) {
+    struct context *context = page_ptr(record->page);
+    u32 depth = __atomic_load_n(&context->depth, __ATOMIC_RELAXED);
+
+    record->state = CONTEXT_READY;
+    if (depth >= FRAMES) {
+        env_end(env, END_FAULT, 0);
+        return;
+    }
+    struct frame *f = &context->frame[depth];
+    *f = (struct frame){.rax = (u64)E_DEAD, .cause = CAUSE_CALL, .previous = depth, .rip = context->call_rip, .rsp = context->call_rsp};
+    __atomic_store_n(&context->depth, depth + 1, __ATOMIC_RELAXED);
+}
+
 /* The context that an owner's slice goes to: its own, or the one that serves its call. */
 static bool find_runnable(struct cpu *cpu, u32 owner, u64 now, struct choice *c) {
     struct env *env = env_live(owner);
@@ -68,8 +83,8 @@ static bool find_runnable(struct cpu *cpu, u32 owner, u64 now, struct choice *c)
             return false;
         struct env *peer = env_live(record->peer);
         if (!peer || peer->context[cpu->number].caller != env->self) {
-            schedule_awaken(record, (u64)E_DEAD); /* whoever was called is gone */
-            return true;
+            call_failed(env, record); /* whoever was called is gone */
+            return env->state == ENV_LIVE;
         }
         env = peer;
     }
@@ -113,17 +128,21 @@ static void charge(struct cpu *cpu, u64 now) {
     cpu->begun = now;
 }
 
-static void load_space(struct cpu *cpu, struct env *env) {
-    struct env *old = cpu->env;
+/* What a critical section took beyond the slice is owed. */
+static void charge_put_off(struct cpu *cpu, u64 now) {
+    if (cpu->put_off && cpu->record && !cpu->ending)
+        cpu->record->excess += now - (cpu->ends - cpu->slices->allowance);
+    cpu->put_off = false;
+}
 
-    if (old == env)
+static void load_space(struct cpu *cpu, struct env *env) {
+    if (cpu->env == env)
         return;
-    if (env) /* announced before it is used: whoever changes it meanwhile flushes this CPU */
-        __atomic_fetch_or(&env->active, 1ull << cpu->number, __ATOMIC_SEQ_CST);
-    cpu->env = env;
+    /* Announced before it is used: whoever changes the space meanwhile flushes this CPU. Loading the
+     * root serializes, so the announcement is seen before the first translation is. */
+    __atomic_store_n(&cpu->env, env, __ATOMIC_SEQ_CST);
+    cpu->name = env ? env->self : 0;
     load_root(env ? phys_of_page(env->root) : ptr_phys(kernel_root));
-    if (old)
-        __atomic_fetch_and(&old->active, ~(1ull << cpu->number), __ATOMIC_SEQ_CST);
 }
 
 void schedule_leave(void) {
@@ -131,6 +150,8 @@ void schedule_leave(void) {
 
     if (!cpu->context)
         return;
+    if (unlikely(cpu->put_off))
+        charge_put_off(cpu, rdtsc());
     fpu_leave(cpu);
     bases_leave(cpu);
     cpu->context = NULL;
@@ -155,7 +176,6 @@ bool schedule_switch(struct env *env, struct env_context *record) {
     }
     cpu->record = record;
     cpu->context = page_ptr(record->page);
-    cpu->slices->running = env->self;
     cpu->slices->switches++;
     fpu_enter(cpu);
     bases_enter(cpu);
@@ -170,7 +190,9 @@ static void begin_slice(struct cpu *cpu, const struct choice *c, u64 now) {
     cpu->slot = c->slot;
     cpu->slices->current = c->slot;
     cpu->ends = now + c->count * cpu->slices->length;
-    cpu->ending = false;
+    cpu->ending = cpu->put_off = false;
+    cpu->context->deferred = 0;
+    cpu->slices->running = c->env->self;
     slot->runs++;
     timer_set(cpu->ends);
     cpu->context->slice_end = cpu->ends;
@@ -228,7 +250,7 @@ static u64 next_deadline(struct cpu *cpu, u64 now) {
 static void halt(struct cpu *cpu, u64 now) {
     timer_set(next_deadline(cpu, now));
     trace(TRACE_IDLE, 0, 0);
-    cpu->quiet++;
+    note_quiet(cpu);
     __asm__ volatile("sti; hlt; cli" ::: "memory");
     cpu->slices->idle += rdtsc() - now;
 }
@@ -286,10 +308,19 @@ void schedule_tick(struct regs *r) {
     }
     if (cpu->ending)
         overrun(cpu, r, now);
+    if (!cpu->put_off && __atomic_load_n(&cpu->context->critical, __ATOMIC_RELAXED)) {
+        cpu->put_off = true; /* once in a slice, and what it takes is forfeited */
+        cpu->context->deferred = 1;
+        cpu->ends = now + cpu->slices->allowance;
+        timer_set(cpu->ends);
+        return;
+    }
     if (pick(cpu, now, false, &c) && c.record == cpu->record) {
         begin_slice(cpu, &c, now);
         return;
     }
+    if (cpu->put_off)
+        charge_put_off(cpu, now);
     u64 entry = __atomic_load_n(&cpu->context->end, __ATOMIC_RELAXED);
     if (!entry) {
         if (!frame_push(r, CAUSE_SLICE_END))
@@ -415,6 +446,44 @@ static void free_slot(struct cpu *cpu, struct env *env, u32 slot) {
     cpu->slices->slot[slot].owner = 0;
     __atomic_fetch_and(&cpu->owned, ~(1ull << slot), __ATOMIC_SEQ_CST);
     env->slices--;
+}
+
+/* The slice changes owner without ever being free. */
+static s64 give_slot(struct cpu *cpu, struct env *from, struct env *to, u32 slot) {
+    s64 error = 0;
+
+    word_lock(&cpu->slices_lock, LOCK_SLICES);
+    if (cpu->slices->slot[slot].owner != from->self) {
+        error = E_NO_RIGHT;
+    } else {
+        cpu->slices->slot[slot].owner = to->self;
+        from->slices--;
+        to->slices++;
+    }
+    word_unlock(&cpu->slices_lock, LOCK_SLICES);
+    return error;
+}
+
+s64 call_slice_give(u32 n, u32 slot, u64 cap) {
+    struct env *to, *from = current_env();
+    s64 error = cap ? env_target(cap, RIGHT_MANAGE, &to) : E_BAD_CAPABILITY;
+
+    if (error)
+        return error;
+    if (n >= cpu_count || slot >= SLOTS || to == from)
+        return E_BAD_ARGUMENT;
+    env_lock_two(from, to);
+    if (to->state != ENV_LIVE)
+        error = E_DEAD;
+    else if (to->slices >= to->slice_limit)
+        error = E_LIMIT;
+    else
+        error = give_slot(cpus[n], from, to, slot);
+    env_unlock(from);
+    env_unlock(to);
+    if (!error && cpus[n] != this_cpu())
+        apic_send(cpus[n]->apic, VECTOR_KICK);
+    return error;
 }
 
 s64 call_slice_free(u64 user, u32 n, u32 slot) {
