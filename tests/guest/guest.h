@@ -114,7 +114,8 @@ struct peer {
     struct cap cap;
     u32 env;
 };
-struct cap run_slices(struct peer *p, const char *role, const struct spawn_slices *slices, u32 kinds, u32 pages);
+/* `spare`: slices more that it may allocate, or give to environments of its own. */
+void run_peer(struct peer *p, const char *role, const struct spawn_slices *slices, u32 kinds, u32 pages, u32 spare);
 void start_peer(struct peer *p, const char *role, u32 cpu); /* 512 pages, 4 slices */
 void end_peer(struct peer *p);                               /* destroys it */
 void wait_for(const u64 *word, u64 value);                   /* until *word >= value; fails after 5 s */
