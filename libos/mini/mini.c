@@ -193,12 +193,10 @@ static s64 open_port(struct port *p, const struct start_item *item) {
 }
 
 static s64 open_answers(void) {
-    u64 offset;
-
     answers = memory_alloc_run(ANSWERS, &answers_page);
     if (!answers)
         return E_LIMIT;
-    offset = answers_page * sizeof(struct page);
+    u64 offset = answers_page * sizeof(struct page);
     u32 pages = 1 + (offset % RT_PAGE + ANSWERS * sizeof(struct page) > RT_PAGE); /* of the array */
     const u8 *array = memory_map(machine_info()->array + (u32)(offset / RT_PAGE), pages, 0, 0);
     answers_state = (const void *)(array + offset % RT_PAGE);
@@ -250,15 +248,15 @@ static void serve(struct port *p) {
 
 /* ---- upcalls */
 
-/* An exception: mini has no repair for any, so it says what happened and ends. With `restart` in the
- * manifest it begins anew. A pager would map a page here and return. */
+/* mini has no repair for any exception: it says what happened and ends, and with `restart` in the
+ * manifest begins anew. A pager would map a page here and return. */
 static void on_exception(struct frame *frame) {
     print("mini: exception %lu at %lx, address %lx\n", frame->cause, frame->rip, frame->address);
     rt_exit(frame->cause);
 }
 
-/* The end of a slice that we have not used up by sleeping. A scheduler would choose its next thread
- * here; mini only counts, and the run-time part gives the processor back. */
+/* A slice ends while we work. A scheduler would choose its next thread here; mini only counts, and the
+ * run-time part gives the processor back. */
 static void on_slice_end(struct frame *frame) {
     (void)frame;
     counted.cut++;
@@ -294,8 +292,10 @@ int main(void) {
         if (error)
             return (int)fail("a flow cannot be used", error);
     }
-    if (start_item("console", 0))
+    if (start_item("console", 0)) {
+        print("mini: ready\n");
         report_at = report();
+    }
     for (;;) {
         u64 seen = deliveries(); /* before we look, so that nothing is missed */
         for (u32 i = 0; i < ARRAY_SIZE(port) && port[i].ring; i++)

@@ -100,9 +100,10 @@ static bool write_body(struct sheet *s, char *path) {
 }
 
 static const char *write_answer(struct connection *c, struct sheet *body, bool *head_only) {
+    bool complete = is_complete(c->request);
     char *at = c->request, *method = cut_word(&at), *path = method ? cut_word(&at) : NULL;
 
-    if (!path || c->received == REQUEST_BYTES)
+    if (!complete || !path)
         return "400 Bad Request";
     *head_only = !strcmp(method, "HEAD");
     if (strcmp(method, "GET") != 0 && !*head_only)

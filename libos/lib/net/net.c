@@ -161,6 +161,25 @@ static bool is_ours(const u8 *frame, u32 length) {
            frame[12] == 8 && frame[13] == 0 && frame[ETH_HEADER + 9] == IP_PROTO_TCP;
 }
 
+/* RFC 1122 4.2.2.13: a SYN beyond the last connection of these ports ends its TIME-WAIT. lwIP would
+ * keep the client out for as long as that lasts, and clients that abort use their ports again soon. */
+static void end_time_wait(const u8 *frame, u32 length) {
+    const u8 *ip = frame + ETH_HEADER;
+    const struct tcp_hdr *tcp = (const void *)(ip + (ip[0] & 15) * 4u);
+    u32 source;
+
+    if ((const u8 *)(tcp + 1) > frame + length || (TCPH_FLAGS(tcp) & (TCP_SYN | TCP_ACK | TCP_RST)) != TCP_SYN)
+        return;
+    memcpy(&source, ip + 12, sizeof source);
+    for (struct tcp_pcb *pcb = tcp_tw_pcbs; pcb; pcb = pcb->next)
+        if (pcb->remote_port == lwip_ntohs(tcp->src) && pcb->local_port == lwip_ntohs(tcp->dest) &&
+            ip_2_ip4(&pcb->remote_ip)->addr == source) {
+            if (TCP_SEQ_GT(lwip_ntohl(tcp->seqno), pcb->rcv_nxt))
+                tcp_abort(pcb);
+            return;
+        }
+}
+
 static void receive_frame(void *context, u8 *frame, u32 length, bool verified) {
     static struct pbuf_custom custom;
     u32 source;
@@ -172,6 +191,7 @@ static void receive_frame(void *context, u8 *frame, u32 length, bool verified) {
     }
     memcpy(&source, frame + ETH_HEADER + 12, sizeof source);
     neighbours_learn(&neighbours, source, frame + 6);
+    end_time_wait(frame, length);
     u16_t check = verified ? 0 : NETIF_CHECKSUM_CHECK_TCP;
     u16_t make = port->checksum ? 0 : NETIF_CHECKSUM_GEN_TCP;
     interface.chksum_flags = NETIF_CHECKSUM_GEN_IP | NETIF_CHECKSUM_CHECK_IP | check | make;
