@@ -232,8 +232,7 @@ enum { PHASE_STOP, PHASE_RELEASE, PHASE_BINDINGS, PHASE_PAGES, PHASE_GONE };
 static void release_contexts(struct env *e) {
     for (u32 n = 0; n < MAX_CPUS; n++) {
         struct env_context *record = &e->context[n];
-        if (record->word)
-            page_unbind(page_of_phys((phys){record->word}));
+        schedule_forget_sleep(record);
         if (record->page) {
             page_retype(record->page, e->self, PAGE_CONTEXT, PAGE_DATA, UINT32_MAX);
             page_unbind(record->page);

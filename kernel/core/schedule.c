@@ -10,6 +10,7 @@
 #include "core/page.h"
 #include "core/trace.h"
 #include "core/upcall.h"
+#include "core/wait.h"
 #include "core/user.h"
 #include "net/flow.h"
 #include "targe/call_table.h"
@@ -35,17 +36,30 @@ void schedule_awaken(struct env_context *record, u64 result) {
 
     if (f)
         f->rax = result;
-    if (record->word)
-        page_unbind(page_of_phys((phys){record->word}));
-    record->word = 0;
+    schedule_forget_sleep(record);
     record->state = CONTEXT_READY;
 }
 
-/* Whether a sleeper's predicate holds; wakes it if so. */
+void schedule_forget_sleep(struct env_context *record) {
+    if (record->word)
+        page_unbind(page_of_phys((phys){record->word}));
+    record->word = 0;
+    if (record->state == CONTEXT_WAITING)
+        wait_end((u32)record->value);
+}
+
+static bool is_asleep(const struct env_context *record) {
+    return record->state == CONTEXT_SLEEPING || record->state == CONTEXT_WAITING;
+}
+
+/* Whether what a sleeper waits for has come; wakes it if so. */
 static bool awakes(struct env_context *record, u64 now) {
     const u64 *word = record->word ? phys_ptr((phys){record->word}) : NULL;
+    u64 tag = record->state == CONTEXT_WAITING ? wait_evaluate((u32)record->value) : 0;
 
-    if (word && __atomic_load_n(word, __ATOMIC_SEQ_CST) != record->value)
+    if (tag)
+        schedule_awaken(record, tag);
+    else if (word && __atomic_load_n(word, __ATOMIC_SEQ_CST) != record->value)
         schedule_awaken(record, 0);
     else if (record->deadline <= now)
         schedule_awaken(record, 1);
@@ -77,7 +91,7 @@ static bool find_runnable(struct cpu *cpu, u32 owner, u64 now, struct choice *c)
         c->record = record;
         if (record->state == CONTEXT_READY)
             return true;
-        if (record->state == CONTEXT_SLEEPING)
+        if (is_asleep(record))
             return awakes(record, now);
         if (record->state != CONTEXT_CALLING)
             return false;
@@ -239,7 +253,7 @@ static u64 next_deadline(struct cpu *cpu, u64 now) {
         }
         if (record->state == CONTEXT_READY) /* it forfeited its slice */
             next = min_u64(next, now + cpu->slices->length);
-        else if (record->state == CONTEXT_SLEEPING)
+        else if (is_asleep(record))
             next = min_u64(next, record->deadline);
     }
     return next;
@@ -342,7 +356,7 @@ void schedule_wake(u32 page) {
     if (!env)
         return;
     for (u32 n = 0; n < cpu_count; n++)
-        if (env->context[n].state == CONTEXT_SLEEPING && cpus[n] != this_cpu() &&
+        if (is_asleep(&env->context[n]) && cpus[n] != this_cpu() &&
             __atomic_load_n(&cpus[n]->idle, __ATOMIC_SEQ_CST))
             apic_send(cpus[n]->apic, VECTOR_KICK);
 }
@@ -363,26 +377,10 @@ void call_yield(struct regs *r) {
     r->f.rax = (u64)E_FULL;
 }
 
-/* Finds the word and binds its page: its physical address, or an error. */
-static s64 bind_word(u64 at) {
-    s64 page = at % 8 ? E_BAD_ARGUMENT : user_page(at);
-
-    if (page < 0)
-        return page;
-    struct page *p = page_get((u32)page);
-    if (!p || page_bind((u32)page, page_type(p)))
-        return E_BAD_ADDRESS;
-    if (user_page(at) != page) { /* another CPU has just unmapped it */
-        page_unbind((u32)page);
-        return E_BAD_ADDRESS;
-    }
-    return page << PAGE_SHIFT | (s64)(at % PAGE_SIZE);
-}
-
 void call_sleep(struct regs *r) {
     struct cpu *cpu = this_cpu();
     u64 deadline = r->f.rdi, at = r->f.rsi, value = r->f.rdx;
-    s64 word = at ? bind_word(at) : 0;
+    s64 word = at ? wait_bind_word(at) : 0;
 
     r->f.rax = (u64)word;
     if (word < 0)
@@ -399,6 +397,32 @@ void call_sleep(struct regs *r) {
     cpu->record->deadline = deadline;
     cpu->record->overruns = 0;
     cpu->record->state = CONTEXT_SLEEPING;
+    if (awakes(cpu->record, rdtsc()) && frame_pop(r))
+        return;
+    schedule();
+}
+
+void call_wait(struct regs *r) {
+    struct cpu *cpu = this_cpu();
+    u32 page = (u32)r->f.rsi;
+    struct predicate p;
+    s64 error = user_read(&p, r->f.rdi, sizeof p);
+
+    if (!error)
+        error = wait_begin(&p, page);
+    r->f.rax = (u64)error;
+    if (error)
+        return;
+    r->f.rax = 0;
+    if (!frame_push(r, CAUSE_SLEEP)) {
+        wait_end(page);
+        r->f.rax = (u64)E_FULL;
+        return;
+    }
+    cpu->record->value = page;
+    cpu->record->deadline = p.deadline;
+    cpu->record->overruns = 0;
+    cpu->record->state = CONTEXT_WAITING;
     if (awakes(cpu->record, rdtsc()) && frame_pop(r))
         return;
     schedule();

@@ -54,7 +54,7 @@ static s64 call_or_give(struct regs *r, struct env *callee, u32 kind) {
     }
     if (!schedule_switch(callee, record))
         schedule(); /* it died this moment: the caller learns it in its next slice */
-    if (record->state == CONTEXT_SLEEPING)
+    if (record->state == CONTEXT_SLEEPING || record->state == CONTEXT_WAITING)
         schedule_awaken(record, 2);
     enter_callee(r, self, kind, entry);
     return 0;
