@@ -322,15 +322,16 @@ void schedule_tick(struct regs *r) {
     }
     if (cpu->ending)
         overrun(cpu, r, now);
+    /* When it goes on, the others' turns have come and gone: those who owe a slice have forfeited it. */
+    if (pick(cpu, now, false, &c) && c.record == cpu->record && pick(cpu, now, true, &c) && c.record == cpu->record) {
+        begin_slice(cpu, &c, now);
+        return;
+    }
     if (!cpu->put_off && __atomic_load_n(&cpu->context->critical, __ATOMIC_RELAXED)) {
         cpu->put_off = true; /* once in a slice, and what it takes is forfeited */
         cpu->context->deferred = 1;
         cpu->ends = now + cpu->slices->allowance;
         timer_set(cpu->ends);
-        return;
-    }
-    if (pick(cpu, now, false, &c) && c.record == cpu->record) {
-        begin_slice(cpu, &c, now);
         return;
     }
     if (cpu->put_off)
