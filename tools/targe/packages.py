@@ -22,6 +22,7 @@ NEEDED = {
     "run": _BUILD + _RUN,
     "debug": _BUILD + _RUN + _DEBUG,
     "iso": _BUILD + _ISO,
+    "code": _BUILD + ("llvm",),
     "test": _BUILD + _RUN + _ISO + _DEBUG + _TEST,
 }
 # On Ubuntu the browser is a snap and no package: the test that needs it looks for itself.
