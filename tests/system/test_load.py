@@ -77,7 +77,7 @@ def test_thousand_connections(ctx):
     requests = _wrk(ctx, network.prefix, _CONNECTIONS, seconds, address)
     while requests < _REQUESTS:
         assert seconds < _LONGEST, f"only {requests} requests in {seconds} s"
-        seconds = min(_LONGEST, int(_REQUESTS * 2 * seconds / requests) + 1)
+        seconds = min(_LONGEST, int(_REQUESTS * 1.4 * seconds / requests) + 1)
         requests = _wrk(ctx, network.prefix, _CONNECTIONS, seconds, address)
     after = _free_at_rest(network)
     assert after == before, f"{before} pages were free before, {after} are after"
