@@ -81,6 +81,8 @@ static void load_tables(struct cpu *cpu) {
     __asm__ volatile("movl %0, %%ss; movl %1, %%ds; movl %1, %%es; movl %1, %%fs; movl %1, %%gs"
                      : : "r"(KERNEL_SS), "r"(0));
     __asm__ volatile("ltr %w0" : : "r"(TSS_SELECTOR));
+    /* After a reset the local table is no less than 64 KiB at address 0, which is a libOS's to map. */
+    __asm__ volatile("lldt %w0" : : "r"(0));
 }
 
 void cpu_init(struct cpu *cpu) {
