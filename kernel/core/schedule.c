@@ -265,7 +265,9 @@ static void halt(struct cpu *cpu, u64 now) {
     timer_set(next_deadline(cpu, now));
     trace(TRACE_IDLE, 0, 0);
     note_quiet(cpu);
+    cpu->slices->idle_since = now;
     __asm__ volatile("sti; hlt; cli" ::: "memory");
+    cpu->slices->idle_since = 0;
     cpu->slices->idle += rdtsc() - now;
 }
 

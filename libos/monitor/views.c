@@ -25,7 +25,6 @@
         } \
     }
 NAMES_OF(type_name, PAGE_TYPE_NAMES)
-NAMES_OF(call_name, CALL_NAMES)
 NAMES_OF(record_name, TRACE_EVENT_NAMES)
 
 bool parse_number(const char *text, u64 *number) {
@@ -177,15 +176,15 @@ static void view_envs(struct sheet *s, const char *argument) {
     u32 page = machine_info()->first_env, shown = cpus() < CPU_LETTERS ? cpus() : CPU_LETTERS;
 
     (void)argument;
-    say(s, "   page name            state    pages/limit slices flows  run ms    calls cpus\n");
+    say(s, "   page name            state    pages/limit slices flows  run ms cpus\n");
     for (u32 i = 0; page && i < LIST_MOST && (env = machine_env(page)); i++) {
         for (u32 n = 0; n < shown; n++)
             contexts[n] = letter[env->context[n].state & 3];
         contexts[shown] = 0;
         u32 next = env->next;
-        say(s, "%7u %-15s %-7s %6u/%-6u %4u  %3u %9lu %8lu %s\n", page, env_name(page, name),
+        say(s, "%7u %-15s %-7s %6u/%-6u %4u  %3u %9lu %s\n", page, env_name(page, name),
             state[env->state & 3], env->pages, env->page_limit, env->slices, env->flows,
-            ms(env->runtime), env->calls, contexts);
+            ms(env->runtime), contexts);
         page = next;
     }
     say(s, "cpus: its context on each: r ready, s sleeping, c calling, - none\n");
@@ -223,7 +222,8 @@ static void slices_summary(struct sheet *s) {
         const struct slices *v = machine_slices(cpu);
         if (!v)
             return;
-        u64 up = ms(rt_tsc() - machine_info()->boot_tsc), idle = ms(v->idle);
+        u64 up = ms(rt_tsc() - machine_info()->boot_tsc), since = v->idle_since,
+            idle = ms(v->idle + (since ? rt_tsc() - since : 0));
         u32 running = v->running;
         say(s, "CPU %u: slices of %lu us, idle %lu of %lu ms, %lu switches, running %s\n  ", cpu,
             ms(v->length * 1000), idle, up, v->switches,
@@ -374,10 +374,7 @@ static void trace_record(struct sheet *s, const struct trace_record *r) {
 
     say(s, "%10lu.%06lu %-10s %-15s ", us / 1000000, us % 1000000,
         record_name(r->kind) + strlen("trace_"), r->env ? env_name(r->env, name) : "-");
-    if (r->kind == TRACE_CALL)
-        say(s, "%s: %s %ld\n", call_name(r->a), error_name((s64)r->b), (s64)r->b);
-    else
-        say(s, "%lx %lx\n", r->a, r->b);
+    say(s, "%lx %lx\n", r->a, r->b);
 }
 
 static void view_trace(struct sheet *s, const char *argument) {
