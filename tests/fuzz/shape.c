@@ -22,16 +22,10 @@ static u64 helper_mix(u64 a, u64 b, u64 c, u64 d, u64 e, struct code_run *run) {
     return a + 3 * b + 5 * c + 7 * d + 11 * e;
 }
 
-static u64 helper_context(u64 a, u64 b, u64 c, u64 d, u64 e, struct code_run *run) {
-    (void)b, (void)c, (void)d, (void)e;
-    return a == (u64)run ? run->value[0] : ~0ull;
-}
-
 static const struct code_helper helpers[] = {
     {"fill", {CODE_WRITE, CODE_SIZE, CODE_SCALAR}, 4, helper_fill},
     {"sum", {CODE_READ, CODE_SIZE}, 4, helper_sum},
     {"mix", {CODE_SCALAR, CODE_SCALAR, CODE_SCALAR, CODE_SCALAR, CODE_SCALAR}, 1, helper_mix},
-    {"context", {CODE_CONTEXT}, 1, helper_context},
 };
 
 static const struct code_profile everything = {
@@ -90,7 +84,7 @@ static void shape_jump(struct code_insn *i, u8 a, u8 b) {
         i->dst = 0;
         i->src = a & 1;
         i->offset = 0;
-        i->imm = i->src ? b : 1 + b % 4;
+        i->imm = i->src ? b : 1 + b % 3;
     } else if (bpf_code(i) == BPF_EXIT) {
         *i = (struct code_insn){.op = i->op};
     } else if (bpf_code(i) == BPF_JA) {
@@ -177,7 +171,7 @@ static void bend(struct shaped *s, const u32 *start, u32 functions) {
                 i->imm = (s32)(start[f + 1 + (u8)i->imm % later] - at - 1);
             } else if (bpf_is_local_call(i)) {
                 i->src = BPF_CALL_HELPER;
-                i->imm = 1 + (u8)i->imm % 4;
+                i->imm = 1 + (u8)i->imm % 3;
             } else if (bpf_is_branch(i)) {
                 s64 target = bpf_target(i, at);
                 bool inside = target >= start[f] && target < start[f + 1];

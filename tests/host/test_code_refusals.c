@@ -28,7 +28,6 @@ static const struct code_helper helpers[] = {
     {"number", {CODE_SCALAR}, 1, never},
     {"read", {CODE_READ, CODE_SIZE}, 1, never},
     {"write", {CODE_WRITE, CODE_SIZE}, 1, never},
-    {"context", {CODE_CONTEXT}, 1, never},
 };
 
 /* r1: context, r2: a window that can be written, r3: one that cannot, r4: a number. */
@@ -111,7 +110,7 @@ static void test_form(void **state) {
         {"r10 cannot", 0, {MOV(10, 0), EXIT}},        {"r10 cannot", 0, {LOAD(10, 2, 0), EXIT}},
         {"r10 cannot", 0, {I(0xdb, 2, 10, 0, 0x01), EXIT}},
         {"r10 cannot", 0, {I(0x18, 10, 0, 0, 0), I(0, 0, 0, 0, 0), EXIT}},
-        {"no helper", 0, {HELPER(0), EXIT}},          {"no helper", 0, {HELPER(5), EXIT}},
+        {"no helper", 0, {HELPER(0), EXIT}},          {"no helper", 0, {HELPER(4), EXIT}},
         {"no helper", 0, {HELPER(-1), EXIT}},         {"a program has 1 to", 0, {I(0, 0, 0, 0, 0)}},
     };
     RUN(table);
@@ -251,7 +250,7 @@ static void test_helpers(void **state) {
         {unset, 2, {COPY(1, 4), HELPER(1), HELPER(1), EXIT}},
         {"wrong kind", 1, {COPY(1, 2), HELPER(1), EXIT}},
         {"wrong kind", 2, {COPY(1, 3), COPY(2, 3), HELPER(2), EXIT}},
-        {"wrong kind", 1, {MOV(1, 0), HELPER(4), EXIT}},
+        {"wrong kind", 1, {COPY(1, 10), HELPER(1), EXIT}},
         {"not a pointer to memory", 2, {MOV(1, 0), MOV(2, 0), HELPER(2), EXIT}},
         {"not a pointer to memory", 1, {MOV(2, 8), HELPER(2), EXIT}},
         {"would write memory", 2, {COPY(1, 3), MOV(2, 8), HELPER(3), EXIT}},
@@ -291,8 +290,11 @@ static void test_limits(void **state) {
     assert_int_equal(code_verify_start(&profile, insn, 2, memory, needed - 1), E_FULL);
     assert_int_equal(code_verify_start(&profile, insn, 2, memory, 0), E_FULL);
     assert_int_equal(code_verify_start(&profile, insn, 2, memory, needed), 0);
-    assert_int_equal(code_verify_step(memory, 1), E_AGAIN);
-    assert_int_equal(code_verify_step(memory, 1), 0);
+    u32 steps = 1;
+    while (code_verify_step(memory, 1) == E_AGAIN)
+        steps++;
+    assert_in_range(steps, 2, 6);
+    assert_null(((struct code_program *)memory)->refusal);
     free(memory);
 }
 
