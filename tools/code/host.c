@@ -10,7 +10,7 @@
 /* r1: memory, r2: its length. What conformance tests expect. */
 static const struct code_profile conformance = {
     .name = "conformance",
-    .budget = 1u << 30,
+    .budget = 1u << 24,
     .stores = true,
     .start = {{CODE_POINTER, 0}, {CODE_LENGTH, 0}},
     .windows = 1,
