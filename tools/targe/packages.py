@@ -14,8 +14,8 @@ _BUILD = ("gcc", "make", "binutils", "dpkg-dev", "libc6-dev")
 _RUN = ("qemu-system-x86",)
 _ISO = ("grub-common", "grub-pc-bin", "grub-efi-amd64-bin", "xorriso", "mtools")
 _DEBUG = ("gdb",)
-_TEST = ("libcmocka-dev", "clang", "libclang-rt-dev", "llvm", "ovmf", "curl", "wrk", "iproute2", "iputils-ping",
-         "util-linux", "chromium")
+_TEST = ("libcmocka-dev", "clang", "libclang-rt-dev", "llvm", "ovmf", "curl", "wrk", "iproute2",
+         "iputils-ping", "util-linux", "chromium")
 
 NEEDED = {
     "build": _BUILD,
