@@ -54,7 +54,7 @@ void shootdown(struct env *env, u64 va, u32 count) {
 
 /* A CPU that waits here holds no pointer to an object that another could be destroying: env_destroy
  * is the only caller that keeps one, to what it destroys itself. */
-void quiesce(void) {
+static void wait_for_others(void) {
     struct cpu *cpu = this_cpu();
     u64 before[MAX_CPUS];
 
@@ -76,9 +76,15 @@ void quiesce(void) {
 
 static u32 stopped;
 
+/* One who waits is quiet, too, for whoever stops all meanwhile: then it must not go on. */
+void quiesce(void) {
+    wait_for_others();
+    stand_still();
+}
+
 void stop_others(void) {
     __atomic_store_n(&stopped, 1, __ATOMIC_SEQ_CST);
-    quiesce();
+    wait_for_others();
 }
 
 void start_others(void) { __atomic_store_n(&stopped, 0, __ATOMIC_SEQ_CST); }

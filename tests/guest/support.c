@@ -271,9 +271,11 @@ bool next_event(struct event_ring *ring, struct event *event, u64 ms) {
 
 /* ---- where every environment of this program begins */
 static const struct test *find(const char *name) {
-    for (const struct test *const *t = __start_tests; t < __stop_tests; t++)
-        if (!strcmp((*t)->name, name))
+    for (const struct test *const *t = __start_tests; t < __stop_tests; t++) {
+        size_t length = strlen((*t)->name);
+        if (!strncmp((*t)->name, name, length) && (!name[length] || name[length] == ' ')) /* an argument may follow */
             return *t;
+    }
     return NULL;
 }
 
