@@ -16,6 +16,8 @@
 #define CPU_PEER 88
 #define CPU_REPLY_PEER 96
 #define CPU_USER_RCX 104
+#define CPU_PAYER 112
+#define CPU_PAYING 116
 
 #ifndef __ASSEMBLER__
 #include "lib/base.h"
@@ -43,11 +45,12 @@ struct cpu {
     u64 peer;               /* name that was found to be an environment's; forgotten in note_quiet */
     u64 reply_peer;         /* the same, for replies */
     u64 user_rcx;           /* the caller's, in the fast control transfer */
+    u32 payer;              /* the environment whose runtime the time counts as: see charge */
+    u32 paying;             /* low half of the TSC since when it has not been charged */
     struct slices *slices;      /* exposed */
     u32 number;
     u32 apic;
     u32 slot;               /* the slot being used; SLOTS: none */
-    u32 slot_owner;         /* who owned it when it began: pays for it */
     u64 owned;              /* slots that have an owner, a bit each; under the vector's lock */
     u64 begun;              /* TSC since when `slot` has not been charged */
     u64 ends;               /* TSC at which the slice ends */
@@ -81,6 +84,7 @@ _Static_assert(offsetof(struct cpu, peer) == CPU_PEER, "transfer.S");
 _Static_assert(offsetof(struct cpu, reply_peer) == CPU_REPLY_PEER, "transfer.S");
 _Static_assert(offsetof(struct cpu, ending) == CPU_UNPLAIN && offsetof(struct cpu, fpu) == CPU_UNPLAIN + 1, "transfer.S");
 _Static_assert(offsetof(struct cpu, user_rcx) == CPU_USER_RCX, "transfer.S");
+_Static_assert(offsetof(struct cpu, payer) == CPU_PAYER && offsetof(struct cpu, paying) == CPU_PAYING, "transfer.S");
 
 extern struct cpu *cpus[MAX_CPUS]; /* by number */
 extern u32 cpu_count;              /* those that run */

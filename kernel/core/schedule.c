@@ -27,6 +27,7 @@
 struct choice {
     struct env *env;
     struct env_context *record;
+    u32 owner; /* of the slice; another than `env` if that serves its call */
     u32 slot;  /* the last of the slots that make up the slice */
     u32 count; /* how many they are */
 };
@@ -122,6 +123,7 @@ static bool pick(struct cpu *cpu, u64 now, bool forfeit, struct choice *c) {
                     c->record->excess -= cpu->slices->length;
                 continue;
             }
+            c->owner = owner;
             c->slot = slot;
             c->count = 1;
             while (c->slot + 1 < SLOTS && cpu->slices->slot[c->slot + 1].owner == owner) {
@@ -134,12 +136,25 @@ static bool pick(struct cpu *cpu, u64 now, bool forfeit, struct choice *c) {
     return false;
 }
 
+/* Time is charged when it ends: to the slot, and to the environment that pays. That is the slice's owner,
+ * also while another serves its call, and whoever was given the slice. So a CALL and its reply change
+ * nothing, and who calls cannot compute at another's cost; only a GIVE has to look at the clock. */
 static void charge(struct cpu *cpu, u64 now) {
-    if (cpu->slot < SLOTS && cpu->env) {
+    struct env *payer = cpu->slot < SLOTS ? env_live(cpu->payer) : NULL;
+
+    if (cpu->slot < SLOTS)
         cpu->slices->slot[cpu->slot].used += now - cpu->begun;
-        __atomic_fetch_add(&cpu->env->runtime, now - cpu->begun, __ATOMIC_RELAXED);
-    }
+    if (payer)
+        __atomic_fetch_add(&payer->runtime, (u32)now - cpu->paying, __ATOMIC_RELAXED);
     cpu->begun = now;
+    cpu->paying = (u32)now;
+}
+
+void schedule_give(u32 name) {
+    struct cpu *cpu = this_cpu();
+
+    charge(cpu, rdtsc());
+    cpu->payer = name;
 }
 
 /* What a critical section took beyond the slice is owed. */
@@ -188,6 +203,8 @@ bool schedule_switch(struct env *env, struct env_context *record) {
         load_space(cpu, NULL);
         return false;
     }
+    if (cpu->peer == cpu->name)
+        cpu->peer = NO_PEER; /* nobody transfers control to himself */
     cpu->record = record;
     cpu->context = page_ptr(record->page);
     cpu->slices->switches++;
@@ -201,6 +218,7 @@ static void begin_slice(struct cpu *cpu, const struct choice *c, u64 now) {
     struct slot *slot = &cpu->slices->slot[c->slot];
 
     charge(cpu, now);
+    cpu->payer = c->owner;
     cpu->slot = c->slot;
     cpu->slices->current = c->slot;
     cpu->ends = now + c->count * cpu->slices->length;
@@ -286,6 +304,7 @@ void schedule_loop(void) {
         if (pick(cpu, now, true, &c)) {
             __atomic_store_n(&cpu->idle, false, __ATOMIC_SEQ_CST);
             cpu->begun = now;
+            cpu->paying = (u32)now;
             if (!schedule_switch(c.env, c.record))
                 continue;
             begin_slice(cpu, &c, now);

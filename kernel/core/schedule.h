@@ -12,6 +12,8 @@ void schedule_tick(struct regs *r);
 void schedule_wake(u32 env);
 /* Puts a context on this CPU: its space, its extended state. False if its environment died. */
 bool schedule_switch(struct env *env, struct env_context *record);
+/* The rest of the slice is given to this environment, which pays for it from now on. */
+void schedule_give(u32 name);
 /* Takes what runs off this CPU; the space stays loaded. */
 void schedule_leave(void);
 /* Loads the kernel's own space if a dead environment's is still there. */

@@ -1,5 +1,5 @@
-/* Protected control transfer, the slow way: every kind and every case. transfer.S does the plain CALL
- * and the plain REPLY with the same result. Checks first; after the point of no return nothing can
+/* Protected control transfer, the slow way: every kind and every case. transfer.S does the plain CALL,
+ * REPLY and GIVE with the same result. Checks first; after the point of no return nothing can
  * fail. The message is in the registers and is not touched. */
 #include "core/cpu.h"
 #include "core/env.h"
@@ -51,11 +51,15 @@ static s64 call_or_give(struct regs *r, struct env *callee, u32 kind) {
         record->caller = self;
         cpu->peer = callee->self;
         cpu->reply_peer = self;
+    } else {
+        schedule_give(callee->self);
     }
     if (!schedule_switch(callee, record))
         schedule(); /* it died this moment: the caller learns it in its next slice */
     if (record->state == CONTEXT_SLEEPING || record->state == CONTEXT_WAITING)
         schedule_awaken(record, 2);
+    if (kind == TRANSFER_GIVE)
+        cpu->peer = self; /* who gives is often given back */
     enter_callee(r, self, kind, entry);
     return 0;
 }

@@ -1,5 +1,5 @@
 /* Protected control transfer, the fast way. A plain CALL takes 56 instructions from `syscall` to the
- * callee's first, a plain REPLY 46. Everything else goes on in entry.S and transfer.c, with the same result.
+ * callee's first, a plain REPLY 47, a plain GIVE 96. Everything else goes on in entry.S and transfer.c, with the same result.
  *
  * Nothing is pushed: the caller's rip and rsp go into its own context page, the message stays in the registers,
  * and rax, rcx, r11 and rsp are all there is to work with. No stack is needed, since interrupts are off and
@@ -11,7 +11,10 @@
  * Checks of a CALL: the caller uses no extended state and no segment bases and calls another than itself; the target is CPU_PEER; its
  * context here is READY with no upcall waiting, serves nobody, uses neither, and has an entry; the slice is not over.
  * Checks of a REPLY: the target is whom this context serves, and CPU_REPLY_PEER; it is CALLING this
- * environment with no upcall waiting; no extended state or bases; the slice is not over. */
+ * environment with no upcall waiting; no extended state or bases; the slice is not over.
+ * Checks of a GIVE: those of a CALL; and the caller serves nobody, so it is who pays; it has a frame left, and its stack is
+ * not in its context page. The frame gets what C expects to be kept: the message is not in it. CPU_PEER is never
+ * the caller itself then: schedule_switch sees to that, and whoever was called serves somebody. */
 #include "core/cpu.h"
 #include "targe/abi.h"
 #include "x86/registers.h"
@@ -72,6 +75,7 @@ entry_transfer:
     jne died
     movq %rsp, %rax
     shlq $32, %rax                      /* caller << 32 | TRANSFER_CALL */
+enter_callee:
     movq CONTEXT_TRANSFER_AT(%r11), %rcx
     shlq $(64 - USER_BITS), %rcx        /* whatever it is now, it is a user address */
     shrq $(64 - USER_BITS), %rcx
@@ -94,8 +98,9 @@ slow_call:              /* eax: the target; rcx and rsp as they came */
 
     /* ---- REPLY */
 not_a_call:
-    cmpb $TRANSFER_REPLY, %ah
-    jne slow
+    cmpb $TRANSFER_GIVE, %ah
+    je give
+    ja slow
     movq %rax, %gs:CPU_USER_RAX
     movq %rcx, %gs:CPU_USER_RCX
     shrq $32, %rax
@@ -149,6 +154,93 @@ transfer_wipe_reply:
     movl $(RFLAGS_IF | RFLAGS_FIXED), %r11d
     sysretq
 
+    /* ---- GIVE */
+give:
+    movq %rax, %gs:CPU_USER_RAX
+    movq %rsp, %gs:CPU_USER_RSP
+    shrq $32, %rax
+    cmpq %rax, %gs:CPU_PEER
+    jne slow_give
+    cmpl $0, %gs:CPU_UNPLAIN
+    jne slow_give
+    movq %gs:CPU_RECORD, %r11
+    cmpq $CONTEXT_READY, RECORD_STATE(%r11)
+    jne slow_give
+    movq %gs:CPU_CONTEXT, %r11
+    cmpq $0, CONTEXT_FPU_AT(%r11)       /* and `bases` */
+    jne slow_give
+    subq CONTEXT_SELF_AT(%r11), %rsp
+    cmpq $CONTEXT_BYTES, %rsp
+    jb slow_give
+    movl CONTEXT_DEPTH_AT(%r11), %esp
+    cmpl $FRAMES, %esp
+    jae slow_give
+    imull $FRAME_BYTES, %esp, %esp
+    leaq CONTEXT_FRAME_AT(%rsp, %r11), %rsp
+    movq %rcx, FRAME_RIP_AT(%rsp)       /* a frame that is not in use: its content is nobody's */
+    shlq $12, %rax
+    addq %gs:CPU_RECORDS, %rax
+    cmpq $CONTEXT_READY, RECORD_STATE(%rax)
+    jne slow_give
+    movl ENV_CONTEXT_PAGE_AT(%rax), %ecx
+    shlq $12, %rcx
+    addq %gs:CPU_DIRECT, %rcx
+    cmpq $0, CONTEXT_FPU_AT(%rcx)       /* and `bases` */
+    jne slow_give_known
+    cmpq $0, CONTEXT_TRANSFER_AT(%rcx)
+    je slow_give_known
+
+    /* The point of no return. rax: the callee's record, rcx: its context page, r11: the caller's, rsp: its frame */
+    movq %rax, %gs:CPU_RECORD
+    movq %rcx, %gs:CPU_CONTEXT
+    movl CONTEXT_DEPTH_AT(%r11), %ecx
+    movq %rcx, FRAME_PREVIOUS_AT(%rsp)
+    incl %ecx
+    movl %ecx, CONTEXT_DEPTH_AT(%r11)
+    movq %r15, FRAME_R15_AT(%rsp)
+    movq %r14, FRAME_R14_AT(%rsp)
+    movq %r13, FRAME_R13_AT(%rsp)
+    movq %r12, FRAME_R12_AT(%rsp)
+    movq %rbp, FRAME_RBP_AT(%rsp)
+    movq %rbx, FRAME_RBX_AT(%rsp)
+    movq $0, FRAME_RAX_AT(%rsp)
+    movq $CAUSE_YIELD, FRAME_CAUSE_AT(%rsp)
+    movq $USER_CS, FRAME_CS_AT(%rsp)
+    movq $(RFLAGS_IF | RFLAGS_FIXED), FRAME_RFLAGS_AT(%rsp)
+    movq $USER_SS, FRAME_SS_AT(%rsp)
+    movq %gs:CPU_USER_RSP, %rcx
+    movq %rcx, FRAME_RSP_AT(%rsp)
+    movq %gs:CPU_ENV, %r11
+    andq $-4096, %rax
+    movq %rax, %gs:CPU_ENV              /* before its space is loaded: see load_space */
+    movq ENV_ROOT_ADDRESS_AT(%rax), %rcx
+    movq %rcx, %cr3
+    cmpl $ENV_LIVE, ENV_STATE_AT(%rax)
+    jne died
+    movl %gs:CPU_PEER, %ecx
+    movl %gs:CPU_NAME, %esp
+    movq %rsp, %gs:CPU_PEER
+    movl %ecx, %gs:CPU_NAME
+    movl %ecx, %gs:CPU_PAYER
+    movq %rdx, %rcx                     /* the giver has paid up to now: see charge */
+    rdtsc
+    movq %rcx, %rdx
+    movl %eax, %ecx
+    subl %gs:CPU_PAYING, %eax
+    movl %ecx, %gs:CPU_PAYING
+    lock addq %rax, ENV_RUNTIME_AT(%r11)
+    movq %rsp, %rax
+    shlq $32, %rax
+    orq $TRANSFER_GIVE, %rax
+    movq %gs:CPU_CONTEXT, %r11
+    jmp enter_callee
+
+slow_give_known:
+    movq FRAME_RIP_AT(%rsp), %rcx
+slow_give:              /* rcx as it came */
+    movq %gs:CPU_USER_RSP, %rsp
+    movq %gs:CPU_USER_RAX, %rax
+    jmp slow
 slow_reply:
     movq %gs:CPU_USER_RAX, %rax
     movq %gs:CPU_USER_RCX, %rcx
