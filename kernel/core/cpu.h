@@ -17,7 +17,7 @@
 #define CPU_REPLY_PEER 96
 #define CPU_USER_RCX 104
 #define CPU_PAYER 112
-#define CPU_PAYING 116
+#define CPU_PAYING 120
 
 #ifndef __ASSEMBLER__
 #include "lib/base.h"
@@ -45,7 +45,7 @@ struct cpu {
     u64 peer;               /* name that was found to be an environment's; forgotten in note_quiet */
     u64 reply_peer;         /* the same, for replies */
     u64 user_rcx;           /* the caller's, in the fast control transfer */
-    u32 payer;              /* the environment whose runtime the time counts as: see charge */
+    struct env *payer;      /* whose runtime the time counts as (see charge); `nobody` when that one is gone */
     u32 paying;             /* low half of the TSC since when it has not been charged */
     struct slices *slices;      /* exposed */
     u32 number;
@@ -88,6 +88,7 @@ _Static_assert(offsetof(struct cpu, payer) == CPU_PAYER && offsetof(struct cpu, 
 
 extern struct cpu *cpus[MAX_CPUS]; /* by number */
 extern u32 cpu_count;              /* those that run */
+extern struct env nobody;          /* no environment: pays for time that nobody has */
 
 static inline struct cpu *this_cpu(void) {
     struct cpu *c;
@@ -99,6 +100,7 @@ static inline struct env *current_env(void) { return this_cpu()->env; }
 /* This CPU holds no pointer to a kernel object, nor a name that it takes for one. */
 static inline void note_quiet(struct cpu *cpu) {
     cpu->peer = cpu->reply_peer = NO_PEER;
+    cpu->payer = &nobody;
     __atomic_fetch_add(&cpu->quiet, 1, __ATOMIC_SEQ_CST);
 }
 #endif

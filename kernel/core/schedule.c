@@ -24,6 +24,8 @@
 #define CALL_DEPTH 8       /* longest chain of synchronous transfers that is followed */
 #define MOST_OVERRUNS 64   /* slices that a context may exceed one after the other before its environment is stopped */
 
+struct env nobody;
+
 struct choice {
     struct env *env;
     struct env_context *record;
@@ -140,21 +142,26 @@ static bool pick(struct cpu *cpu, u64 now, bool forfeit, struct choice *c) {
  * also while another serves its call, and whoever was given the slice. So a CALL and its reply change
  * nothing, and who calls cannot compute at another's cost; only a GIVE has to look at the clock. */
 static void charge(struct cpu *cpu, u64 now) {
-    struct env *payer = cpu->slot < SLOTS ? env_live(cpu->payer) : NULL;
-
-    if (cpu->slot < SLOTS)
+    if (cpu->slot < SLOTS) {
         cpu->slices->slot[cpu->slot].used += now - cpu->begun;
-    if (payer)
-        __atomic_fetch_add(&payer->runtime, (u32)now - cpu->paying, __ATOMIC_RELAXED);
+        __atomic_fetch_add(&cpu->payer->runtime, (u32)now - cpu->paying, __ATOMIC_RELAXED);
+    }
     cpu->begun = now;
     cpu->paying = (u32)now;
 }
 
-void schedule_give(u32 name) {
+void schedule_give(struct env *env) {
     struct cpu *cpu = this_cpu();
 
     charge(cpu, rdtsc());
-    cpu->payer = name;
+    cpu->payer = env;
+}
+
+void schedule_pay(u32 name) {
+    struct env *env = env_live(name);
+
+    if (env)
+        this_cpu()->payer = env;
 }
 
 /* What a critical section took beyond the slice is owed. */
@@ -218,7 +225,8 @@ static void begin_slice(struct cpu *cpu, const struct choice *c, u64 now) {
     struct slot *slot = &cpu->slices->slot[c->slot];
 
     charge(cpu, now);
-    cpu->payer = c->owner;
+    struct env *payer = env_live(c->owner);
+    cpu->payer = payer ? payer : &nobody;
     cpu->slot = c->slot;
     cpu->slices->current = c->slot;
     cpu->ends = now + c->count * cpu->slices->length;

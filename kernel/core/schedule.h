@@ -13,7 +13,10 @@ void schedule_wake(u32 env);
 /* Puts a context on this CPU: its space, its extended state. False if its environment died. */
 bool schedule_switch(struct env *env, struct env_context *record);
 /* The rest of the slice is given to this environment, which pays for it from now on. */
-void schedule_give(u32 name);
+void schedule_give(struct env *env);
+/* After note_quiet in the middle of a slice, which makes this CPU forget who pays: it is this environment, if
+ * it still lives. */
+void schedule_pay(u32 name);
 /* Takes what runs off this CPU; the space stays loaded. */
 void schedule_leave(void);
 /* Loads the kernel's own space if a dead environment's is still there. */

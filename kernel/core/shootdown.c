@@ -3,6 +3,7 @@
 
 #include "core/cpu.h"
 #include "core/env.h"
+#include "core/schedule.h"
 #include "x86/apic.h"
 #include "x86/interrupt.h"
 #include "x86/io.h"
@@ -78,13 +79,19 @@ static u32 stopped;
 
 /* One who waits is quiet, too, for whoever stops all meanwhile: then it must not go on. */
 void quiesce(void) {
+    u32 payer = this_cpu()->payer->self;
+
     wait_for_others();
     stand_still();
+    schedule_pay(payer);
 }
 
 void stop_others(void) {
+    u32 payer = this_cpu()->payer->self;
+
     __atomic_store_n(&stopped, 1, __ATOMIC_SEQ_CST);
     wait_for_others();
+    schedule_pay(payer);
 }
 
 void start_others(void) { __atomic_store_n(&stopped, 0, __ATOMIC_SEQ_CST); }

@@ -49,17 +49,15 @@ static s64 call_or_give(struct regs *r, struct env *callee, u32 kind) {
         mine->state = CONTEXT_CALLING;
         mine->peer = callee->self;
         record->caller = self;
-        cpu->peer = callee->self;
         cpu->reply_peer = self;
     } else {
-        schedule_give(callee->self);
+        schedule_give(callee);
     }
     if (!schedule_switch(callee, record))
         schedule(); /* it died this moment: the caller learns it in its next slice */
     if (record->state == CONTEXT_SLEEPING || record->state == CONTEXT_WAITING)
         schedule_awaken(record, 2);
-    if (kind == TRANSFER_GIVE)
-        cpu->peer = self; /* who gives is often given back */
+    cpu->peer = kind == TRANSFER_GIVE ? self : callee->self; /* who gives is often given back */
     enter_callee(r, self, kind, entry);
     return 0;
 }

@@ -1,5 +1,5 @@
 /* Protected control transfer, the fast way. A plain CALL takes 56 instructions from `syscall` to the
- * callee's first, a plain REPLY 47, a plain GIVE 96. Everything else goes on in entry.S and transfer.c, with the same result.
+ * callee's first, a plain REPLY 47, a plain GIVE 90. Everything else goes on in entry.S and transfer.c, with the same result.
  *
  * Nothing is pushed: the caller's rip and rsp go into its own context page, the message stays in the registers,
  * and rax, rcx, r11 and rsp are all there is to work with. No stack is needed, since interrupts are off and
@@ -12,8 +12,7 @@
  * context here is READY with no upcall waiting, serves nobody, uses neither, and has an entry; the slice is not over.
  * Checks of a REPLY: the target is whom this context serves, and CPU_REPLY_PEER; it is CALLING this
  * environment with no upcall waiting; no extended state or bases; the slice is not over.
- * Checks of a GIVE: those of a CALL; and the caller serves nobody, so it is who pays; it has a frame left, and its stack is
- * not in its context page. The frame gets what C expects to be kept: the message is not in it. CPU_PEER is never
+ * Checks of a GIVE: those of a CALL; and the caller has a frame left, and its stack is not in its context page. The frame gets what C expects to be kept: the message is not in it. CPU_PEER is never
  * the caller itself then: schedule_switch sees to that, and whoever was called serves somebody. */
 #include "core/cpu.h"
 #include "targe/abi.h"
@@ -163,9 +162,6 @@ give:
     jne slow_give
     cmpl $0, %gs:CPU_UNPLAIN
     jne slow_give
-    movq %gs:CPU_RECORD, %r11
-    cmpq $CONTEXT_READY, RECORD_STATE(%r11)
-    jne slow_give
     movq %gs:CPU_CONTEXT, %r11
     cmpq $0, CONTEXT_FPU_AT(%r11)       /* and `bases` */
     jne slow_give
@@ -195,8 +191,7 @@ give:
     movq %rcx, %gs:CPU_CONTEXT
     movl CONTEXT_DEPTH_AT(%r11), %ecx
     movq %rcx, FRAME_PREVIOUS_AT(%rsp)
-    incl %ecx
-    movl %ecx, CONTEXT_DEPTH_AT(%r11)
+    incl CONTEXT_DEPTH_AT(%r11)
     movq %r15, FRAME_R15_AT(%rsp)
     movq %r14, FRAME_R14_AT(%rsp)
     movq %r13, FRAME_R13_AT(%rsp)
@@ -210,8 +205,9 @@ give:
     movq $USER_SS, FRAME_SS_AT(%rsp)
     movq %gs:CPU_USER_RSP, %rcx
     movq %rcx, FRAME_RSP_AT(%rsp)
-    movq %gs:CPU_ENV, %r11
+    movq %gs:CPU_PAYER, %r11
     andq $-4096, %rax
+    movq %rax, %gs:CPU_PAYER
     movq %rax, %gs:CPU_ENV              /* before its space is loaded: see load_space */
     movq ENV_ROOT_ADDRESS_AT(%rax), %rcx
     movq %rcx, %cr3
@@ -221,17 +217,15 @@ give:
     movl %gs:CPU_NAME, %esp
     movq %rsp, %gs:CPU_PEER
     movl %ecx, %gs:CPU_NAME
-    movl %ecx, %gs:CPU_PAYER
-    movq %rdx, %rcx                     /* the giver has paid up to now: see charge */
+    movq %rdx, %rcx                     /* paid up to now: see charge */
     rdtsc
     movq %rcx, %rdx
     movl %eax, %ecx
     subl %gs:CPU_PAYING, %eax
     movl %ecx, %gs:CPU_PAYING
     lock addq %rax, ENV_RUNTIME_AT(%r11)
-    movq %rsp, %rax
-    shlq $32, %rax
-    orq $TRANSFER_GIVE, %rax
+    shlq $32, %rsp
+    leaq TRANSFER_GIVE(%rsp), %rax
     movq %gs:CPU_CONTEXT, %r11
     jmp enter_callee
 

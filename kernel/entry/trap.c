@@ -53,8 +53,11 @@ static void exception(struct regs *r) {
 
 /* Another CPU wants this one to look: at its slices if it idles, at the life of what it runs. */
 static void kick(struct cpu *cpu) {
+    u32 payer = cpu->payer->self;
+
     note_quiet(cpu);
     stand_still();
+    schedule_pay(payer);
     schedule_leave_dead_space();
 }
 

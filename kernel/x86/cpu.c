@@ -106,6 +106,7 @@ struct cpu *cpu_make(u32 number) {
     cpu->number = number;
     cpu->direct = DIRECT_BASE;
     cpu->peer = cpu->reply_peer = NO_PEER;
+    cpu->payer = &nobody;
     cpu->records = DIRECT_BASE + offsetof(struct env, context) + number * sizeof(struct env_context);
     cpu->slot = SLOTS - 1;
     cpu->trace = exposed_pages(sizeof(struct trace) / PAGE_SIZE);

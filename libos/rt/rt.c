@@ -7,11 +7,13 @@ void rt_slice_end(struct frame *frame, u64 cause);
 void rt_transferred(u32 caller, u32 kind, struct rt_message *message);
 extern char rt_exception_entry[], rt_end_entry[], rt_transfer_entry[], rt_transfer_stack_top[];
 
+struct context *rt_first;
 static rt_exception_handler on_exception;
 static rt_end_handler on_end;
 static rt_transfer_handler on_transfer;
 
 void rt_start(struct context *context) {
+    rt_first = context;
     context->self = (u64)context;
     context->end = (u64)rt_end_entry;
     context->transfer_stack = (u64)rt_transfer_stack_top;

@@ -20,8 +20,12 @@
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 #define NORETURN __attribute__((noreturn))
 
-/* The program. What it returns is the code of its end. */
+/* The program. What it returns is the code of its end. On several CPUs it runs on the first that comes. */
 int main(void);
+extern struct context *rt_first; /* the context in which main began */
+/* Where the other CPUs' contexts begin (rdi: the context page, without a stack); 0: they sleep. After a
+ * store sys_wake makes them look (libos/lib/thread). */
+extern u64 rt_others;
 
 static inline struct context *rt_context(u32 cpu) { return (struct context *)(RT_CONTEXT + cpu * RT_PAGE); }
 static inline u32 rt_self(void) { return rt_context(0)->env; } /* this environment's name */

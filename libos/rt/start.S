@@ -7,11 +7,29 @@
 
     .section .text.start, "ax"
     .globl _start
-_start:                 /* rdi: this CPU's context page */
+_start:                 /* rdi: this CPU's context page. The first that comes runs the program */
+    movl $1, %eax
+    xchgl %eax, started(%rip)
+    testl %eax, %eax
+    jnz parked
     movabsq $rt_stack_top, %rsp
     xorl %ebp, %ebp
     call rt_start
     ud2
+/* The other CPUs sleep until the program says where they begin (rdi: the context page, no stack). */
+parked:
+    movq %rdi, %rbx
+1:  movq rt_others(%rip), %rax
+    testq %rax, %rax
+    jnz 2f
+    movl $CALL_SLEEP, %eax
+    movq $-1, %rdi
+    leaq rt_others(%rip), %rsi
+    xorl %edx, %edx
+    syscall
+    jmp 1b
+2:  movq %rbx, %rdi
+    jmp *%rax
 
     .text
 /* Leaves a frame (its address in rdi) without the kernel. What is to be restored is first put on the
@@ -130,13 +148,9 @@ rt_transfer:
     popq %rbx
     ret
 
-/* Goes on with what was suspended before a transfer came: the top frame, which holds all registers. */
-.macro leave_top_frame
-    movl $CONTEXT, %edi
-    movl CONTEXT_DEPTH_AT(%rdi), %eax
-    decl %eax
-    imulq $FRAME_BYTES, %rax, %rax
-    leaq CONTEXT_FRAME_AT(%rdi, %rax), %rdi
+/* Goes on with what a frame (its address in rdi) holds, all registers, on any CPU. */
+    .globl rt_leave_frame
+rt_leave_frame:
     movq FRAME_R15_AT(%rdi), %r15
     movq FRAME_R14_AT(%rdi), %r14
     movq FRAME_R13_AT(%rdi), %r13
@@ -148,7 +162,15 @@ rt_transfer:
     movq FRAME_R9_AT(%rdi), %r9
     movq FRAME_R8_AT(%rdi), %r8
     leave_frame
-.endm
+
+/* Goes on with what was suspended before a transfer came: the top frame. */
+leave_top_frame:
+    movl $CONTEXT, %edi
+    movl CONTEXT_DEPTH_AT(%rdi), %eax
+    decl %eax
+    imulq $FRAME_BYTES, %rax, %rax
+    leaq CONTEXT_FRAME_AT(%rdi, %rax), %rdi
+    jmp rt_leave_frame
 
 /* Entry for transfers: rax: caller << 32 | kind, on the transfer stack. Whoever was given a slice may be
  * interrupted, and then be given another: the stack is in use, and must not be touched. */
@@ -181,7 +203,7 @@ rt_transfer_entry:
     syscall
     ud2                         /* a reply does not return */
 1:  movl $0, transfer_busy(%rip)
-    leave_top_frame             /* GIVE: nobody waits for a reply */
+    jmp leave_top_frame         /* GIVE: nobody waits for a reply */
 
 transfer_refused:
     cmpb $TRANSFER_CALL, %al
@@ -192,10 +214,13 @@ transfer_refused:
     movq $E_BUSY, %rdi
     syscall
     ud2
-2:  leave_top_frame
+2:  jmp leave_top_frame
 
     .bss
     .balign 16
+    .globl rt_others
+rt_others: .quad 0
+started: .long 0
 transfer_busy: .long 0
     .balign 16
     .skip STACK

@@ -38,6 +38,7 @@ class Config:
     machine: str = "q35"
     accel: str = "tcg"
     smp: int = 1
+    icount: bool = False            # the TSC counts executed instructions; one thread for all CPUs
     memory: int = 256
     net: str = "none"
     user_net: str = ""              # further options of QEMU's user networking
@@ -59,6 +60,9 @@ def command(config):
              "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]
     if microvm:
         words += ["-global", "virtio-mmio.force-legacy=false"]
+    if config.icount:
+        words[words.index(accel)] = "tcg"
+        words += ["-icount", "shift=0"]
     if config.kernel:
         words += ["-kernel", str(config.kernel)]
     if config.archive:
