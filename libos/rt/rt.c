@@ -27,7 +27,7 @@ void rt_exit(u64 code) {
 
 void rt_on_exception(rt_exception_handler handler) {
     on_exception = handler;
-    rt_context(0)->exception = handler ? (u64)rt_exception_entry : 0;
+    rt_first->exception = handler ? (u64)rt_exception_entry : 0;
 }
 
 void rt_exception(struct frame *frame, u64 cause) {
@@ -48,7 +48,7 @@ void rt_slice_end(struct frame *frame, u64 cause) {
 
 void rt_on_transfer(rt_transfer_handler handler) {
     on_transfer = handler;
-    rt_context(0)->transfer = handler ? (u64)rt_transfer_entry : 0;
+    rt_first->transfer = handler ? (u64)rt_transfer_entry : 0;
 }
 
 void rt_transferred(u32 caller, u32 kind, struct rt_message *message) { on_transfer(caller, kind, message); }

@@ -23,12 +23,12 @@
 /* The program. What it returns is the code of its end. On several CPUs it runs on the first that comes. */
 int main(void);
 extern struct context *rt_first; /* the context in which main began */
+static inline u32 rt_self(void) { return rt_first->env; } /* this environment's name */
 /* Where the other CPUs' contexts begin (rdi: the context page, without a stack); 0: they sleep. After a
  * store sys_wake makes them look (libos/lib/thread). */
 extern u64 rt_others;
 
 static inline struct context *rt_context(u32 cpu) { return (struct context *)(RT_CONTEXT + cpu * RT_PAGE); }
-static inline u32 rt_self(void) { return rt_context(0)->env; } /* this environment's name */
 
 static inline u64 rt_tsc(void) {
     u32 low, high;

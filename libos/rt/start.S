@@ -3,7 +3,6 @@
 
 #define STACK 65536
 #define TRANSFER_STACK 16384
-#define CONTEXT 0x10000 /* rt_context(0), on whose CPU transfers are served */
 
     .section .text.start, "ax"
     .globl _start
@@ -165,7 +164,7 @@ rt_leave_frame:
 
 /* Goes on with what was suspended before a transfer came: the top frame. */
 leave_top_frame:
-    movl $CONTEXT, %edi
+    movq rt_first(%rip), %rdi
     movl CONTEXT_DEPTH_AT(%rdi), %eax
     decl %eax
     imulq $FRAME_BYTES, %rax, %rax

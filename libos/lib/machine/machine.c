@@ -17,7 +17,7 @@ static u64 window; /* addresses for the objects, used again and again */
 
 const struct info *machine_info(void) {
     if (!info)
-        info = memory_map(rt_context(0)->info, 1, 0, 0);
+        info = memory_map(rt_first->info, 1, 0, 0);
     return info;
 }
 
