@@ -6,6 +6,7 @@ machine runs once for each configuration; the tests are named guest/NAME@CONFIGU
 `only=NAME` on the kernel's command line it runs that one.
 """
 
+import contextlib
 import re
 import time
 from dataclasses import dataclass
@@ -47,24 +48,25 @@ def _sources():
 class GuestSuite:
     """All tests that run in the machine."""
     folder = "guest"
+    configurations = CONFIGURATIONS
 
     def __init__(self):
         self._folders = {name: folder for folder, name in _sources()}
 
     def names(self):
         """All tests, read from the sources, for every configuration."""
-        return [f"{folder}/{name}@{configuration.name}" for configuration in CONFIGURATIONS
+        return [f"{folder}/{name}@{configuration.name}" for configuration in self.configurations
                 for name, folder in self._folders.items()]
 
     def prepare(self, names):
         """Builds the variants that are needed."""
-        for variant in dict.fromkeys(configuration.variant for configuration in CONFIGURATIONS
+        for variant in dict.fromkeys(configuration.variant for configuration in self.configurations
                                      if self._chosen(configuration, names)):
             build(variant)
 
     def run(self, names):
         """Runs the machine for each configuration that has a chosen test."""
-        for configuration in CONFIGURATIONS:
+        for configuration in self.configurations:
             chosen = self._chosen(configuration, names)
             if len(chosen) == len(self._folders) > 1:
                 yield from self._machine(configuration, chosen, "")
@@ -84,14 +86,18 @@ class GuestSuite:
         programs = project.programs(configuration.variant)
         parts = archive.boot_members(programs.pop(_INIT, project.kernel(configuration.variant)),
                                      manifest.read(project.DEFAULT_MANIFEST).text, programs)
-        with boot.open_archive(parts) as file:
-            config = Config(kernel=str(project.kernel(configuration.variant)), archive=file,
-                            append=f"testexit {append}", smp=configuration.smp, exit_device=True,
-                            net="user")
-            with Machine(config) as machine:
-                yield from self._follow(configuration, machine, expected)
+        with self._start(configuration, parts, append) as machine:
+            yield from self._follow(configuration, machine, expected)
         log = project.ARTIFACTS / f"guest-{configuration.name}{append and '-' + append}.log"
         log.write_text(machine.output, encoding="utf-8")
+
+    @contextlib.contextmanager
+    def _start(self, configuration, parts, append):
+        with boot.open_archive(parts) as file:
+            config = Config(kernel=str(project.kernel(configuration.variant)), archive=file,
+                            append=append, smp=configuration.smp, exit_device=True, net="user")
+            with Machine(config) as machine:
+                yield machine
 
     def _follow(self, configuration, machine, expected):
         """Yields outcomes as the machine reports them."""

@@ -6,6 +6,7 @@ import shutil
 import signal
 import sys
 
+from harness.bochs import BochsSuite
 from harness.guest import GuestSuite
 from harness.host import HostSuite
 from harness.outcome import FAIL, OK, SKIP, Outcome
@@ -22,6 +23,7 @@ def main(arguments):
     parser.add_argument("names", nargs="*")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--keep-going", action="store_true")
+    parser.add_argument("--bochs", action="store_true")
     options = parser.parse_args(arguments)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
@@ -43,7 +45,7 @@ def _stop(*_):
 
 
 def _run(options, account):
-    suites = [HostSuite(), GuestSuite(), SystemSuite()]
+    suites = [BochsSuite()] if options.bochs else [HostSuite(), GuestSuite(), SystemSuite()]
     chosen = [(suite, _choose(suite.names(), options.names)) for suite in suites]
     for wanted in options.names:
         if not any(_choose(names, [wanted]) for _, names in chosen):

@@ -45,6 +45,7 @@ Options of iso:
 Options of test:
     NAME or FOLDER ...  only these, such as `system/http`, `guest`
     --list              name the tests, run none
+    --bochs             run the guest tests under Bochs instead: x2APIC, TSC deadline
     --keep-going        run every test even if a build or a whole folder fails
 
 On the console, Ctrl-C ends the machine, as does the monitor's `poweroff`.
@@ -114,6 +115,7 @@ def _test_options(parser):
     parser.add_argument("names", nargs="*")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--keep-going", action="store_true")
+    parser.add_argument("--bochs", action="store_true")
 
 
 def _build(options):
@@ -124,9 +126,10 @@ def _build(options):
 
 def _test(options):
     if not options.list:
-        packages.ensure("test")
+        packages.ensure("bochs" if options.bochs else "test")
     words = [sys.executable, "-B", str(project.ROOT / "tests" / "run.py"), *options.names]
     words += ["--list"] * options.list + ["--keep-going"] * options.keep_going
+    words += ["--bochs"] * options.bochs
     sys.stdout.flush()
     os.execv(words[0], words)
 
