@@ -11,7 +11,7 @@ import threading
 import time
 from pathlib import Path
 
-from harness.guest import Configuration, GuestSuite
+from harness.guest import PASSED, Configuration, GuestSuite
 from targe import iso, project
 from targe.machine import die_with_parent
 
@@ -82,7 +82,7 @@ class BochsMachine:
 
     def wait(self, _seconds):
         """How it ended: there is no device that tells, so what it printed last counts."""
-        return 1 if "test: end" in self.output else None
+        return PASSED if "test: end" in self.output else None
 
     def why(self):
         """In words."""

@@ -17,8 +17,8 @@ from targe.build import build
 from targe.machine import Config, Machine
 
 _SILENCE = 60
-# What `testexit` on the command line makes of switching off (TEST_PASSED in kernel/dev/dev.h).
-_PASSED = 16 << 1 | 1
+# What `testexit` on the command line makes of switching off (TESTPASSED in kernel/dev/dev.h).
+PASSED = 16 << 1 | 1
 _TAIL_LINES = 40
 _INIT = "testinit.elf"
 _LINE = re.compile(r"test: (?:(\S+) (begin|ok|skip|FAIL)\b ?(.*)|end (\d+)\s*)")
@@ -88,14 +88,15 @@ class GuestSuite:
                                      manifest.read(project.DEFAULT_MANIFEST).text, programs)
         with self._start(configuration, parts, append) as machine:
             yield from self._follow(configuration, machine, expected)
-        log = project.ARTIFACTS / f"guest-{configuration.name}{append and '-' + append}.log"
-        log.write_text(machine.output, encoding="utf-8")
+            log = project.ARTIFACTS / f"guest-{configuration.name}{append and '-' + append}.log"
+            log.write_text(machine.output, encoding="utf-8")
 
     @contextlib.contextmanager
     def _start(self, configuration, parts, append):
         with boot.open_archive(parts) as file:
             config = Config(kernel=str(project.kernel(configuration.variant)), archive=file,
-                            append=append, smp=configuration.smp, exit_device=True, net="user")
+                            append=f"testexit {append}", smp=configuration.smp, exit_device=True,
+                            net="user")
             with Machine(config) as machine:
                 yield machine
 
@@ -129,7 +130,7 @@ class GuestSuite:
             if name in waiting:
                 waiting.remove(name)
         ended = machine.wait(10)
-        if not waiting and passed and ended != _PASSED:
+        if not waiting and passed and ended != PASSED:
             yield Outcome(f"guest/end@{configuration.name}", FAIL, 0,
                           f"the machine did not end as it should: {machine.why()}\n"
                           f"{_tail(machine)}")
