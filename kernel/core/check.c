@@ -64,7 +64,7 @@ static void check_table(u32 table, u32 level) {
         u32 page = page_of_phys((phys){entry[i] & PTE_ADDRESS});
         held(page, false);
         struct page *p = page_get(page);
-        if (!p || page_type(p) != PAGE_TABLE || p->where != table || STATE_FLAGS(page_state(p)) != level - 1)
+        if (!p || page_type(p) != PAGE_TABLE || p->where != table || STATE_LEVEL(page_state(p)) != level - 1)
             complain(page, "a bound table", p ? page_state(p) : 0, PAGE_TABLE);
     }
 }
@@ -75,6 +75,8 @@ static void check_env(struct env *e) {
     held(e->root, false);
     if (e->event_page)
         held(e->event_page, false);
+    if (e->loss_page)
+        held(e->loss_page, false);
     for (u32 n = 0; n < MAX_CPUS; n++) {
         if (e->context[n].page)
             held(e->context[n].page, false);
@@ -88,7 +90,7 @@ static void check_env(struct env *e) {
             break;
         }
         if (page_type(p) == PAGE_TABLE)
-            check_table(page, STATE_FLAGS(page_state(p)));
+            check_table(page, STATE_LEVEL(page_state(p)));
         previous = page;
         listed++;
     }

@@ -7,6 +7,8 @@
 #include "core/info.h"
 #include "core/lock.h"
 #include "core/page.h"
+#include "core/repossess.h"
+#include "core/revoke.h"
 #include "core/schedule.h"
 #include "core/shootdown.h"
 #include "core/space.h"
@@ -118,6 +120,7 @@ s64 env_make(struct env *creator, u32 page, u32 root, const struct env_spec *spe
     page_link(e, root);
     page_link(e, page);
     page_get(page)->owner = page_get(root)->owner = page;
+    page_get(page)->where = page_get(root)->where = 0;
     page_get(page)->generation = page_new_generation(); /* no capability for it as memory lives on */
     env_unlock(creator);
     list_insert(e);
@@ -244,7 +247,7 @@ static bool break_bindings(struct env *e) {
         if (page_type(p) == PAGE_FLOW) {
             flow_release(e->self, page);
         } else if (page_type(p) == PAGE_TABLE && page != e->root) {
-            if (STATE_FLAGS(page_state(p)) == 1)
+            if (STATE_LEVEL(page_state(p)) == 1)
                 space_empty_table(page);
             else
                 memset(page_ptr(page), 0, PAGE_SIZE);
@@ -256,6 +259,7 @@ static bool break_bindings(struct env *e) {
 
 /* Frees a page, or hands it on if others still hold it. */
 static void dispose(struct env *e, struct env *heir, u32 page) {
+    page_set_vital(page, false);
     if (page_release(e, page, PAGE_DATA)) {
         page_unlink(e, page);
         page_link(heir, page);
@@ -312,9 +316,9 @@ static void last_page(struct env *e, struct env *heir) {
     page_retype(page, heir->self, PAGE_ENV, PAGE_DATA, UINT32_MAX);
     env_unlock(heir);
     quiesce(); /* nobody looks at it as an environment any more */
-    memset(page_ptr(page), 0, PAGE_SIZE);
+    repossess_mappings(page);
     env_lock(heir);
-    page_release(heir, page, PAGE_DATA); /* if it is still mapped it stays with the heir */
+    page_release(heir, page, PAGE_DATA); /* if the heir has mapped it just now, it keeps it */
     env_unlock(heir);
     trace(TRACE_ENV, 3, page);
 }
@@ -351,6 +355,7 @@ s64 call_env_destroy(u64 cap) {
         schedule_free_slices(e);
         release_contexts(e);
         event_release(e);
+        revoke_release(e);
         e->phase = PHASE_BINDINGS;
     }
     env_unlock(e);

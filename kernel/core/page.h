@@ -8,6 +8,9 @@
 #include "lib/base.h"
 
 #define STATE_TYPE(s) ((u8)(s))
+#define STATE_LEVEL(s) ((u32)((s) >> 8) & 7) /* of a TABLE */
+#define STATE_TAKEN ((u64)FLAG_TAKEN << 8)
+#define STATE_VITAL ((u64)FLAG_VITAL << 8)
 #define STATE_FLAGS(s) ((u8)((s) >> 8))
 #define STATE_PINS(s) ((u16)((s) >> 16))
 #define STATE_BINDINGS(s) ((u32)((s) >> 32))
@@ -37,6 +40,13 @@ void page_unbind(u32 page);
 /* One pin by a device more, of a DATA page: 0, E_WRONG_TYPE, or E_BUSY when there are too many. */
 s64 page_pin(u32 page);
 void page_unpin(u32 page);
+
+/* Sets or clears FLAG_VITAL; the owner's lock is held. 0, or E_BUSY if it is set already. */
+s64 page_set_vital(u32 page, bool vital);
+/* Sets FLAG_TAKEN, so that no binding and no pin is added: 0, E_NO_RIGHT, E_VITAL, E_BUSY if it is set. */
+s64 page_take_begin(u32 page, u32 owner);
+/* Ends it. With `taker`: the page, which nothing holds, becomes its DATA; both locks are held. */
+void page_take_end(u32 page, struct env *from, struct env *taker);
 
 /* Changes the use of a page that `owner` owns, to a type and, shifted by 8, its flags: 0, E_NO_RIGHT, E_WRONG_TYPE, or E_BUSY when it is
  * pinned or has more than `bindings` bindings. */

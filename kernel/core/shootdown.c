@@ -76,7 +76,8 @@ void quiesce(void) {
 static u32 stopped;
 
 void stop_others(void) {
-    __atomic_store_n(&stopped, 1, __ATOMIC_SEQ_CST);
+    while (__atomic_exchange_n(&stopped, 1, __ATOMIC_SEQ_CST))
+        stand_still(); /* another CPU was first */
     quiesce();
 }
 

@@ -142,6 +142,8 @@ static s64 map_one(struct env *env, const struct update *u, const struct cap *ca
         return error;
     }
     __atomic_store_n(entry, (u64)page << PAGE_SHIFT | entry_bits(u->flags, may_write), __ATOMIC_SEQ_CST);
+    if (page_type(p) != PAGE_TABLE)
+        p->where = page_of_phys(ptr_phys(entry)); /* where repossession looks first */
     return 0;
 }
 
@@ -195,6 +197,21 @@ static s64 protect(struct env *env, const struct update *u) {
         while (!__atomic_compare_exchange_n(entry, &old, new, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED));
     }
     shootdown(env, u->va, u->count);
+    return 0;
+}
+
+static s64 clean(struct env *env, const struct update *u) {
+    u32 cleaned = 0;
+
+    for (u32 i = 0; i < u->count; i++) {
+        u64 *entry = space_entry(env->root, u->va + i * PAGE_SIZE);
+        if (!entry || !(*entry & (PTE_ACCESSED | PTE_DIRTY)))
+            continue;
+        __atomic_fetch_and(entry, ~(PTE_ACCESSED | PTE_DIRTY), __ATOMIC_SEQ_CST);
+        cleaned++;
+    }
+    if (cleaned)
+        shootdown(env, u->va, u->count); /* or a CPU that still knows a page as dirty would not say so again */
     return 0;
 }
 
@@ -258,7 +275,7 @@ static bool is_range(u64 va, u32 count) {
 }
 
 s64 space_apply(struct env *env, const struct update *u) {
-    bool on_pages = u->op >= UPDATE_MAP && u->op <= UPDATE_PROTECT;
+    bool on_pages = u->op != UPDATE_BIND_TABLE && u->op != UPDATE_UNBIND_TABLE;
 
     if (!is_range(u->va, u->count) || u->flags & ~(MAP_WRITE | MAP_EXECUTE))
         return E_BAD_ARGUMENT;
@@ -274,6 +291,8 @@ s64 space_apply(struct env *env, const struct update *u) {
         return 0;
     case UPDATE_PROTECT:
         return u->page || u->cap ? E_BAD_ARGUMENT : protect(env, u);
+    case UPDATE_CLEAN:
+        return u->flags || u->page || u->cap ? E_BAD_ARGUMENT : clean(env, u);
     case UPDATE_BIND_TABLE:
         return bind_table(env, u);
     case UPDATE_UNBIND_TABLE:
@@ -281,6 +300,29 @@ s64 space_apply(struct env *env, const struct update *u) {
     default:
         return E_BAD_ARGUMENT;
     }
+}
+
+u32 space_remove_page(u32 table, u32 page) {
+    u64 *entry = page_ptr(table);
+    u32 removed = 0;
+
+    for (u32 i = 0; i < 512; i++)
+        if (entry[i] & PTE_PRESENT && page_of(entry[i]) == page) {
+            __atomic_store_n(&entry[i], 0, __ATOMIC_SEQ_CST);
+            removed++;
+        }
+    return removed;
+}
+
+void space_detach_table(struct env *env, u32 table) {
+    struct page *p = page_get(table);
+
+    if (!p->where || !space_remove_page(p->where, table))
+        return;
+    shootdown(env, 0, PAGES_A_CALL); /* from here on no CPU reaches what it maps */
+    space_empty_table(table);
+    p->where = 0;
+    page_unbind(table);
 }
 
 void space_empty_table(u32 table) {

@@ -11,5 +11,9 @@ s64 space_lookup(u32 root, u64 at);
 u64 *space_entry(u32 root, u64 at);
 /* One element of a batch; takes no lock: env's lock is held. */
 s64 space_apply(struct env *env, const struct update *u);
+/* Takes every mapping of `page` out of a level 1 table: how many. They are still to be flushed and unbound. */
+u32 space_remove_page(u32 table, u32 page);
+/* Takes a level 1 table out of its parent and empties it; its environment's lock is held. */
+void space_detach_table(struct env *env, u32 table);
 /* Removes every mapping of a level 1 table; for an environment that no CPU runs any more. */
 void space_empty_table(u32 table);
