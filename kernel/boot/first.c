@@ -9,6 +9,7 @@
 #include "core/memory.h"
 #include "core/page.h"
 #include "core/space.h"
+#include "x86/fpu.h"
 
 #define CONTEXT_AT 0x10000 /* where its context is mapped */
 #define TAR_BLOCK 512
@@ -144,6 +145,7 @@ void first_env_start(u32 page, u32 root_flow) {
     grant(c, 0, CAP_MACHINE, RIGHT_POWER | RIGHT_TRACE, 0, 0);
     grant(c, 1, CAP_CONSOLE, RIGHT_READ | RIGHT_WRITE, 0, 0);
     grant(c, 2, CAP_FLOW, RIGHT_READ | RIGHT_WRITE | RIGHT_OWN, root_flow, page_generation(page_get(root_flow)));
+    fpu_reset(c);
     c->self = CONTEXT_AT;
     c->env = page;
     c->info = page_of_phys(ptr_phys(info));

@@ -18,6 +18,7 @@
 #include "net/flow.h"
 #include "targe/call_table.h"
 #include "x86/apic.h"
+#include "x86/fpu.h"
 #include "x86/interrupt.h"
 
 #define PIECE 256 /* pages that one call of env_destroy handles */
@@ -80,8 +81,8 @@ static void list_remove(struct env *e) {
 static s64 take_from_creator(struct env *creator, u32 page, u32 root, const struct env_spec *spec) {
     if (creator->state != ENV_LIVE)
         return E_DEAD;
-    if (creator->pages - 2 + spec->page_limit > creator->page_limit ||
-        creator->slices + spec->slice_limit > creator->slice_limit)
+    if (creator->pages - 2ull + spec->page_limit > creator->page_limit ||
+        (u64)creator->slices + spec->slice_limit > creator->slice_limit)
         return E_LIMIT;
     s64 error = page_retype(root, creator->self, PAGE_DATA, PAGE_TABLE | 4 << 8, 0);
     if (error)
@@ -137,8 +138,7 @@ s64 call_env_create(u32 page, u32 root, u64 user_spec, u64 out) {
         return result;
     if (spec.zero || spec.page_limit < 2 || page == root)
         return E_BAD_ARGUMENT;
-    struct cap probe = {0};
-    if (out && user_write(out, &probe, sizeof probe))
+    if (out && user_writable(out, sizeof(struct cap)))
         return E_BAD_ADDRESS;
     result = env_make(current_env(), page, root, &spec);
     if (result >= 0 && cap_grant(out, CAP_ENV, RIGHT_OWN | RIGHT_MANAGE, page, 1, page_generation(page_get(page))))
@@ -167,6 +167,7 @@ s64 call_context_bind(u64 user, u32 n, u32 page) {
         context->env = env->self;
         context->cpu = n;
         context->info = page_of_phys(ptr_phys(info));
+        fpu_reset(context);
         env->context[n].page = page;
         __atomic_store_n(&env->context[n].state, CONTEXT_READY, __ATOMIC_SEQ_CST);
     }
@@ -257,12 +258,14 @@ static bool break_bindings(struct env *e) {
     return true;
 }
 
-/* Frees a page, or hands it on if others still hold it. */
+/* Frees a page, or hands it on if others still hold it; the heir gets the room for it as well. */
 static void dispose(struct env *e, struct env *heir, u32 page) {
     page_set_vital(page, false);
     if (page_release(e, page, PAGE_DATA)) {
         page_unlink(e, page);
         page_link(heir, page);
+        e->page_limit--;
+        heir->page_limit++;
         __atomic_store_n(&page_get(page)->owner, heir->self, __ATOMIC_SEQ_CST);
     }
 }
@@ -288,29 +291,32 @@ static bool free_pages(struct env *e, struct env *heir) {
     return true;
 }
 
-/* The limits go back to where they came from. */
-static void return_limits(struct env *e, struct env *heir) {
-    struct page *p = page_get(e->creator);
-    struct env *creator = env_live(e->creator);
+/* What goes back to the creator when an environment is gone. */
+struct returned { u64 generation; u32 creator, page_limit, slice_limit; };
 
-    if (!creator || page_generation(p) != e->creator_generation)
+/* The limits go back to where they came from. */
+static void return_limits(const struct returned *r, struct env *heir) {
+    struct env *creator = env_live(r->creator);
+
+    if (!creator || page_generation(page_get(r->creator)) != r->generation)
         creator = heir;
     env_lock(creator);
-    creator->page_limit += e->page_limit;
-    creator->slice_limit += e->slice_limit;
-    if (creator->self == e->creator && creator->children)
+    creator->page_limit += r->page_limit;
+    creator->slice_limit += r->slice_limit;
+    if (creator->self == r->creator && creator->children)
         creator->children--;
     env_unlock(creator);
 }
 
 static void last_page(struct env *e, struct env *heir) {
+    struct returned r = {e->creator_generation, e->creator, e->page_limit, e->slice_limit};
     u32 page = e->self;
 
-    return_limits(e, heir);
     list_remove(e);
     env_lock(heir);
     page_unlink(e, page);
     page_link(heir, page);
+    heir->page_limit++;
     page_get(page)->owner = heir->self;
     page_get(page)->generation = page_new_generation();
     page_retype(page, heir->self, PAGE_ENV, PAGE_DATA, UINT32_MAX);
@@ -318,8 +324,12 @@ static void last_page(struct env *e, struct env *heir) {
     quiesce(); /* nobody looks at it as an environment any more */
     repossess_mappings(page);
     env_lock(heir);
-    page_release(heir, page, PAGE_DATA); /* if the heir has mapped it just now, it keeps it */
+    if (page_release(heir, page, PAGE_DATA))
+        r.page_limit--; /* the heir has mapped it just now and keeps it, as well as the room for it */
+    else
+        heir->page_limit--;
     env_unlock(heir);
+    return_limits(&r, heir);
     trace(TRACE_ENV, 3, page);
 }
 

@@ -324,31 +324,22 @@ s64 page_release(struct env *env, u32 page, u8 type) {
 }
 
 s64 page_move(struct env *from, struct env *to, u32 name, u32 count) {
-    s64 result = 0;
-
-    if (from == to)
-        return 0;
-    env_lock_two(from, to);
     if (to->state != ENV_LIVE)
-        result = E_DEAD;
-    else if (count > to->page_limit - min_u64(to->pages, to->page_limit))
-        result = E_LIMIT;
-    for (u32 i = 0; i < count && !result; i++) {
-        if (page_owner(&page_array[name + i]) != from->self)
-            result = E_NO_RIGHT;
-        else if (page_type(&page_array[name + i]) != PAGE_DATA)
-            result = E_WRONG_TYPE;
-        else if (page_state(&page_array[name + i]) & (STATE_VITAL | STATE_TAKEN))
-            result = E_BUSY;
+        return E_DEAD;
+    if (count > to->page_limit - min_u64(to->pages, to->page_limit))
+        return E_LIMIT;
+    for (u32 i = 0; i < count; i++) {
+        u64 state = page_state(&page_array[name + i]);
+        if (STATE_TYPE(state) != PAGE_DATA)
+            return E_WRONG_TYPE;
+        if (state & (STATE_VITAL | STATE_TAKEN))
+            return E_BUSY;
     }
-    for (u32 i = 0; i < count && !result; i++) {
+    for (u32 i = 0; i < count; i++) {
         page_unlink(from, name + i);
         page_link(to, name + i);
         __atomic_store_n(&page_array[name + i].owner, to->self, __ATOMIC_SEQ_CST);
     }
-    if (!result)
-        revoke_given(from, RESOURCE_PAGES, count);
-    env_unlock(from);
-    env_unlock(to);
-    return result;
+    revoke_given(from, RESOURCE_PAGES, count);
+    return 0;
 }

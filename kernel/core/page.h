@@ -57,7 +57,7 @@ s64 page_retype(u32 page, u32 owner, u8 from, u16 to, u32 bindings);
 s64 page_take(struct env *env, u32 name, u32 count, u32 order);
 /* Frees one page of env that has no binding or pin; env's lock held. 0 or E_BUSY. */
 s64 page_release(struct env *env, u32 page, u8 type);
-/* Moves pages that `from` owns to `to`; takes both locks. With an error nothing moved. */
+/* Moves pages that `from` owns to `to`; both locks held. With an error nothing moved. */
 s64 page_move(struct env *from, struct env *to, u32 name, u32 count);
 /* Puts a page into, or takes it out of, an environment's list; env's lock held. */
 void page_link(struct env *env, u32 page);

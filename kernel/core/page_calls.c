@@ -12,7 +12,6 @@ s64 call_null(void) { return 0; }
 
 s64 call_page_alloc(u64 user, u32 name, u32 count, u32 order, u64 out) {
     struct env *env;
-    struct cap empty = {0};
     s64 result = env_target(user, RIGHT_MANAGE, &env);
 
     if (result)
@@ -20,13 +19,23 @@ s64 call_page_alloc(u64 user, u32 name, u32 count, u32 order, u64 out) {
     if (!count || count > PAGES_A_CALL || (order & 0xff) > 18 || order >> 8 >> (order & 0xff) ||
         (name != PAGE_ANY && order))
         return E_BAD_ARGUMENT;
-    if (out && user_write(out, &empty, sizeof empty))
+    if (out && user_writable(out, sizeof(struct cap)))
         return E_BAD_ADDRESS;
     result = page_take(env, name, count, order);
     if (result >= 0 && cap_grant(out, CAP_PAGE, RIGHT_READ | RIGHT_WRITE | RIGHT_OWN, (u32)result, count,
                                  page_generation(page_get((u32)result))))
         return E_BAD_ADDRESS; /* unmapped meanwhile by another CPU of the caller */
     return result;
+}
+
+/* Authority that was found before may be gone by the time that the owner's lock is held: then it is looked at again. */
+static s64 still_allowed(u64 cap, u32 name, u32 count, const struct env *owner) {
+    u32 now;
+    s64 error = cap_pages(cap, name, count, RIGHT_OWN, &now);
+
+    if (!error && (now != owner->self || owner->state != ENV_LIVE))
+        error = E_NO_RIGHT;
+    return error;
 }
 
 /* Rings and contexts in use are bound, so only DATA can be free of bindings. */
@@ -40,6 +49,7 @@ s64 call_page_free(u64 cap, u32 name, u32 count) {
     if (!env)
         return E_BUSY;
     env_lock(env);
+    error = still_allowed(cap, name, count, env);
     for (u32 i = 0; i < count && !error; i++) {
         struct page *p = page_get(name + i);
         u64 state = page_state(p);
@@ -47,9 +57,7 @@ s64 call_page_free(u64 cap, u32 name, u32 count) {
             flow_reclaim();
             state = page_state(p);
         }
-        if (page_owner(p) != env->self || env->state != ENV_LIVE)
-            error = E_NO_RIGHT;
-        else if (STATE_TYPE(state) != PAGE_DATA)
+        if (STATE_TYPE(state) != PAGE_DATA)
             error = E_WRONG_TYPE;
         else if (STATE_BINDINGS(state) || STATE_PINS(state) || state & (STATE_VITAL | STATE_TAKEN))
             error = E_BUSY;
@@ -74,7 +82,17 @@ s64 call_page_give(u64 cap, u32 name, u32 count, u64 to) {
     if (error)
         return error;
     struct env *from = env_live(owner);
-    return from ? page_move(from, taker, name, count) : E_DEAD;
+    if (!from)
+        return E_DEAD;
+    if (from == taker)
+        return 0;
+    env_lock_two(from, taker);
+    error = still_allowed(cap, name, count, from);
+    if (!error)
+        error = page_move(from, taker, name, count);
+    env_unlock(from);
+    env_unlock(taker);
+    return error;
 }
 
 s64 call_page_revoke(u64 cap, u32 name, u32 count) {
@@ -88,10 +106,10 @@ s64 call_page_revoke(u64 cap, u32 name, u32 count) {
         return E_NO_RIGHT;
     u64 generation = page_new_generation();
     env_lock(env);
+    error = still_allowed(cap, name, count, env);
     for (u32 i = 0; i < count && !error; i++) {
-        struct page *p = page_get(name + i);
-        u8 type = page_type(p);
-        if (page_owner(p) != env->self || type == PAGE_ENV || type == PAGE_FLOW)
+        u8 type = page_type(page_get(name + i));
+        if (type == PAGE_ENV || type == PAGE_FLOW)
             error = E_NO_RIGHT;
     }
     for (u32 i = 0; i < count && !error; i++)

@@ -10,9 +10,9 @@
 #include "core/info.h"
 #include "core/page.h"
 #include "core/revoke.h"
-#include "core/space.h"
 #include "core/trace.h"
 #include "core/upcall.h"
+#include "core/user.h"
 #include "net/flow.h"
 #include "targe/call_table.h"
 #include "x86/apic.h"
@@ -23,7 +23,7 @@
 #include "x86/mmu.h"
 
 #define CALL_DEPTH 8       /* longest chain of synchronous transfers that is followed */
-#define MOST_EXCESS 64     /* slices by which an environment may be over before it is stopped */
+#define MOST_OVERRUNS 64   /* slices that a context may exceed one after the other before its environment is stopped */
 
 struct choice {
     struct env *env;
@@ -277,7 +277,7 @@ static NORETURN void overrun(struct cpu *cpu, const struct regs *r, u64 now) {
     cpu->record->excess += excess;
     if (!frame_push(r, CAUSE_OVERRUN))
         env_end(cpu->env, END_FAULT, 0);
-    else if (cpu->record->excess > MOST_EXCESS * cpu->slices->length)
+    else if (++cpu->record->overruns > MOST_OVERRUNS)
         env_end(cpu->env, END_OVERRUN, cpu->record->excess);
     schedule();
 }
@@ -332,21 +332,23 @@ s64 call_wake(u32 env) {
 
 void call_yield(struct regs *r) {
     r->f.rax = 0;
-    if (frame_push(r, CAUSE_YIELD))
+    if (frame_push(r, CAUSE_YIELD)) {
+        this_cpu()->record->overruns = 0;
         schedule();
+    }
     r->f.rax = (u64)E_FULL;
 }
 
 /* Finds the word and binds its page: its physical address, or an error. */
-static s64 bind_word(struct cpu *cpu, u64 at) {
-    s64 page = at % 8 ? E_BAD_ARGUMENT : space_lookup(cpu->env->root, at);
+static s64 bind_word(u64 at) {
+    s64 page = at % 8 ? E_BAD_ARGUMENT : user_page(at);
 
     if (page < 0)
         return page;
     struct page *p = page_get((u32)page);
     if (!p || page_bind((u32)page, page_type(p)))
         return E_BAD_ADDRESS;
-    if (space_lookup(cpu->env->root, at) != page) { /* another CPU has just unmapped it */
+    if (user_page(at) != page) { /* another CPU has just unmapped it */
         page_unbind((u32)page);
         return E_BAD_ADDRESS;
     }
@@ -356,7 +358,7 @@ static s64 bind_word(struct cpu *cpu, u64 at) {
 void call_sleep(struct regs *r) {
     struct cpu *cpu = this_cpu();
     u64 deadline = r->f.rdi, at = r->f.rsi, value = r->f.rdx;
-    s64 word = at ? bind_word(cpu, at) : 0;
+    s64 word = at ? bind_word(at) : 0;
 
     r->f.rax = (u64)word;
     if (word < 0)
@@ -371,6 +373,7 @@ void call_sleep(struct regs *r) {
     cpu->record->word = (u64)word;
     cpu->record->value = value;
     cpu->record->deadline = deadline;
+    cpu->record->overruns = 0;
     cpu->record->state = CONTEXT_SLEEPING;
     if (awakes(cpu->record, rdtsc()) && frame_pop(r))
         return;

@@ -350,6 +350,8 @@ s64 call_space_update(u64 user, u64 batch, u32 count) {
         u64 at = batch + i * sizeof(struct update);
         struct update u;
         error = user_read(&u, at, sizeof u);
+        if (!error)
+            error = user_writable(at, sizeof u);
         if (error)
             return i ? (s64)(failed + count - i) : error;
         env_lock(env);

@@ -70,6 +70,17 @@ static s64 reply(struct regs *r, struct env *caller) {
     return 0;
 }
 
+/* In the allowance after a slice there is nothing to give: whoever got the CPU now would be cut off for
+ * its caller's lateness. So the caller is put back to its `syscall`, two bytes long, and makes the
+ * transfer when its next slice comes. */
+static s64 put_off(struct regs *r) {
+    r->f.rip -= 2;
+    if (frame_push(r, CAUSE_YIELD))
+        schedule();
+    r->f.rip += 2;
+    return E_FULL;
+}
+
 void call_transfer(struct regs *r) {
     u32 target = (u32)(r->f.rax >> 32), kind = (u8)(r->f.rax >> 8);
     struct cpu *cpu = this_cpu();
@@ -80,6 +91,8 @@ void call_transfer(struct regs *r) {
         error = E_BAD_ARGUMENT;
     else if (!env)
         error = E_DEAD;
+    else if (cpu->ending)
+        error = put_off(r);
     else
         error = kind == TRANSFER_REPLY ? reply(r, env) : call_or_give(r, env, kind);
     if (error) {

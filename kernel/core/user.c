@@ -3,6 +3,7 @@
 
 #include "core/cpu.h"
 #include "core/space.h"
+#include "x86/registers.h"
 
 s64 user_copy(void *to, const void *from, u64 n);
 
@@ -14,6 +15,17 @@ s64 user_read(void *to, u64 from, u64 n) {
 
 s64 user_write(u64 to, const void *from, u64 n) {
     return is_user(to, n) ? user_copy((void *)to, from, n) : E_BAD_ADDRESS;
+}
+
+s64 user_writable(u64 to, u64 n) {
+    if (!is_user(to, n))
+        return E_BAD_ADDRESS;
+    for (u64 at = to & ~(PAGE_SIZE - 1); at < to + n; at += PAGE_SIZE) {
+        const u64 *entry = space_entry(current_env()->root, at);
+        if (!entry || !(*entry & PTE_PRESENT) || !(*entry & PTE_WRITE))
+            return E_BAD_ADDRESS;
+    }
+    return 0;
 }
 
 s64 user_page(u64 at) {

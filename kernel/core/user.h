@@ -7,5 +7,8 @@
 s64 user_read(void *to, u64 from, u64 n);
 s64 user_write(u64 to, const void *from, u64 n);
 
+/* Whether the caller could write n bytes there now: 0 or E_BAD_ADDRESS. For results, before anything is done. */
+s64 user_writable(u64 to, u64 n);
+
 /* The page that maps a user address for reading: its number, or E_BAD_ADDRESS. */
 s64 user_page(u64 at);

@@ -6,22 +6,26 @@
 #include "x86/io.h"
 
 #define PIT_HZ 1193182
-#define SAMPLE (PIT_HZ / 400) /* 2.5 ms */
+#define SAMPLE (PIT_HZ / 800) /* 1.25 ms */
+#define SAMPLES 4 /* the least of which counts */
 
 u64 tsc_hz;
 u64 apic_timer_hz;
 
-/* Counts down `ticks` of the PIT; returns the TSC ticks that it took. */
-static u64 pit_wait(u32 ticks) {
+/* TSC and APIC timer ticks while the PIT counts down SAMPLE. Both clocks are read just before it starts
+ * and just after it ends, so whatever comes in between (a hypervisor that runs somebody else) only adds to them. */
+static void sample(u64 *tsc, u64 *apic) {
     outb(0x61, (inb(0x61) & ~2) | 1); /* gate on, speaker off */
     outb(0x43, 0xb0);                 /* channel 2, mode 0 */
-    outb(0x42, (u8)ticks);
-    outb(0x42, (u8)(ticks >> 8));
+    outb(0x42, (u8)SAMPLE);
+    apic_timer_run();
     u64 begin = rdtsc();
+    outb(0x42, (u8)(SAMPLE >> 8));
     while (!(inb(0x61) & 0x20))
-        if (rdtsc() - begin > 1ull << 34)
+        if (rdtsc() - begin > 1ull << 36)
             panic("the PIT does not count");
-    return rdtsc() - begin;
+    *tsc = rdtsc() - begin;
+    *apic = apic_timer_ran();
 }
 
 static u64 known_rate(void) {
@@ -41,12 +45,18 @@ static u64 known_rate(void) {
 }
 
 void clock_init(void) {
-    apic_timer_run();
-    u64 ticks = pit_wait(SAMPLE);
-    apic_timer_hz = (u64)apic_timer_ran() * PIT_HZ / SAMPLE;
+    u64 least_tsc = UINT64_MAX, least_apic = UINT64_MAX;
+
+    for (u32 i = 0; i < SAMPLES; i++) {
+        u64 tsc, apic;
+        sample(&tsc, &apic);
+        least_tsc = min_u64(least_tsc, tsc);
+        least_apic = min_u64(least_apic, apic);
+    }
+    apic_timer_hz = least_apic * PIT_HZ / SAMPLE;
     tsc_hz = known_rate();
     if (!tsc_hz)
-        tsc_hz = ticks * PIT_HZ / SAMPLE;
+        tsc_hz = least_tsc * PIT_HZ / SAMPLE;
 }
 
 void clock_wait(u64 microseconds) {

@@ -31,12 +31,6 @@ static void set_gate(u32 vector) {
     idt[vector] = (struct gate){(u16)at, KERNEL_CS, ist, open ? 0xee : 0x8e, (u16)(at >> 16), (u32)(at >> 32), 0};
 }
 
-/* QEMU's own CPU (TCG, before 9.1) reads what `iretq` in user mode pops with the kernel's rights. With
- * SMAP that faults, and a libOS could not leave a frame by itself. */
-static bool iret_defies_smap(void) {
-    return cpuid(1, 0).c >> 31 && cpuid(0x40000000, 0).b == 0x54474354; /* "TCGT" */
-}
-
 void cpu_features_init(void) {
     struct cpuid extended = cpuid(0x80000001, 0);
     struct cpuid seven = cpuid(0, 0).a >= 7 ? cpuid(7, 0) : (struct cpuid){0};
@@ -54,7 +48,7 @@ void cpu_features_init(void) {
         cr4_bits |= CR4_SMEP;
     if (seven.c >> 2 & 1)
         cr4_bits |= CR4_UMIP;
-    if (seven.b >> 20 & 1 && !iret_defies_smap()) {
+    if (seven.b >> 20 & 1) {
         cr4_bits |= CR4_SMAP;
         memcpy(user_copy_open, "\x0f\x01\xcb", 3);  /* stac */
         memcpy(user_copy_close, "\x0f\x01\xca", 3); /* clac */

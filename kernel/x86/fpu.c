@@ -7,8 +7,11 @@
 
 s64 fpu_load(const void *area);
 
+#define MXCSR_AT 6 /* in words */
+
 static bool present;
-static u8 initial[1024] ALIGNED(64); /* all zero: every component in its initial state */
+/* Every component in its initial state. MXCSR alone is always read: all exceptions masked. */
+static u32 initial[256] ALIGNED(64) = {[MXCSR_AT] = 0x1f80};
 
 static void switch_off(bool off) {
     u64 cr0;
@@ -31,6 +34,8 @@ void fpu_init_cpu(void) {
     }
     switch_off(true);
 }
+
+void fpu_reset(struct context *context) { memcpy(context->extended, initial, sizeof initial); }
 
 void fpu_enter(struct cpu *cpu) {
     if (likely(!cpu->context->fpu) || !present)

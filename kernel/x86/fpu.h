@@ -5,6 +5,7 @@
 #include "core/cpu.h"
 
 void fpu_init_cpu(void);
+void fpu_reset(struct context *context); /* gives a new context the initial state */
 void fpu_enter(struct cpu *cpu); /* for cpu->context, just put on the CPU */
 void fpu_leave(struct cpu *cpu); /* before it is taken off */
 /* Exception 7: true if the context has asked for extended state meanwhile and now has it. */
