@@ -247,11 +247,8 @@ static bool break_bindings(struct env *e) {
         }
         if (page_type(p) == PAGE_FLOW) {
             flow_release(e->self, page);
-        } else if (page_type(p) == PAGE_TABLE && page != e->root) {
-            if (STATE_LEVEL(page_state(p)) == 1)
-                space_empty_table(page);
-            else
-                memset(page_ptr(page), 0, PAGE_SIZE);
+        } else if (page_type(p) == PAGE_TABLE) {
+            space_empty_table(page, page == e->root ? 256 : 512);
         }
     }
     e->cursor = 0;
@@ -264,8 +261,10 @@ static void dispose(struct env *e, struct env *heir, u32 page) {
     if (page_release(e, page, PAGE_DATA)) {
         page_unlink(e, page);
         page_link(heir, page);
-        e->page_limit--;
-        heir->page_limit++;
+        if (e->page_limit) {
+            e->page_limit--;
+            heir->page_limit++;
+        }
         __atomic_store_n(&page_get(page)->owner, heir->self, __ATOMIC_SEQ_CST);
     }
 }
@@ -284,6 +283,9 @@ static bool free_pages(struct env *e, struct env *heir) {
         if (page_type(page_get(page)) == PAGE_TABLE) {
             page_get(page)->where = 0;
             page_retype(page, e->self, PAGE_TABLE, PAGE_DATA, UINT32_MAX);
+        }
+        if (page == e->root) {
+            e->root = 0;
             page_unbind(page);
         }
         dispose(e, heir, page);
@@ -313,21 +315,23 @@ static void last_page(struct env *e, struct env *heir) {
     u32 page = e->self;
 
     list_remove(e);
-    env_lock(heir);
+    env_lock_two(e, heir); /* somebody may be walking its pages still */
     page_unlink(e, page);
     page_link(heir, page);
-    heir->page_limit++;
     page_get(page)->owner = heir->self;
     page_get(page)->generation = page_new_generation();
-    page_retype(page, heir->self, PAGE_ENV, PAGE_DATA, UINT32_MAX);
+    /* As a KERNEL page it gets no new mapping, and nobody changes what others read in it as an environment. */
+    page_retype(page, heir->self, PAGE_ENV, PAGE_KERNEL, UINT32_MAX);
+    env_unlock(e);
     env_unlock(heir);
     quiesce(); /* nobody looks at it as an environment any more */
     repossess_mappings(page);
     env_lock(heir);
-    if (page_release(heir, page, PAGE_DATA))
-        r.page_limit--; /* the heir has mapped it just now and keeps it, as well as the room for it */
-    else
-        heir->page_limit--;
+    page_retype(page, heir->self, PAGE_KERNEL, PAGE_DATA, UINT32_MAX);
+    if (page_release(heir, page, PAGE_DATA) && r.page_limit) {
+        r.page_limit--; /* somebody sleeps on a word of it: the heir keeps it, as well as the room for it */
+        heir->page_limit++;
+    }
     env_unlock(heir);
     return_limits(&r, heir);
     trace(TRACE_ENV, 3, page);

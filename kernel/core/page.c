@@ -198,22 +198,24 @@ s64 page_retype(u32 page, u32 owner, u8 from, u16 to, u32 bindings) {
     do {
         if (STATE_TYPE(old) != from)
             return E_WRONG_TYPE;
-        if (STATE_BINDINGS(old) > bindings || STATE_PINS(old) || old & STATE_TAKEN)
+        if (STATE_BINDINGS(old) > bindings || STATE_PINS(old) || (old & STATE_TAKEN && to != PAGE_DATA))
             return E_BUSY;
         if (old & STATE_VITAL && to != PAGE_DATA && to != PAGE_CONTEXT && to != PAGE_RING)
             return E_BUSY;
-    } while (!__atomic_compare_exchange_n(&p->state, &old, (old & (~0xffffull | STATE_VITAL)) | to, false,
-                                          __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+    } while (!__atomic_compare_exchange_n(&p->state, &old, (old & (~0xffffull | STATE_VITAL | STATE_TAKEN)) | to,
+                                          false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
     return 0;
 }
 
 s64 page_set_vital(u32 page, bool vital) {
     struct page *p = &page_array[page];
+    u64 old = page_state(p);
 
-    if (!vital)
-        __atomic_fetch_and(&p->state, ~STATE_VITAL, __ATOMIC_SEQ_CST);
-    else if (__atomic_fetch_or(&p->state, STATE_VITAL, __ATOMIC_SEQ_CST) & STATE_VITAL)
-        return E_BUSY;
+    do {
+        if (vital && old & (STATE_VITAL | STATE_TAKEN))
+            return E_BUSY;
+    } while (!__atomic_compare_exchange_n(&p->state, &old, vital ? old | STATE_VITAL : old & ~STATE_VITAL, false,
+                                          __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
     return 0;
 }
 

@@ -93,6 +93,7 @@ static u32 save(struct env *env, u32 taken) {
         if (posted - env->saves - 1 >= SAVES) /* none left, or nonsense */
             break;
         struct cap c = l->save[env->saves++ % SAVES];
+        __asm__ volatile("" : "+m"(c)); /* read once: the libOS may be writing it */
         l->used = env->saves;
         if (is_fit(env, &c, taken))
             saved = save_to(&c, taken);
@@ -101,12 +102,6 @@ static u32 save(struct env *env, u32 taken) {
 }
 
 /* ---------------------------------------------------------------- taking */
-
-static s64 is_due(struct env *env, u32 resource) {
-    const struct request *q = &env->request[resource];
-
-    return q->left && q->from == current_env()->self && rdtsc() >= q->deadline ? 0 : E_NOT_DUE;
-}
 
 /* Whatever else than a mapping holds the page lets go of it. */
 static void break_uses(struct env *env, u32 page) {
@@ -120,7 +115,6 @@ static void break_uses(struct env *env, u32 page) {
             env_unlock(loser);
         }
     }
-    flow_reclaim();
     env_lock(env);
     if (env->event_page == page)
         event_release(env);
@@ -141,15 +135,32 @@ static void break_sleepers(u32 page) {
     start_others();
 }
 
-static s64 begin(struct env *env, u32 page) {
+/* Everything that can be known before anything is broken. */
+static s64 begin(struct env *env, struct env *taker, u32 page) {
     struct page *p = page_get(page);
+    s64 error = revoke_due(env, RESOURCE_PAGES);
 
+    if (error)
+        return error;
     if (!p)
         return E_BAD_ARGUMENT;
+    if (page_owner(p) != env->self)
+        return E_NO_RIGHT;
     u8 type = page_type(p);
-    if (type != PAGE_DATA && type != PAGE_RING && (type != PAGE_TABLE || STATE_LEVEL(page_state(p)) != 1))
-        return page_owner(p) == env->self ? E_WRONG_TYPE : E_NO_RIGHT;
-    return page == env->loss_page ? E_VITAL : page_take_begin(page, env->self);
+    if (type != PAGE_DATA && type != PAGE_RING && type != PAGE_TABLE)
+        return E_WRONG_TYPE;
+    if (page == env->root || page == env->loss_page)
+        return E_VITAL;
+    if (taker->pages >= taker->page_limit)
+        return E_LIMIT;
+    return page_take_begin(page, env->self);
+}
+
+/* A page that a device uses is left as it is. With FLAG_TAKEN set no device begins to. */
+static bool is_pinned(u32 page) {
+    if (STATE_PINS(page_state(page_get(page))))
+        flow_reclaim();
+    return STATE_PINS(page_state(page_get(page)));
 }
 
 static s64 finish(struct env *env, struct env *taker, u32 page, u32 *saved) {
@@ -162,14 +173,14 @@ static s64 finish(struct env *env, struct env *taker, u32 page, u32 *saved) {
     else if (taker->pages >= taker->page_limit)
         error = E_LIMIT;
     else if (!is_held(page))
-        error = is_due(env, RESOURCE_PAGES);
+        error = revoke_due(env, RESOURCE_PAGES);
     if (!error) {
         *saved = save(env, page);
         page_take_end(page, env, taker);
         revoke_lost(env, RESOURCE_PAGES, page, generation, *saved);
         env->request[RESOURCE_PAGES].left--;
     } else {
-        page_take_end(page, env, NULL);
+        page_take_end(page, NULL, NULL);
     }
     env_unlock(env);
     env_unlock(taker);
@@ -181,12 +192,14 @@ static s64 take_page(struct env *env, struct env *taker, u32 page, u32 *saved) {
     u64 generation = page_generation(page_get(name));
 
     env_lock(env);
-    s64 error = is_due(env, RESOURCE_PAGES);
-    if (!error)
-        error = begin(env, page);
+    s64 error = begin(env, taker, page);
     env_unlock(env);
     if (error)
         return error;
+    if (is_pinned(page)) {
+        page_take_end(page, NULL, NULL);
+        return E_BUSY;
+    }
     break_uses(env, page);
     repossess_mappings(page);
     if (STATE_BINDINGS(page_state(page_get(page))))
@@ -200,7 +213,7 @@ static s64 take_page(struct env *env, struct env *taker, u32 page, u32 *saved) {
 
 static s64 take_other(struct env *env, u32 resource, u32 name) {
     env_lock(env);
-    s64 error = is_due(env, resource);
+    s64 error = revoke_due(env, resource);
     if (!error && resource == RESOURCE_SLICES)
         error = schedule_take_slice(env, name >> 8, name & 0xff);
     else if (!error)
@@ -213,32 +226,41 @@ static s64 take_other(struct env *env, u32 resource, u32 name) {
     return error;
 }
 
-s64 call_repossess(u64 cap, u64 batch, u32 count) {
+/* One element; its environment is looked up anew, since it may have ended while this CPU waited for others. */
+static s64 take(u64 cap, u64 at) {
     struct env *env;
+    struct taking t;
     s64 error = env_target(cap, RIGHT_OWN, &env);
-    s64 failed = 0;
 
+    if (!error && env == current_env())
+        error = E_BAD_ARGUMENT;
+    if (!error)
+        error = user_read(&t, at, sizeof t);
+    if (!error)
+        error = user_writable(at, sizeof t);
     if (error)
         return error;
-    if (!count || count > TAKINGS_A_CALL || batch % 4 || env == current_env())
+    t.saved = 0;
+    if (t.resource >= RESOURCES)
+        t.result = E_BAD_ARGUMENT;
+    else if (t.resource == RESOURCE_PAGES)
+        t.result = (s32)take_page(env, current_env(), t.name, &t.saved);
+    else
+        t.result = (s32)take_other(env, t.resource, t.name);
+    error = user_write(at, &t, sizeof t);
+    return error ? error : t.result != 0;
+}
+
+s64 call_repossess(u64 cap, u64 batch, u32 count) {
+    s64 failed = 0;
+
+    if (!count || count > TAKINGS_A_CALL || batch % 4)
         return E_BAD_ARGUMENT;
     for (u32 i = 0; i < count; i++) {
-        u64 at = batch + i * sizeof(struct taking);
-        struct taking t;
-        error = user_read(&t, at, sizeof t);
-        if (error)
-            return i ? failed + count - i : error;
-        t.saved = 0;
-        if (t.resource >= RESOURCES)
-            t.result = E_BAD_ARGUMENT;
-        else if (t.resource == RESOURCE_PAGES)
-            t.result = (s32)take_page(env, current_env(), t.name, &t.saved);
-        else
-            t.result = (s32)take_other(env, t.resource, t.name);
-        failed += t.result != 0;
-        error = user_write(at, &t, sizeof t);
-        if (error)
-            return error;
+        s64 result = take(cap, batch + i * sizeof(struct taking));
+        if (result < 0)
+            return i ? failed + count - i : result;
+        failed += result;
     }
     return failed;
 }

@@ -45,14 +45,25 @@ void revoke_deliver(struct regs *r) {
         __atomic_fetch_and(&cpu->record->pending, (u8)~what, __ATOMIC_SEQ_CST);
 }
 
+/* Whether a request stands: who asked exists still. */
+static bool stands(const struct request *q) {
+    return q->left && page_generation(page_get(q->from)) == q->generation;
+}
+
+s64 revoke_due(const struct env *env, u32 resource) {
+    const struct request *q = &env->request[resource];
+
+    return stands(q) && q->from == current_env()->self && rdtsc() >= q->deadline ? 0 : E_NOT_DUE;
+}
+
 void revoke_given(struct env *env, u32 resource, u32 count) {
     struct request *q = &env->request[resource];
 
     if (likely(!q->left))
         return;
+    bool last = q->left <= count && stands(q);
     q->left -= (u32)min_u64(q->left, count);
-    struct page *from = page_get(q->from);
-    if (!q->left && page_generation(from) == q->generation)
+    if (last)
         event_post(q->from, EVENT_GIVEN, env->self, resource, 0);
 }
 
@@ -68,7 +79,7 @@ s64 call_revoke(u64 cap, u32 resource, u32 count, u64 deadline) {
     struct request *q = &env->request[resource];
     if (env->state != ENV_LIVE)
         error = E_DEAD;
-    else if (q->left && (count || q->from != current_env()->self))
+    else if (stands(q) && (count || q->from != current_env()->self))
         error = E_BUSY;
     if (!error) {
         q->from = current_env()->self;
@@ -141,6 +152,13 @@ s64 call_loss_bind(u64 user, u32 page) {
 
 /* ---------------------------------------------------------------- vital pages */
 
+/* What others may map cannot be vital: it must be possible to break their mappings when it ends. */
+static bool may_be_vital(const struct env *env, const struct page *p) {
+    u8 type = page_type(p);
+
+    return page_owner(p) == env->self && type != PAGE_ENV && type != PAGE_FLOW;
+}
+
 s64 call_vital_set(u32 place, u32 page) {
     struct env *env = current_env();
     struct page *p = page_get(page);
@@ -149,10 +167,8 @@ s64 call_vital_set(u32 place, u32 page) {
     if (place >= VITALS || (page && !p))
         return E_BAD_ARGUMENT;
     env_lock(env);
-    if (page && page_owner(p) != env->self)
-        error = E_NO_RIGHT;
-    else if (page)
-        error = page_set_vital(page, true);
+    if (page)
+        error = may_be_vital(env, p) ? page_set_vital(page, true) : E_NO_RIGHT;
     if (!error) {
         if (env->vital[place])
             page_set_vital(env->vital[place], false);
@@ -178,8 +194,8 @@ s64 call_env_limit(u64 cap, u32 pages, u32 slices) {
     s64 more_pages = (s64)pages - env->page_limit, more_slices = (s64)slices - env->slice_limit;
     if (env->state != ENV_LIVE)
         error = E_DEAD;
-    else if (more_pages > (s64)creator->page_limit - creator->pages ||
-             more_slices > (s64)creator->slice_limit - creator->slices)
+    else if ((more_pages > 0 && more_pages > (s64)creator->page_limit - creator->pages) ||
+             (more_slices > 0 && more_slices > (s64)creator->slice_limit - creator->slices))
         error = E_LIMIT;
     if (!error) {
         env->page_limit = pages;

@@ -3,6 +3,8 @@
 #include "lib/base.h"
 
 struct regs;
+/* Whether the caller asked for a resource, has not got all of it, and may take the rest by force: 0 or E_NOT_DUE. */
+s64 revoke_due(const struct env *env, u32 resource);
 /* An environment has let go of so many of a resource: counts towards a request. Its lock is held. */
 void revoke_given(struct env *env, u32 resource, u32 count);
 /* Records a loss, in the loss page if there is one, and makes the upcall pending. */

@@ -295,6 +295,7 @@ void schedule_tick(struct regs *r) {
         overrun(cpu, r, now);
     if (pick(cpu, now, false, &c) && c.record == cpu->record) {
         begin_slice(cpu, &c, now);
+        revoke_deliver(r); /* what came while it waited for a reply, or found no frame */
         return;
     }
     u64 entry = __atomic_load_n(&cpu->context->end, __ATOMIC_RELAXED);

@@ -317,18 +317,23 @@ u32 space_remove_page(u32 table, u32 page) {
 void space_detach_table(struct env *env, u32 table) {
     struct page *p = page_get(table);
 
+    if (STATE_LEVEL(page_state(p)) > 1 && !is_empty(page_ptr(table)))
+        return;
     if (!p->where || !space_remove_page(p->where, table))
         return;
     shootdown(env, 0, PAGES_A_CALL); /* from here on no CPU reaches what it maps */
-    space_empty_table(table);
+    space_empty_table(table, 512);
     p->where = 0;
+    s64 error = page_retype(table, env->self, PAGE_TABLE, PAGE_DATA, UINT32_MAX);
+    ASSERT(!error);
+    (void)error;
     page_unbind(table);
 }
 
-void space_empty_table(u32 table) {
+void space_empty_table(u32 table, u32 entries) {
     u64 *entry = page_ptr(table);
 
-    for (u32 i = 0; i < 512; i++) {
+    for (u32 i = 0; i < entries; i++) {
         if (!(entry[i] & PTE_PRESENT))
             continue;
         u32 page = page_of(entry[i]);

@@ -13,7 +13,8 @@ u64 *space_entry(u32 root, u64 at);
 s64 space_apply(struct env *env, const struct update *u);
 /* Takes every mapping of `page` out of a level 1 table: how many. They are still to be flushed and unbound. */
 u32 space_remove_page(u32 table, u32 page);
-/* Takes a level 1 table out of its parent and empties it; its environment's lock is held. */
+/* Takes a table out of its parent and empties it, after which it is DATA; its environment's lock is held. One that holds tables
+ * is left where it is. */
 void space_detach_table(struct env *env, u32 table);
-/* Removes every mapping of a level 1 table; for an environment that no CPU runs any more. */
-void space_empty_table(u32 table);
+/* Unbinds what the first entries of a table map or hold; for one that no CPU can walk any more. */
+void space_empty_table(u32 table, u32 entries);

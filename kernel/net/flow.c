@@ -266,6 +266,12 @@ static void unbind(struct flow *f) {
     f->buffers = f->ring = f->entries = 0;
 }
 
+/* A flow that its own receiver unbinds counts towards what it is asked for. */
+static void give_back(const struct flow *f) {
+    if (f->bound && page_owner(page_get(f->ring)) == current_env()->self)
+        revoke_given(current_env(), RESOURCE_FLOWS, 1);
+}
+
 s64 call_flow_unbind(u64 flow) {
     struct flow *f;
 
@@ -274,8 +280,7 @@ s64 call_flow_unbind(u64 flow) {
     if (!error && !f->bound)
         error = E_WRONG_TYPE;
     if (!error) {
-        if (page_owner(page_get(f->ring)) == current_env()->self)
-            revoke_given(current_env(), RESOURCE_FLOWS, 1);
+        give_back(f);
         unbind(f);
     }
     unlock_with_caller();
@@ -310,7 +315,7 @@ static s64 flow_end(struct flow *f, u32 mappings) {
 s64 call_flow_destroy(u64 flow) {
     struct flow *f;
 
-    spin_lock(&net_lock);
+    lock_with_caller();
     s64 error = flow_from(flow, RIGHT_OWN, &f);
     if (!error && !f->parent)
         error = E_NO_RIGHT; /* the first flow stays */
@@ -318,8 +323,10 @@ s64 call_flow_destroy(u64 flow) {
         error = E_BUSY;
     u32 page = error ? 0 : f->self, owner = error ? 0 : f->owner;
     if (!error)
+        give_back(f);
+    if (!error)
         error = flow_end(f, UINT32_MAX);
-    spin_unlock(&net_lock);
+    unlock_with_caller();
     if (!error && !page_take_begin(page, owner)) { /* whoever looked at it as a flow no longer sees it */
         repossess_mappings(page);
         page_take_end(page, NULL, NULL);
