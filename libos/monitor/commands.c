@@ -1,6 +1,6 @@
-/* Orders (kill, start) go to init by control transfer and are carried out in its own time, so they are
- * watched from here until the machine shows the result. Whether an environment is gone is read from the
- * page array: mapping its page would keep it. */
+/* Orders (kill, start) go to init by control transfer and are carried out in its own time, so it is
+ * asked now and then whether it has done. Whether an environment is gone is read from the page array:
+ * mapping its page would keep it. */
 #include "monitor/commands.h"
 
 #include "base/control.h"
@@ -26,12 +26,23 @@ static struct {
 
 /* ---------------------------------------------------------------- orders */
 
+/* Why an environment (0: none of the name is there) cannot be ordered so; NULL: it can. */
+static const char *objection(u64 kind, u32 env) {
+    if (kind == CONTROL_START)
+        return env ? "it runs already" : NULL;
+    if (!env)
+        return "no environment has this name";
+    if (env == start_item("control", 0)->a)
+        return "it holds what the others were made of";
+    return env == rt_self() ? "nobody could start the monitor again" : NULL;
+}
+
 static void begin_order(struct sheet *s, u64 kind, const char *name) {
-    const struct env *env;
+    const char *verb = kind == CONTROL_KILL ? "kill" : "start";
     size_t length = strlen(name);
 
     if (!length || length >= sizeof order.name) {
-        say(s, "%s needs the name of an environment (see envs)\n", kind == CONTROL_KILL ? "kill" : "start");
+        say(s, "%s needs the name of an environment (see envs)\n", verb);
         return;
     }
     if (!start_item("control", 0)) {
@@ -41,45 +52,18 @@ static void begin_order(struct sheet *s, u64 kind, const char *name) {
     memset(&order, 0, sizeof order);
     memcpy(order.name, name, length);
     order.env = env_find(name);
-    env = order.env ? machine_env(order.env) : NULL;
+    const struct env *env = order.env ? machine_env(order.env) : NULL;
     order.owned = env ? env->pages : 0;
     machine_forget();
-    if (kind == CONTROL_KILL && !order.env) {
-        say(s, "no environment is called %s\n", name);
-    } else if (kind == CONTROL_KILL && order.env == start_item("control", 0)->a) {
-        say(s, "%s cannot be killed: it holds what the others were made of\n", name);
-    } else if (kind == CONTROL_START && order.env) {
-        say(s, "%s runs already\n", name);
-    } else {
-        order.generation = order.env ? machine_pages()[order.env].generation : 0;
-        order.free_pages = machine_info()->free_pages;
-        order.deadline = deadline_in(ORDER_MS);
-        order.kind = kind;
-    }
-}
-
-static void end_order(void) {
-    order.kind = 0;
-    machine_forget();
-}
-
-/* E_BUSY: init has something else to do at this moment, or has no context on this CPU. */
-static void give_order(struct sheet *s, bool late) {
-    struct rt_message m = {.rdi = order.kind};
-
-    memcpy(&m.rsi, order.name, 8);
-    memcpy(&m.rdx, order.name + 8, 8);
-    s64 error = rt_transfer((u32)start_item("control", 0)->a, TRANSFER_CALL, &m);
-    if (!error)
-        error = (s64)m.rdi;
-    order.accepted = !error;
-    if (!error || (error == E_BUSY && !late))
+    const char *why = objection(kind, order.env);
+    if (why) {
+        say(s, "cannot %s %s: %s\n", verb, name, why);
         return;
-    if (error == E_BUSY)
-        say(s, "init did not take the order in %u s: the monitor must have a slice on CPU 0\n", ORDER_MS / 1000);
-    else
-        say(s, "init refused: %s\n", error_name(error));
-    end_order();
+    }
+    order.generation = machine_pages()[order.env].generation;
+    order.free_pages = machine_info()->free_pages;
+    order.deadline = deadline_in(ORDER_MS);
+    order.kind = kind;
 }
 
 static bool is_gone(void) {
@@ -88,44 +72,56 @@ static bool is_gone(void) {
     return (u8)page->state != PAGE_ENV || page->generation != order.generation;
 }
 
-static void watch_kill(struct sheet *s, bool late) {
+static void tell_kill(struct sheet *s) {
     if (is_gone())
         say(s, "%s is gone; it had %u pages, and %d more are free (%u in all)\n", order.name, order.owned,
             (int)(machine_info()->free_pages - order.free_pages), machine_info()->free_pages);
-    else if (late)
-        say(s, "%s is not gone after %u s\n", order.name, ORDER_MS / 1000);
     else
-        return;
-    end_order();
+        say(s, "init could not destroy %s\n", order.name);
 }
 
-/* Init makes an environment in steps; it is there when it has got its slices. */
-static void watch_start(struct sheet *s, bool late) {
+static void tell_start(struct sheet *s) {
     u32 page = env_find(order.name);
     const struct env *env = page ? machine_env(page) : NULL;
 
-    if (env && env->slices)
+    if (env)
         say(s, "%s runs as environment %u with %u pages\n", order.name, page, env->pages);
-    else if (late)
+    else
         say(s, "init did not start %s: is it in the manifest?\n", order.name);
-    else {
-        machine_forget();
-        return;
-    }
-    end_order();
+}
+
+/* Tells init: `kind`, or 0, which is no order and only asks whether it has done the last one (then it
+ * is E_BAD_ARGUMENT). E_BUSY: it has something to do, or no context on this CPU. */
+static s64 tell_init(u64 kind) {
+    struct rt_message m = {.rdi = kind};
+
+    memcpy(&m.rsi, order.name, 8);
+    memcpy(&m.rdx, order.name + 8, 8);
+    s64 error = rt_transfer((u32)start_item("control", 0)->a, TRANSFER_CALL, &m);
+    return error ? error : (s64)m.rdi;
 }
 
 bool command_waits(void) { return order.kind != 0; }
 
 void command_work(struct sheet *s) {
-    bool late = rt_tsc() >= order.deadline;
+    s64 result = tell_init(order.accepted ? 0 : order.kind);
 
-    if (!order.accepted)
-        give_order(s, late);
+    if (result == E_BUSY && rt_tsc() < order.deadline)
+        return;
+    if (!result) {
+        order.accepted = true;
+        return;
+    }
+    if (result == E_BUSY)
+        say(s, "init is still busy after %u s; it takes orders from CPU 0 only\n", ORDER_MS / 1000);
+    else if (!order.accepted || result != E_BAD_ARGUMENT)
+        say(s, "init refused: %s\n", error_name(result));
     else if (order.kind == CONTROL_KILL)
-        watch_kill(s, late);
+        tell_kill(s);
     else
-        watch_start(s, late);
+        tell_start(s);
+    order.kind = 0;
+    machine_forget();
 }
 
 static void kill(struct sheet *s, const char *name) { begin_order(s, CONTROL_KILL, name); }
@@ -253,7 +249,7 @@ static const struct {
 static void help(struct sheet *s, const char *argument) {
     (void)argument;
     view_list(s);
-    say(s, "  %-12s %s\n", "trace on", "record kinds of events: a mask (255: all) or a name; 'trace off' ends it");
+    say(s, "  %-12s %s\n", "trace on", "record events: a mask of kinds (255: all) or a name; 'trace off' ends it");
     for (u32 i = 0; i < ARRAY_SIZE(commands); i++)
         if (*commands[i].what)
             say(s, "  %-8s %-3s %s\n", commands[i].name, *commands[i].arguments ? "X" : "", commands[i].what);

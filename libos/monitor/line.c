@@ -32,7 +32,7 @@ static void set_text(struct line *l, const char *text) {
 void line_begin(struct line *l) {
     set_text(l, "");
     l->back = 0;
-    line_redraw(l);
+    show(l, l->prompt);
 }
 
 static void insert(struct line *l, char c) {

@@ -10,7 +10,7 @@
 #define LIST_MOST 256   /* environments or flows shown */
 #define OWNERS 48       /* owners counted apart in the summary of pages */
 #define RECORDS 20      /* trace records shown */
-#define CPU_LETTERS 8   /* contexts shown for each environment */
+#define CPU_LETTERS 6   /* contexts shown for each environment */
 #define TYPES (PAGE_ABSENT + 1)
 
 #define NAME_CASE(number, name) \
@@ -75,7 +75,7 @@ u32 env_find(const char *name) {
 static u64 ms(u64 ticks) {
     u64 per_ms = machine_info()->tsc_hz / 1000;
 
-    return per_ms ? ticks / per_ms : 0;
+    return per_ms ? (ticks + per_ms / 2) / per_ms : 0;
 }
 
 static u32 cpus(void) { return machine_info()->cpus < MAX_CPUS ? machine_info()->cpus : MAX_CPUS; }
@@ -126,7 +126,8 @@ static void write_page(struct sheet *s, u64 number) {
     }
     struct page p = machine_pages()[number];
     say(s, "page %lu (address %lx): %s\n", number, (u64)(number * RT_PAGE), type_name((u8)p.state));
-    say(s, "  owner       %s (%u)\n", env_name(p.owner, name), p.owner);
+    if (p.owner)
+        say(s, "  owner       %s (%u)\n", env_name(p.owner, name), p.owner);
     say(s, "  generation  %lu\n", p.generation);
     say(s, "  bindings    %u\n", (u32)(p.state >> 32));
     say(s, "  pins        %u\n", (u32)(p.state >> 16 & 0xffff));
@@ -158,9 +159,9 @@ static void view_pages(struct sheet *s, const char *argument) {
                 t->type[PAGE_ENV], t->all);
     }
     const u32 *nobody = tallies[0].type;
-    say(s, "nobody's: %u free, %u private to the kernel, %u exposed, %u of devices,\n  %u other; %u absent\n",
-        nobody[PAGE_FREE], nobody[PAGE_KERNEL], nobody[PAGE_EXPOSED], nobody[PAGE_DEVICE],
-        nobody[PAGE_DATA] + nobody[PAGE_FLOW], nobody[PAGE_ABSENT]);
+    say(s, "nobody's: %u free, %u absent\nthe kernel's: %u private, %u exposed, %u flow, %u of devices\n",
+        nobody[PAGE_FREE], nobody[PAGE_ABSENT], nobody[PAGE_KERNEL], nobody[PAGE_EXPOSED], nobody[PAGE_FLOW],
+        nobody[PAGE_DEVICE]);
 }
 
 /* ---------------------------------------------------------------- environments */
@@ -173,13 +174,13 @@ static void view_envs(struct sheet *s, const char *argument) {
     u32 page = machine_info()->first_env, shown = cpus() < CPU_LETTERS ? cpus() : CPU_LETTERS;
 
     (void)argument;
-    say(s, "   page name            state    pages/limit slices flows   run ms    calls cpus\n");
+    say(s, "   page name            state    pages/limit slices flows  run ms    calls cpus\n");
     for (u32 i = 0; page && i < LIST_MOST && (env = machine_env(page)); i++) {
         for (u32 n = 0; n < shown; n++)
             contexts[n] = letter[env->context[n].state & 3];
         contexts[shown] = 0;
         u32 next = env->next;
-        say(s, "%7u %-15s %-7s %6u/%-7u %3u   %3u %9lu %8lu %s\n", page, env_name(page, name),
+        say(s, "%7u %-15s %-7s %6u/%-6u %4u  %3u %9lu %8lu %s\n", page, env_name(page, name),
             state[env->state & 3], env->pages, env->page_limit, env->slices, env->flows, ms(env->runtime),
             env->calls, contexts);
         page = next;
@@ -189,7 +190,7 @@ static void view_envs(struct sheet *s, const char *argument) {
 
 /* ---------------------------------------------------------------- slices */
 
-/* One letter for each owner: the first of its name, or of the alphabet if that is taken. */
+/* One letter for each owner: the first of its name, or another if that is taken. */
 static char owner_letter(u32 owner, u32 *known, char *letters, u32 *count) {
     char name[16];
 
@@ -201,7 +202,7 @@ static char owner_letter(u32 owner, u32 *known, char *letters, u32 *count) {
     char c = env_name(owner, name)[0];
     for (u32 i = 0; i < *count; i++)
         if (letters[i] == c) { /* taken: begin again with the next choice */
-            c = c >= 'A' && c < 'Z' ? (char)(c + 1) : 'A';
+            c = c >= 'a' && c <= 'z' ? (char)(c - 'a' + 'A') : c >= 'A' && c < 'Z' ? (char)(c + 1) : 'A';
             i = ~0u;
         }
     known[*count] = owner;
@@ -290,7 +291,7 @@ static const char *takes(const struct masked *m, char room[16]) {
     u32 type, protocol, port;
 
     if (!fixed(m->mask + 12, m->value + 12, 2, &type))
-        return "all frames";
+        return "all";
     if (type != 0x800)
         return type == 0x806 ? "arp" : "other";
     if (!fixed(m->mask + 23, m->value + 23, 1, &protocol))
@@ -309,7 +310,7 @@ static void view_flows(struct sheet *s, const char *argument) {
     u32 page = machine_info()->first_flow;
 
     (void)argument;
-    say(s, "   page takes      bound by            in   bytes in dropped      out  bytes out\n");
+    say(s, "  page takes     bound by              in   bytes in   lost      out  bytes out\n");
     for (u32 i = 0; page && i < LIST_MOST && (flow = machine_flow(page)); i++) {
         u32 ring = flow->ring, owner = ring < machine_info()->pages ? machine_pages()[ring].owner : 0;
         const char *by = flow->bound ? env_name(owner, ring_owner) : "(nobody)";
@@ -317,7 +318,7 @@ static void view_flows(struct sheet *s, const char *argument) {
         if (!flow)
             return;
         u32 next = flow->next;
-        say(s, "%7u %-10s %-12s %9lu %10lu %7lu %8lu %10lu\n", page, takes(&flow->receive, words), by,
+        say(s, "%6u %-9s %-15s %8lu %10lu %6lu %8lu %10lu\n", page, takes(&flow->receive, words), by,
             flow->filled, flow->received, flow->dropped_full, flow->sent, flow->sent_bytes);
         if (flow->refused)
             say(s, "        %lu frames refused as forged\n", flow->refused);
@@ -334,11 +335,11 @@ static void trace_counters(struct sheet *s) {
     };
     u32 column = 0;
 
-    say(s, "cpu exceptions interrupts     timer  packets unclaimed transfers overruns records\n");
+    say(s, "cpu exceptions interrupts   timer  packets unclaimed transfers overruns records\n");
     for (u32 cpu = 0; cpu < cpus(); cpu++) {
         const struct trace *t = machine_trace(cpu);
         if (t)
-            say(s, "%3u %10lu %10lu %9lu %8lu %9lu %9lu %8lu %7lu\n", cpu, t->exceptions, t->interrupts,
+            say(s, "%3u %10lu %10lu %7lu %8lu %9lu %9lu %8lu %7lu\n", cpu, t->exceptions, t->interrupts,
                 t->timer, t->packets, t->unclaimed, t->transfers, t->overruns, t->count);
     }
     say(s, "calls:");

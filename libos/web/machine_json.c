@@ -43,30 +43,35 @@ static void keep_run(struct map *map, u32 *kept, struct run r) {
         map->run[(*kept)++] = r;
 }
 
-/* Halves the resolution until at least half of the room is free: neighbours shorter than the
- * grain become one run, which shows the longest of them. */
-static void coarsen(struct map *map) {
-    while (map->runs > MAP_RUNS / 2) {
-        u32 kept = 0;
-        map->grain *= 2;
-        for (u32 i = 0; i < map->runs;) {
-            struct run group = map->run[i];
-            u32 longest = group.count;
-            for (i++; i < map->runs && group.count < map->grain; i++) {
-                const struct run *r = &map->run[i];
-                if (r->count >= map->grain)
-                    break;
-                if (r->count > longest) {
-                    longest = r->count;
-                    group.owner = r->owner;
-                    group.type = r->type;
-                }
-                group.count += r->count;
+/* Makes one run of neighbours that are shorter than the grain, until they are not; it shows the
+ * longest of them. */
+static void merge_short(struct map *map) {
+    u32 kept = 0;
+
+    for (u32 i = 0; i < map->runs;) {
+        struct run group = map->run[i];
+        u32 longest = group.count;
+        for (i++; i < map->runs && group.count < map->grain; i++) {
+            const struct run *r = &map->run[i];
+            if (r->count >= map->grain)
+                break;
+            if (r->count > longest) {
+                longest = r->count;
+                group.owner = r->owner;
+                group.type = r->type;
             }
-            keep_run(map, &kept, group);
+            group.count += r->count;
         }
-        map->runs = kept;
+        keep_run(map, &kept, group);
     }
+    map->runs = kept;
+}
+
+/* Makes at least half of the room free, with the finest grain that does. There are at most two runs
+ * for each grain of pages, so the grain stays far below the number of pages. */
+static void coarsen(struct map *map) {
+    for (merge_short(map); map->runs > MAP_RUNS / 2; merge_short(map))
+        map->grain *= 2;
 }
 
 static void add_page(struct map *map, u32 number, u32 type, u32 owner) {

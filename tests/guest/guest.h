@@ -66,13 +66,13 @@ NORETURN void fail(const char *file, int line, const char *text, ...) __attribut
         if (is_ != should_) \
             FAIL("%s is %lx (%s), not %lx (%s)", #is, is_, error_name(is_), should_, error_name(should_)); \
     } while (0)
-#define OK(call) \
-    ({ \
-        s64 ok_ = (s64)(call); \
-        if (ok_ < 0) \
-            FAIL("%s: %s", #call, error_name(ok_)); \
-        ok_; \
-    })
+/* The result of a call that must not fail. */
+static inline s64 succeeded(s64 result, const char *call, const char *file, int line) {
+    if (result < 0)
+        fail(file, line, "%s: %s", call, error_name(result));
+    return result;
+}
+#define OK(call) succeeded((s64)(call), #call, __FILE__, __LINE__)
 
 /* ---- what a test may want to know */
 struct cap item(const char *name);        /* a capability of the start page; none: fails */
@@ -114,7 +114,8 @@ struct peer {
     struct cap cap;
     u32 env;
 };
-struct cap run_slices(struct peer *p, const char *role, const struct spawn_slices *slices, u32 kinds, u32 pages);
+/* `spare`: slices more that it may allocate, or give to environments of its own. */
+void run_peer(struct peer *p, const char *role, const struct spawn_slices *slices, u32 kinds, u32 pages, u32 spare);
 void start_peer(struct peer *p, const char *role, u32 cpu); /* 512 pages, 4 slices */
 void end_peer(struct peer *p);                               /* destroys it */
 void wait_for(const u64 *word, u64 value);                   /* until *word >= value; fails after 5 s */

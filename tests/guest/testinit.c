@@ -15,6 +15,7 @@ static struct cap program_cap;
 static u64 program_bytes;
 static const u8 *program;
 static char reason[600];
+static u32 down_page;
 
 static NORETURN void give_up(const char *what) {
     print("testinit: %s\n", what);
@@ -42,7 +43,7 @@ static s64 start_test(const struct test *t, struct spawn *s) {
     static struct start start;
     static const struct spawn_slices slices[] = {{0, 4}};
     struct cap share = {.type = CAP_PAGE, .rights = RIGHT_READ | RIGHT_WRITE, .count = 1,
-                        .name = memory_page_of(down)};
+                        .name = down_page};
 
     memset(&start, 0, sizeof start);
     memcpy(start.arguments, t->name, strlen(t->name));
@@ -153,7 +154,7 @@ static void set_up(void) {
                                .name = info->archive + (u32)((u64)(member.data - archive) / RT_PAGE),
                                .count = (u32)((member.size + RT_PAGE - 1) / RT_PAGE)};
     if (sys_cap_derive(0, &program_cap) ||
-        memory_map_at((u64)down, (u32)sys_page_alloc(0, PAGE_ANY, 1, 0, 0), 1, MAP_WRITE, 0))
+        memory_map_at((u64)down, down_page = page_alloc(1), 1, MAP_WRITE, 0))
         give_up("no memory");
     events = bind_events();
 }

@@ -16,9 +16,8 @@ from types import SimpleNamespace
 
 from harness import namespace
 from harness.http import Connection
-from targe import boot, project
+from targe import boot, project, run
 from targe.machine import Machine, die_with_parent
-from targe.run import answers
 
 _TAIL_LINES = 25
 
@@ -125,12 +124,10 @@ def free_port():
 def wait_for_answer(machine, seconds=30):
     """Waits until the machine's site answers; fails if it ends or the time is over."""
     limit = time.monotonic() + seconds
-    while time.monotonic() < limit:
-        assert machine.running(), f"the machine ended: {machine.why()}"
-        if answers("127.0.0.1", machine.config.port):
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"no answer within {seconds} s")
+    answered = run.wait_for_answer("127.0.0.1", machine.config.port,
+                                   lambda: machine.running() and time.monotonic() < limit)
+    assert machine.running(), f"the machine ended: {machine.why()}"
+    assert answered, f"no answer within {seconds} s"
 
 
 def until(condition, seconds, what):

@@ -24,7 +24,7 @@ static bool is_host(const struct neighbours *table, u32 address) {
 }
 
 static struct neighbour *set_of(struct neighbours *table, u32 address) {
-    u32 hash = address * 2654435769u;
+    u32 hash = __builtin_bswap32(address) * 2654435769u; /* what differs most is now lowest */
 
     return &table->entry[(hash >> 16) % (NEIGHBOURS / NEIGHBOUR_WAYS) * NEIGHBOUR_WAYS];
 }
