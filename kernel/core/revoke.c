@@ -46,18 +46,18 @@ void revoke_deliver(struct regs *r) {
 }
 
 /* Whether a request stands: who asked exists still. */
-static bool stands(const struct request *q) {
+static bool stands(const struct demand *q) {
     return q->left && page_generation(page_get(q->from)) == q->generation;
 }
 
 s64 revoke_due(const struct env *env, u32 resource) {
-    const struct request *q = &env->request[resource];
+    const struct demand *q = &env->request[resource];
 
     return stands(q) && q->from == current_env()->self && rdtsc() >= q->deadline ? 0 : E_NOT_DUE;
 }
 
 void revoke_given(struct env *env, u32 resource, u32 count) {
-    struct request *q = &env->request[resource];
+    struct demand *q = &env->request[resource];
 
     if (likely(!q->left))
         return;
@@ -76,7 +76,7 @@ s64 call_revoke(u64 cap, u32 resource, u32 count, u64 deadline) {
     if (resource >= RESOURCES || env == current_env())
         return E_BAD_ARGUMENT;
     env_lock(env);
-    struct request *q = &env->request[resource];
+    struct demand *q = &env->request[resource];
     if (env->state != ENV_LIVE)
         error = E_DEAD;
     else if (stands(q) && (count || q->from != current_env()->self))
