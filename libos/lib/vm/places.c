@@ -208,6 +208,16 @@ static u64 written_of(u64 seen) {
     }
 }
 
+/* Places are used in the order of the losses. So those before the last that a loss named are done with, and the
+ * ones after it may belong to losses that are being written. */
+static void see_places(u64 to) {
+    while (to != used && place[posted[(to - 1) % SAVES]].state == PLACE_POSTED)
+        to--;
+    for (; used != to; used++)
+        if (place[posted[used % SAVES]].state == PLACE_POSTED)
+            place_free(posted[used % SAVES]);
+}
+
 void losses_take(void) {
     static struct loss loss[LOSSES];
     u64 seen = __atomic_load_n(&vm.env->losses, __ATOMIC_ACQUIRE), missed_before = missed, to = used;
@@ -225,9 +235,6 @@ void losses_take(void) {
     see_tables(loss, count, by_owner); /* first, for it still knows the frames' pages */
     see_frames(loss, count, to, by_owner);
     stock_check();
-    for (; used != to; used++)
-        if (place[posted[used % SAVES]].state == PLACE_POSTED)
-            place_free(posted[used % SAVES]);
-    if (!vm.env->request[RESOURCE_PAGES].left)
-        post();
+    see_places(to);
+    post();
 }

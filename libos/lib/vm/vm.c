@@ -511,7 +511,7 @@ s64 vm_protect_all(const struct vm_change *change, u32 count) {
     return 0;
 }
 
-s64 vm_protect(const void *at, u64 pages, u32 access) {
+s64 vm_protect(const volatile void *at, u64 pages, u32 access) {
     struct vm_change change = {at, pages, access};
 
     return vm_protect_all(&change, 1);
@@ -525,7 +525,7 @@ bool vm_dirty_unmapped(u64 number) {
     return f && f->flags & FRAME_DIRTY;
 }
 
-s64 vm_clean(const void *at, u64 pages) {
+s64 vm_clean(const volatile void *at, u64 pages) {
     struct vm_change range = {at, pages, VM_READ};
 
     if (!is_good(&range))

@@ -60,9 +60,9 @@ struct vm_region *vm_make(u64 pages, const struct vm_region *want);
 void vm_end(struct vm_region *region);
 
 /* What the application may do with a range of whole pages in one region: 0 or an error. */
-s64 vm_protect(const void *at, u64 pages, u32 access);
+s64 vm_protect(const volatile void *at, u64 pages, u32 access);
 struct vm_change {
-    const void *at;
+    const volatile void *at;
     u64 pages;
     u32 access; /* a vm_access */
 };
@@ -78,12 +78,12 @@ struct vm_view {
 };
 extern struct vm_view vm_view;
 bool vm_dirty_unmapped(u64 number);
-static inline bool vm_dirty(const void *at) {
+static inline bool vm_dirty(const volatile void *at) {
     u64 number = ((u64)at - vm_view.base) / RT_PAGE;
 
     return vm_view.entry[number] & 64 || (vm_view.dropped && vm_dirty_unmapped(number));
 }
-s64 vm_clean(const void *at, u64 pages);
+s64 vm_clean(const volatile void *at, u64 pages);
 
 /* ---- sharing */
 /* A second region with the same contents: pages are copied when either of the two writes. */
