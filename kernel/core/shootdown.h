@@ -13,4 +13,4 @@ void quiesce(void);
  * quiesce, environments other than the current one must be looked up anew afterwards. */
 void stop_others(void);
 void start_others(void);
-void stand_still(void); /* from the interrupt: waits as long as others are to be stopped */
+void stand_still(void); /* waits as long as another CPU wants all others stopped */
