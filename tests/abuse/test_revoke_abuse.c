@@ -351,8 +351,8 @@ TEST(repossess_taker_full) {
     struct peer rest = bare_env(self()->page_limit - self()->pages, 0); /* no room is left */
     EQUAL(take(&p, RESOURCE_PAGES, page), E_LIMIT);
     EQUAL(order_write(&p, va, 1), 0); /* nothing was broken */
-    EQUAL(machine_env(p.peer.env)->request[RESOURCE_PAGES].left, 2);
     end_peer(&rest);
+    EQUAL(machine_env(p.peer.env)->request[RESOURCE_PAGES].left, 2);
     EQUAL(self()->page_limit, limit);
     EQUAL(take(&p, RESOURCE_PAGES, page), 0);
     machine_forget();

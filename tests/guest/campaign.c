@@ -189,7 +189,14 @@ static s64 do_take(void) {
     return failed == count ? -1 : 0;
 }
 
-static s64 do_slice(void) { return sys_slice_alloc(some_env(), (u32)draw(machine_info()->cpus), PAGE_ANY); }
+/* Only on the CPU where it runs has a worker something to do. */
+static s64 do_slice(void) {
+    u32 worker = (u32)draw(WORKERS);
+    const struct cap *env = draw(2) ? env_cap(worker) : child_cap(worker);
+
+    return sys_slice_alloc(env, worker % machine_info()->cpus, PAGE_ANY);
+}
+
 static s64 do_slice_free(void) {
     u32 cpu = (u32)draw(machine_info()->cpus), slot = (u32)draw(SLOTS);
 
@@ -296,10 +303,8 @@ ROLE(campaign_worker) {
     state = (up->word[WORD_SEED] + number + 1) * 0x9e3779b97f4a7c15;
     rt_on_revoke(nothing);
     for (u32 n = 0; n < machine_info()->cpus; n++)
-        if (self()->context[n].page) {
-            rt_context(n)->revoke = rt_context(0)->revoke;
-            rt_context(n)->exception = (u64)attempt_entry;
-        }
+        if (self()->context[n].page)
+            rt_context(n)->exception = (u64)attempt_entry; /* wherever it runs */
     page_of(rt_self()); /* maps what it will look at */
     parent = up->cap[ARRAY_SIZE(up->cap) - 1];
     *env_cap(number) = item("self");
@@ -327,18 +332,27 @@ static void read_option(u64 *seed, u64 *seconds) {
         }
 }
 
-static void destroy(const struct cap *env) {
-    s64 error;
+static struct peer worker[WORKERS];
 
-    do
-        error = sys_env_destroy(env);
-    while (error == E_AGAIN);
-    CHECK(!error || error == E_BAD_CAPABILITY || error == E_DEAD || error == E_BAD_ADDRESS);
+/* The workers, and then the children that they left. */
+static void end_all(void) {
+    machine_forget();
+    for (u32 i = 0; i < WORKERS; i++)
+        rt_destroy(&worker[i].cap);
+    for (u32 i = 0; i < WORKERS; i++)
+        rt_destroy(&down->cap[WORKERS + i]);
 }
+
+#define FAIL_IF(wrong, ...) \
+    do { \
+        if (wrong) { \
+            end_all(); \
+            FAIL(__VA_ARGS__); \
+        } \
+    } while (0)
 
 /* No contradiction is ever found, no worker ends or hangs, every deed works now and then, and no page is lost. */
 TEST(campaign, .needs = NEED_MACHINE | NEED_CONSOLE | NEED_FLOW, .seconds = 1000000) {
-    static struct peer worker[WORKERS];
     struct cap machine = item("machine"), console = item("console");
     u64 seed, seconds, checks = 0, said = 0, calls = 0, still = 0;
     struct event_ring *ring = bind_events();
@@ -349,23 +363,21 @@ TEST(campaign, .needs = NEED_MACHINE | NEED_CONSOLE | NEED_FLOW, .seconds = 1000
     print("campaign: seed %lu, %lu seconds\n", seed, seconds);
     down->word[WORD_SEED] = seed;
     down->cap[ARRAY_SIZE(down->cap) - 1] = item("flow");
-    for (u32 i = 0; i < WORKERS; i++)
+    for (u32 i = 0; i < WORKERS; i++) { /* so that their numbers are in this order */
         start_peer(&worker[i], "campaign_worker", i % machine_info()->cpus);
-    wait_for(&down->word[WORD_STARTED], WORKERS);
+        wait_for(&down->word[WORD_STARTED], i + 1);
+    }
     __atomic_store_n(&down->word[WORD_GO], 1, __ATOMIC_SEQ_CST);
     u64 begun = rt_tsc(), end = begun + milliseconds(1000) * seconds;
     while (rt_tsc() < end) {
         s64 found = sys_check(&machine);
-        if (found && found != E_AGAIN)
-            FAIL("seed %lu: the checker finds %ld after %lu ms, %lu deeds", seed, found, (rt_tsc() - begun) / milliseconds(1),
-                 down->word[WORD_CALLS]);
+        FAIL_IF(found && found != E_AGAIN, "seed %lu: the checker finds %ld after %lu ms, %lu deeds", seed, found,
+                (rt_tsc() - begun) / milliseconds(1), down->word[WORD_CALLS]);
         checks++;
-        if (down->failed)
-            FAIL("seed %lu: %s", seed, down->text);
+        FAIL_IF(down->failed, "seed %lu: %s", seed, down->text);
         if (next_event(ring, &e, 2) && e.type == EVENT_ENDED)
             for (u32 i = 0; i < WORKERS; i++)
-                if (e.env == worker[i].env)
-                    FAIL("seed %lu: worker %u ended by %lx, %lx: %s", seed, i, e.a, e.b, down->text);
+                FAIL_IF(e.env == worker[i].env, "seed %lu: worker %u ended by %lx, %lx: %s", seed, i, e.a, e.b, down->text);
         for (u32 i = 0; i < WORKERS; i++) /* its slices may be taken from it: it gets one again */
             if (!machine_env(worker[i].env)->slices)
                 sys_slice_alloc(&worker[i].cap, i % machine_info()->cpus, PAGE_ANY);
@@ -374,17 +386,12 @@ TEST(campaign, .needs = NEED_MACHINE | NEED_CONSOLE | NEED_FLOW, .seconds = 1000
             print("campaign: %lu s, %lu deeds, %lu checks\n", said * 10, down->word[WORD_CALLS], checks);
         }
         if (rt_tsc() - still > milliseconds(5000)) {
-            if (down->word[WORD_CALLS] == calls)
-                FAIL("seed %lu: nobody does anything any more", seed);
+            FAIL_IF(down->word[WORD_CALLS] == calls, "seed %lu: nobody does anything any more", seed);
             calls = down->word[WORD_CALLS];
             still = rt_tsc();
         }
     }
-    machine_forget();
-    for (u32 i = 0; i < WORKERS; i++)
-        destroy(&worker[i].cap);
-    for (u32 i = 0; i < WORKERS; i++)
-        destroy(&down->cap[WORKERS + i]);
+    end_all();
     EQUAL(sys_check(&machine), 0);
     print("campaign: %lu deeds, %lu checks\n", down->word[WORD_CALLS], checks);
     for (u32 i = 0; i < ARRAY_SIZE(deeds); i++)

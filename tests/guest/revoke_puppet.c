@@ -54,7 +54,6 @@ ROLE(puppet) {
 
     mine = orders_in(up, (u32)NUMBER);
     rt_on_revoke(told);
-    context->revoke = rt_context(0)->revoke;
     context->exception = (u64)attempt_entry;
     mine->scratch = address(1);
     OK(memory_map_at(mine->scratch, scratch.name, 1, MAP_WRITE, &scratch));
