@@ -26,7 +26,7 @@ enum code_argument {
     CODE_SCALAR,  /* a number (start: value[index] of the run) */
     CODE_POINTER, /* start: the first byte of window[index] */
     CODE_LENGTH,  /* start: the length of window[index] */
-    CODE_CONTEXT, /* start: the run's windows and values, readable in units of 8 bytes */
+    CODE_CONTEXT, /* start: the run's windows and values, readable 8 bytes at a time */
     CODE_READ,    /* helper: memory to read; its length is the next CODE_SIZE argument */
     CODE_WRITE,   /* helper: memory that it fills wholly (or it stops the run), likewise */
     CODE_SIZE,    /* helper: a number of bytes */

@@ -500,8 +500,8 @@ static void find_used(struct jit *j) {
     const struct code_program *p = j->program;
     for (u32 at = 0; at < p->count; at++)
         j->used[p->mark[at].function] |= (u16)(1u << p->insn[at].dst | 1u << p->insn[at].src);
-    for (u32 f = 1; f < p->functions; f++) /* nested frames are found from the main one */
-        j->used[0] |= 1 << 10;
+    for (u32 f = 1; f < p->functions; f++) /* a run may be stopped in any function */
+        j->used[0] |= (u16)(j->used[f] | 1 << 10);
 }
 
 s64 code_jit(struct code_program *program, u8 *out, u64 size) {

@@ -129,92 +129,63 @@ void value_move(struct value *pointer, const struct value *by, bool negative) {
 static void at_least(struct value *v, s64 lo) { v->lo = lo > v->lo ? lo : v->lo; }
 static void at_most(struct value *v, s64 hi) { v->hi = hi < v->hi ? hi : v->hi; }
 
-/* Restricts a to what `a code b` leaves. A bound that cannot be computed is left out. */
-static void restrict_one(u8 code, struct value *a, const struct value *b) {
-    s64 above, below;
-    bool has_above = !__builtin_add_overflow(b->lo, 1, &above);
-    bool has_below = !__builtin_sub_overflow(b->hi, 1, &below);
-    switch (code) {
-    case BPF_JEQ:
+/* low < high if strict, else low <= high. Of an unsigned order something is known only if the greater
+ * one is not negative. False: it cannot be. */
+static bool restrict_order(struct value *low, struct value *high, bool strict, bool sign) {
+    if (!sign && high->lo < 0)
+        return true;
+    if (!sign)
+        at_least(low, 0);
+    if (strict && (high->hi == INT64_MIN || low->lo == INT64_MAX))
+        return false;
+    at_most(low, high->hi - strict);
+    at_least(high, low->lo + strict);
+    return low->lo <= low->hi && high->lo <= high->hi;
+}
+
+static bool restrict_equal(struct value *a, struct value *b, bool equal) {
+    if (equal) {
         at_least(a, b->lo);
         at_most(a, b->hi);
-        break;
-    case BPF_JNE:
-        if (value_is_constant(b) && a->lo == b->lo && has_above)
-            a->lo = above;
-        else if (value_is_constant(b) && a->hi == b->lo && has_below)
-            a->hi = below;
-        break;
-    case BPF_JGT: /* unsigned: only what is not negative has the order that it seems to have */
-        if (b->lo >= 0 && a->lo >= 0 && has_above)
-            at_least(a, above);
-        break;
-    case BPF_JGE:
-        if (b->lo >= 0 && a->lo >= 0)
-            at_least(a, b->lo);
-        break;
-    case BPF_JLT:
-        if (b->lo >= 0) {
-            at_least(a, 0);
-            at_most(a, below);
-        }
-        break;
-    case BPF_JLE:
-        if (b->lo >= 0) {
-            at_least(a, 0);
-            at_most(a, b->hi);
-        }
-        break;
-    case BPF_JSGT:
-        if (has_above)
-            at_least(a, above);
-        break;
-    case BPF_JSGE: at_least(a, b->lo); break;
-    case BPF_JSLT:
-        if (has_below)
-            at_most(a, below);
-        break;
-    case BPF_JSLE: at_most(a, b->hi); break;
+        *b = (struct value){.lo = a->lo, .hi = a->hi, .kind = b->kind, .window = b->window,
+                            .length = b->length};
+        return a->lo <= a->hi;
     }
-}
-
-/* The condition that holds where this one does not, and the one with its sides exchanged. JSET has
- * neither: it restricts nothing. */
-static u8 opposite(u8 code) {
-    static const u8 table[16] = {
-        [BPF_JEQ >> 4] = BPF_JNE,   [BPF_JNE >> 4] = BPF_JEQ,   [BPF_JGT >> 4] = BPF_JLE,
-        [BPF_JLE >> 4] = BPF_JGT,   [BPF_JGE >> 4] = BPF_JLT,   [BPF_JLT >> 4] = BPF_JGE,
-        [BPF_JSGT >> 4] = BPF_JSLE, [BPF_JSLE >> 4] = BPF_JSGT, [BPF_JSGE >> 4] = BPF_JSLT,
-        [BPF_JSLT >> 4] = BPF_JSGE, [BPF_JSET >> 4] = BPF_JSET,
-    };
-    return table[code >> 4];
-}
-
-static u8 exchanged(u8 code) {
-    static const u8 table[16] = {
-        [BPF_JEQ >> 4] = BPF_JEQ,   [BPF_JNE >> 4] = BPF_JNE,   [BPF_JGT >> 4] = BPF_JLT,
-        [BPF_JLE >> 4] = BPF_JGE,   [BPF_JGE >> 4] = BPF_JLE,   [BPF_JLT >> 4] = BPF_JGT,
-        [BPF_JSGT >> 4] = BPF_JSLT, [BPF_JSLE >> 4] = BPF_JSGE, [BPF_JSGE >> 4] = BPF_JSLE,
-        [BPF_JSLT >> 4] = BPF_JSGT, [BPF_JSET >> 4] = BPF_JSET,
-    };
-    return table[code >> 4];
+    /* They are not both constant, so that the bounds that move do not cross. */
+    struct value *interval = value_is_constant(a) ? b : a, *point = interval == a ? b : a;
+    if (value_is_constant(point) && interval->lo == point->lo)
+        interval->lo++;
+    else if (value_is_constant(point) && interval->hi == point->lo)
+        interval->hi--;
+    return true;
 }
 
 bool value_restrict(const struct code_insn *i, bool taken, struct value *a, struct value *b) {
     u8 code = bpf_code(i);
+    bool sign = code >= BPF_JSGT && code != BPF_JLT && code != BPF_JLE;
+    s64 most = sign ? S32_MAX : U32_MAX;
     if (value_is_constant(a) && value_is_constant(b))
         return code_condition(i, (u64)a->lo, (u64)b->lo) == taken;
     /* A 32-bit comparison says something of the whole value only if this is small. */
-    s64 most = code >= BPF_JSGT && code != BPF_JLT && code != BPF_JLE ? S32_MAX : U32_MAX;
     if (bpf_class(i) == BPF_JMP32 && !(within(a, 0, most) && within(b, 0, most)))
         return true;
-    code = taken ? code : opposite(code);
-    struct value before = *a;
-    restrict_one(code, a, b);
-    if (a->lo > a->hi)
-        return false;
-    restrict_one(exchanged(code), b, &before);
-    return b->lo <= b->hi;
+    switch (code) {
+    case BPF_JEQ: return restrict_equal(a, b, taken);
+    case BPF_JNE: return restrict_equal(a, b, !taken);
+    case BPF_JLT:
+    case BPF_JSLT:
+        return taken ? restrict_order(a, b, true, sign) : restrict_order(b, a, false, sign);
+    case BPF_JLE:
+    case BPF_JSLE:
+        return taken ? restrict_order(a, b, false, sign) : restrict_order(b, a, true, sign);
+    case BPF_JGT:
+    case BPF_JSGT:
+        return taken ? restrict_order(b, a, true, sign) : restrict_order(a, b, false, sign);
+    case BPF_JGE:
+    case BPF_JSGE:
+        return taken ? restrict_order(b, a, false, sign) : restrict_order(a, b, true, sign);
+    }
+    return true; /* BPF_JSET */
 }
 
 /* The next bound on the way to none: far, and then everywhere. */

@@ -492,7 +492,7 @@ static bool follow_helper(struct code_verify *v, const struct code_insn *i) {
         bool memory = want == CODE_READ || want == CODE_WRITE;
         if (memory && !helper_memory(v, value, want == CODE_WRITE, size))
             return false;
-        if (!memory && value->kind != (want == CODE_CONTEXT ? VALUE_CONTEXT : VALUE_NUMBER))
+        if (!memory && value->kind != VALUE_NUMBER)
             return refuse(v, v->at, "a helper's argument has the wrong kind");
     }
     clobber_arguments(&v->work);
@@ -531,8 +531,9 @@ static bool follow_exit(struct code_verify *v) {
         *r0 = (struct value){.kind = VALUE_NONE};
     if (result->kind == RESULT_NOT_SEEN)
         *result = *r0;
-    else if (!value_join(result, r0, false))
+    else if (!value_join(result, r0, v->returns[function] > 4))
         return true;
+    v->returns[function]++; /* the join widens before this can overflow */
     for (u32 at = 0; function && at < p->count; at++) {
         struct code_mark *mark = &p->mark[at];
         if (!(mark->flags & CODE_MARK_INNER) && bpf_is_local_call(&p->insn[at]) &&
@@ -658,20 +659,19 @@ static bool follow(struct code_verify *v) {
     return true;
 }
 
-/* Takes up the first dirty leader. False: there is none. */
-static bool take_leader(struct code_verify *v) {
+/* Looks for the first dirty leader, a bit at a time, and takes it up. */
+static void take_leader(struct code_verify *v) {
     struct code_program *p = v->program;
-    for (; v->next < p->count; v->next++) {
+    for (u32 n = 0; n < 256 && v->next < p->count; n++, v->next++) {
         struct code_mark *mark = &p->mark[v->next];
         if (mark->flags & CODE_MARK_DIRTY) {
             mark->flags &= (u8)~CODE_MARK_DIRTY;
             v->work = v->states[mark->at];
             v->at = v->next;
             v->following = true;
-            return true;
+            return;
         }
     }
-    return false;
 }
 
 /* What a program finds when it starts. */
@@ -758,14 +758,16 @@ s64 code_verify_start(const struct code_profile *profile, const struct code_insn
 
 s64 code_verify_step(void *memory, u32 steps) {
     struct code_verify *v = code_verify_of(memory);
-    while (v->following || take_leader(v)) {
+    while (v->following || v->next < v->program->count) {
         if (steps-- == 0)
             return E_AGAIN;
         if (++v->work_done > CODE_WORK) {
             refuse(v, v->at, "too complex to verify");
             return E_BAD_ARGUMENT;
         }
-        if (!follow(v))
+        if (!v->following)
+            take_leader(v);
+        else if (!follow(v))
             return E_BAD_ARGUMENT;
     }
     return 0;

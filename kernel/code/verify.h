@@ -25,7 +25,8 @@ struct code_verify {
     u32 at;         /* instruction that is followed */
     bool following; /* work holds the state before `at` */
     u32 work_done;
-    struct value results[CODE_FUNCTIONS];
+    struct value results[CODE_FUNCTIONS]; /* what functions return */
+    u8 returns[CODE_FUNCTIONS];           /* how often that has changed */
     struct state work;
     struct state *scratch;
     struct state *states; /* of leaders */

@@ -31,7 +31,7 @@ void shootdown_answer(void) {
 
 void shootdown(struct env *env, u64 va, u32 count) {
     struct cpu *cpu = this_cpu();
-    u64 active = __atomic_load_n(&env->active, __ATOMIC_SEQ_CST);
+    u64 active = env_active(env);
     u64 ticket[MAX_CPUS];
 
     if (active >> cpu->number & 1)
@@ -59,6 +59,7 @@ static void wait_until_quiet(void) {
     u64 before[MAX_CPUS];
 
     ASSERT(!cpu->held);
+    note_quiet(cpu);
     for (u32 n = 0; n < cpu_count; n++)
         before[n] = __atomic_load_n(&cpus[n]->quiet, __ATOMIC_SEQ_CST);
     for (u32 n = 0; n < cpu_count; n++)
@@ -66,7 +67,7 @@ static void wait_until_quiet(void) {
             apic_send(cpus[n]->apic, VECTOR_KICK);
     for (u32 n = 0; n < cpu_count; n++) {
         while (n != cpu->number && __atomic_load_n(&cpus[n]->quiet, __ATOMIC_SEQ_CST) == before[n]) {
-            __atomic_fetch_add(&cpu->quiet, 1, __ATOMIC_SEQ_CST);
+            note_quiet(cpu);
             shootdown_answer();
             cpu_relax();
         }
@@ -91,7 +92,7 @@ void start_others(void) { __atomic_store_n(&stopped, 0, __ATOMIC_SEQ_CST); }
 
 void stand_still(void) {
     while (__atomic_load_n(&stopped, __ATOMIC_SEQ_CST)) {
-        __atomic_fetch_add(&this_cpu()->quiet, 1, __ATOMIC_SEQ_CST); /* perhaps for the next who stops all */
+        note_quiet(this_cpu()); /* perhaps for the next who stops all */
         shootdown_answer();
         cpu_relax();
     }

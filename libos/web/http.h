@@ -1,8 +1,8 @@
 /* HTTP/1.1 on the server's side: connections, their states and time limits, and the answers.
  *
- * Single-threaded, without dynamic memory: connections come from a pool, and so do input buffers, which
- * a connection has only while a request is incomplete or has to wait. The stream's receive window is
- * not larger than an input buffer, so that one always suffices. See docs/web.md. */
+ * Single-threaded, without dynamic memory: connections come from a pool, and so do input buffers,
+ * which a connection has only while a request is incomplete or has to wait. The stream's receive
+ * window is not larger than an input buffer, so that one always suffices. See docs/web.md. */
 #pragma once
 #include "web/live.h"
 #include "web/site.h"

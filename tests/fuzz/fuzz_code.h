@@ -4,11 +4,11 @@
 #pragma once
 #include "../../tools/code/host.h"
 
-#define SHAPED_INSNS 96
+#define SHAPED_INSNS 96 /* of the fuzzer; wide constants take two slots */
 
 struct shaped {
     const struct code_profile *profile;
-    struct code_insn insn[SHAPED_INSNS + 16];
+    struct code_insn insn[2 * SHAPED_INSNS + 32];
     u32 count;
     u32 length[CODE_WINDOWS]; /* of the windows in this run */
     u64 seed;                 /* of their contents */

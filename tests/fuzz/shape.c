@@ -22,16 +22,10 @@ static u64 helper_mix(u64 a, u64 b, u64 c, u64 d, u64 e, struct code_run *run) {
     return a + 3 * b + 5 * c + 7 * d + 11 * e;
 }
 
-static u64 helper_context(u64 a, u64 b, u64 c, u64 d, u64 e, struct code_run *run) {
-    (void)b, (void)c, (void)d, (void)e;
-    return a == (u64)run ? run->value[0] : ~0ull;
-}
-
 static const struct code_helper helpers[] = {
     {"fill", {CODE_WRITE, CODE_SIZE, CODE_SCALAR}, 4, helper_fill},
     {"sum", {CODE_READ, CODE_SIZE}, 4, helper_sum},
     {"mix", {CODE_SCALAR, CODE_SCALAR, CODE_SCALAR, CODE_SCALAR, CODE_SCALAR}, 1, helper_mix},
-    {"context", {CODE_CONTEXT}, 1, helper_context},
 };
 
 static const struct code_profile everything = {
@@ -90,7 +84,7 @@ static void shape_jump(struct code_insn *i, u8 a, u8 b) {
         i->dst = 0;
         i->src = a & 1;
         i->offset = 0;
-        i->imm = i->src ? 1 + b % 40 : 1 + b % 4;
+        i->imm = i->src ? b : 1 + b % 3;
     } else if (bpf_code(i) == BPF_EXIT) {
         *i = (struct code_insn){.op = i->op};
     } else if (bpf_code(i) == BPF_JA) {
@@ -145,8 +139,56 @@ static void prologue(struct shaped *s, u8 byte) {
     put(s, 0x7b, 10, 9, -16, 0);
 }
 
+static void shape_insn(struct shaped *s, const u8 *data) {
+    struct code_insn i = {.op = opcodes[data[0] % ARRAY_SIZE(opcodes)],
+                          .dst = data[1] % 11 & 15, .src = (data[1] >> 4) % 11 & 15,
+                          .imm = constant(data[3])};
+    if (i.op == BPF_LDDW) {
+        put(s, i.op, i.dst, 0, 0, i.imm);
+        put(s, 0, 0, 0, 0, constant(data[2]));
+        return;
+    }
+    if (bpf_is_alu(&i))
+        shape_alu(&i, data[2]);
+    else if (bpf_is_jump(&i))
+        shape_jump(&i, data[2], data[3]);
+    else
+        shape_memory(&i, data[2]);
+    if (bpf_class(&i) == BPF_ST || (bpf_is_jump(&i) && !(i.op & BPF_X) && bpf_code(&i) != BPF_CALL))
+        i.src = 0;
+    s->insn[s->count++] = i;
+}
+
+/* Bends jumps so that they stay in their function, and calls so that they reach a later one. */
+static void bend(struct shaped *s, const u32 *start, u32 functions) {
+    for (u32 f = 0; f < functions; f++) {
+        for (u32 at = start[f]; at < start[f + 1]; at++) {
+            struct code_insn *i = &s->insn[at];
+            u32 later = functions - f - 1;
+            if (i->op == BPF_LDDW) {
+                at++;
+            } else if (bpf_is_local_call(i) && later) {
+                i->imm = (s32)(start[f + 1 + (u8)i->imm % later] - at - 1);
+            } else if (bpf_is_local_call(i)) {
+                i->src = BPF_CALL_HELPER;
+                i->imm = 1 + (u8)i->imm % 3;
+            } else if (bpf_is_branch(i)) {
+                s64 target = bpf_target(i, at);
+                bool inside = target >= start[f] && target < start[f + 1];
+                if (inside && (target == 0 || s->insn[target - 1].op != BPF_LDDW))
+                    continue;
+                s32 distance = (s32)(start[f + 1] - 1 - at - 1);
+                if (i->op == (BPF_JMP32 | BPF_JA))
+                    i->imm = distance;
+                else
+                    i->offset = (int16_t)distance;
+            }
+        }
+    }
+}
+
 bool shape(struct shaped *s, const u8 *data, size_t size) {
-    if (size < 8)
+    if (size < 12)
         return false;
     const struct code_profile *profiles[] = {&everything, &everything, host_profile("handler"),
                                              host_profile("predicate"), &everything};
@@ -156,26 +198,18 @@ bool shape(struct shaped *s, const u8 *data, size_t size) {
         u32 most = type->maximum < 64 ? type->maximum : 64;
         s->length[w] = type->minimum + data[2 + w] % (most - type->minimum + 1);
     }
+    size_t insns = min_u64((size - 8) / 4, SHAPED_INSNS);
+    u32 start[5] = {0}, functions = 1 + data[7] % 4;
     prologue(s, data[5]);
-    for (size_t n = 8; n + 4 <= size && s->count < SHAPED_INSNS; n += 4) {
-        struct code_insn i = {.op = opcodes[data[n] % ARRAY_SIZE(opcodes)],
-                              .dst = data[n + 1] % 11 & 15, .src = (data[n + 1] >> 4) % 11 & 15,
-                              .imm = constant(data[n + 3])};
-        if (i.op == BPF_LDDW) {
-            put(s, i.op, i.dst, 0, 0, i.imm);
-            put(s, 0, 0, 0, 0, constant(data[n + 2]));
-            continue;
-        }
-        if (bpf_is_alu(&i))
-            shape_alu(&i, data[n + 2]);
-        else if (bpf_is_jump(&i))
-            shape_jump(&i, data[n + 2], data[n + 3]);
-        else
-            shape_memory(&i, data[n + 2]);
-        if (bpf_class(&i) == BPF_ST || (bpf_is_jump(&i) && !(i.op & BPF_X) && bpf_code(&i) != BPF_CALL))
-            i.src = 0;
-        s->insn[s->count++] = i;
+    for (u32 f = 0; f < functions; f++) {
+        start[f] = f ? s->count : 0;
+        if (f)
+            put(s, 0xb7, 0, 0, 0, (s32)f);
+        for (size_t n = insns * f / functions; n < insns * (f + 1) / functions; n++)
+            shape_insn(s, data + 8 + 4 * n);
+        put(s, 0x95, 0, 0, 0, 0);
     }
-    put(s, 0x95, 0, 0, 0, 0);
+    start[functions] = s->count;
+    bend(s, start, functions);
     return true;
 }

@@ -107,7 +107,7 @@ struct raw {
     u64 r11, rcx, rbx, rbp, r12, r13, r14, r15; /* after */
 };
 void raw_call(struct raw *r);
-void check_registers(const struct raw *r, const char *what); /* nothing of the kernel's is in them */
+s64 checked_call(struct raw *r, const char *name); /* fails if the registers hold anything of the kernel's */
 
 /* ---- other environments and other CPUs */
 struct peer {

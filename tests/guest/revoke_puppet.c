@@ -28,9 +28,7 @@ static u64 obey(const struct orders *o) {
     switch (o->kind) {
     case ORDER_CALL:
         raw = (struct raw){.rax = a[0], .rdi = a[1], .rsi = a[2], .rdx = a[3], .r10 = a[4], .r8 = a[5]};
-        raw_call(&raw);
-        check_registers(&raw, "a puppet's call");
-        return raw.rax;
+        return (u64)checked_call(&raw, "a puppet's call");
     case ORDER_MAP:
         return mapped((u32)a[0], (u32)a[1], (u32)a[2]);
     case ORDER_READ:

@@ -155,15 +155,19 @@ u32 try_execute(u64 at) { return exception_of(do_execute, at); }
 /* ---- calls with any registers */
 #define KERNEL_HALF 0x800000000000ull
 
-void check_registers(const struct raw *r, const char *what) {
-    const u64 *word = &r->rdi;
+s64 checked_call(struct raw *r, const char *name) {
     const u64 kept[] = {0xb0, 0xb1, 0xb2, 0xb3, 0xb4, 0xb5};
+    struct raw before = *r;
 
-    for (u32 i = 0; i < 8; i++)
-        if (word[i] >= KERNEL_HALF && (s64)word[i] < -4096)
-            FAIL("%s: register %u holds %lx", what, i, word[i]);
+    raw_call(r);
+    for (u32 i = 0; i < 8; i++) {
+        u64 word = (&r->rdi)[i];
+        if (word >= KERNEL_HALF && word != (&before.rdi)[i])
+            FAIL("%s: register %u holds %lx", name, i, word);
+    }
     if (memcmp(&r->rbx, kept, sizeof kept))
-        FAIL("%s: a register that is the caller's has changed", what);
+        FAIL("%s: a register that is the caller's has changed", name);
+    return (s64)r->rax;
 }
 
 /* ---- other environments */
@@ -267,9 +271,11 @@ bool next_event(struct event_ring *ring, struct event *event, u64 ms) {
 
 /* ---- where every environment of this program begins */
 static const struct test *find(const char *name) {
-    for (const struct test *const *t = __start_tests; t < __stop_tests; t++)
-        if (!strcmp((*t)->name, name))
+    for (const struct test *const *t = __start_tests; t < __stop_tests; t++) {
+        size_t length = strlen((*t)->name);
+        if (!strncmp((*t)->name, name, length) && (!name[length] || name[length] == ' ')) /* an argument may follow */
             return *t;
+    }
     return NULL;
 }
 

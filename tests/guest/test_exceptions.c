@@ -138,7 +138,7 @@ TEST(fpu_enable) {
     CHECK(!attempt(do_sse, 0, &c));
     CHECK(!attempt(do_x87, 0, &c));
     EQUAL(mxcsr(), 0x1f80);
-    CHECK(attempt(do_movaps, (u64)rt_context(0)->message + 8, &c) && c.cause == 13);
+    CHECK(attempt(do_movaps, RT_CONTEXT + CONTEXT_EXTENDED_AT + 8, &c) && c.cause == 13);
     u16 control;
     __asm__ volatile("fnstcw %0" : "=m"(control));
     EQUAL(control, 0x37f);

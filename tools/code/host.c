@@ -1,6 +1,7 @@
 /* See host.h. */
 #define _GNU_SOURCE
 #include "host.h"
+#include "code/verify.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -9,26 +10,34 @@
 /* r1: memory, r2: its length. What conformance tests expect. */
 static const struct code_profile conformance = {
     .name = "conformance",
-    .budget = 1u << 30,
+    .budget = 1u << 24,
     .stores = true,
     .start = {{CODE_POINTER, 0}, {CODE_LENGTH, 0}},
     .windows = 1,
     .window = {{"memory", true, 0, 1u << 30}},
 };
 
-bool host_verify(struct host_program *h, const struct code_profile *profile,
-                 const struct code_insn *insn, u32 count) {
+bool host_verify_traced(struct host_program *h, const struct code_profile *profile,
+                        const struct code_insn *insn, u32 count,
+                        void (*trace)(void *owner, const struct code_verify *v), void *owner) {
     u64 size = code_verify_memory(insn, count);
     *h = (struct host_program){.insn = malloc(count * sizeof(*insn) + 1), .program = malloc(size)};
     CHECK(h->insn && h->program);
     memcpy(h->insn, insn, count * sizeof(*insn));
     s64 state = code_verify_start(profile, h->insn, count, h->program, size);
     if (state == 0) {
+        code_verify_of(h->program)->trace = trace;
+        code_verify_of(h->program)->trace_owner = owner;
         do
             state = code_verify_step(h->program, 1000);
         while (state == E_AGAIN);
     }
     return state == 0;
+}
+
+bool host_verify(struct host_program *h, const struct code_profile *profile,
+                 const struct code_insn *insn, u32 count) {
+    return host_verify_traced(h, profile, insn, count, NULL, NULL);
 }
 
 bool host_translate(struct host_program *h) {

@@ -12,6 +12,11 @@ struct host_program {
 /* Verifies a program of `count` slots. False: h->program->refusal says why. */
 bool host_verify(struct host_program *h, const struct code_profile *profile,
                  const struct code_insn *insn, u32 count);
+/* The same; `trace` is called before each instruction that the verifier follows. */
+struct code_verify;
+bool host_verify_traced(struct host_program *h, const struct code_profile *profile,
+                        const struct code_insn *insn, u32 count,
+                        void (*trace)(void *owner, const struct code_verify *v), void *owner);
 /* Translates it, into memory that is never writable and executable at once. */
 bool host_translate(struct host_program *h);
 void host_free(struct host_program *h);

@@ -72,10 +72,14 @@
 #define LWIP_NETIF_TX_SINGLE_PBUF 0
 #define LWIP_SUPPORT_CUSTOM_PBUF 1
 
-struct tcp_hdr;
-struct ip4_addr;
 #define LWIP_HOOK_TCP_ISN(local_ip, local_port, remote_ip, remote_port)                            \
     net_initial_sequence(ip_2_ip4(local_ip)->addr, local_port, ip_2_ip4(remote_ip)->addr,          \
                          remote_port)
+/* net.c: called for each segment before lwIP works on it. */
+#define LWIP_HOOK_TCP_INPACKET_PCB(pcb, header, length, first, second, p)                          \
+    net_strip_options(pcb, header, length)
+struct tcp_pcb;
+struct tcp_hdr;
+signed char net_strip_options(struct tcp_pcb *pcb, struct tcp_hdr *header, unsigned short length);
 unsigned net_initial_sequence(unsigned local, unsigned short local_port, unsigned remote,
                               unsigned short remote_port);
