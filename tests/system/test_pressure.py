@@ -19,6 +19,10 @@ def _reports(machine, name):
     return re.findall(rf"^(?:targe> )?{name}: (.*)$", machine.output.replace("\r", ""), re.M)
 
 
+def _expect(machine, pattern, seconds):
+    assert machine.expect(pattern, seconds), f"the console does not say '{pattern}'"
+
+
 def _numbers(line):
     return [int(number) for number in re.findall(r"\d+", line)]
 
@@ -40,13 +44,13 @@ def _nothing_wrong(machine):
 def test_cache_gives_and_mute_is_taken_from(ctx):
     """The one furthest above its guarantee is asked: first the mute one, then the cache."""
     machine = _start(ctx)
-    machine.expect(r"mute: \d+ pages, 10 of them vital", 20)
-    machine.expect("init: mute is asked for", 60)
-    machine.expect("init: mute did not answer: [1-9]", 20)
-    machine.expect("hungry: got room for", 20)
-    machine.expect("init: cache is asked for", 60)
-    machine.expect("given back [1-9]", 30)
-    machine.expect("hungry: used 4096 pages, 0 wrong", 60)
+    _expect(machine, r"mute: \d+ pages, 10 of them vital", 20)
+    _expect(machine, "init: mute is asked for", 60)
+    _expect(machine, "init: mute did not answer: [1-9]", 20)
+    _expect(machine, "hungry: got room for", 20)
+    _expect(machine, "init: cache is asked for", 60)
+    _expect(machine, "given back [1-9]", 30)
+    _expect(machine, "hungry: used 4096 pages, 0 wrong", 60)
     said = len(_reports(machine, "cache"))
     until(lambda: len(_reports(machine, "cache")) > said + 1, 20, "the cache goes on")
     left = [_numbers(line) for line in _reports(machine, "mute") if "are left" in line]
@@ -72,5 +76,5 @@ def test_seen_on_the_home_page(ctx):
 def test_four_cpus(ctx):
     """The same while three more CPUs idle: TLBs are flushed everywhere."""
     machine = _start(ctx, smp=4)
-    machine.expect("hungry: used 2048 pages, 0 wrong", 60)
+    _expect(machine, "hungry: used 2048 pages, 0 wrong", 60)
     _nothing_wrong(machine)

@@ -283,7 +283,7 @@ static bool bring_saved(u32 number) {
     vm.counts.saved--;
     vm.counts.resident++;
     vm.counts.reloads++;
-    return !vm_map_frame(number, f);
+    return true;
 }
 
 static bool is_still_shared(struct vm_frame *f) {
@@ -331,18 +331,11 @@ static bool is_lost(const struct vm_frame *f) { return !f->page && !f->place; }
 bool vm_bring_in(u32 number, bool write) {
     struct vm_frame *f = frame_of(number);
 
-    if (f && is_lost(f))
-        return false;
-    if (!f && !bring_fresh(number))
-        return false;
-    f = frame_of(number);
     if (!f)
-        return true;
-    if (!f->page && !bring_saved(number))
+        return bring_fresh(number);
+    if (is_lost(f) || (!f->page && !bring_saved(number)))
         return false;
-    if (write && bit(block_of(number)->copy, number))
-        return unshare(number);
-    return !vm_map_frame(number, frame_of(number));
+    return write && bit(block_of(number)->copy, number) ? unshare(number) : !vm_map_frame(number, f);
 }
 
 /* ---------------------------------------------------------------- faults */
@@ -511,9 +504,33 @@ s64 vm_protect_all(const struct vm_change *change, u32 count) {
     return 0;
 }
 
+/* The common case: one page that the kernel knows. False: it is not that. */
+static bool protect_one(u64 va, u32 access) {
+    u32 number = (u32)((va - vm.base) / RT_PAGE);
+    struct vm_block *b = block_of(number);
+    struct update u = {.op = UPDATE_PROTECT, .flags = access == VM_WRITE ? MAP_WRITE : 0, .va = va, .count = 1};
+
+    if (!bit(b->mapped, number) || bit(b->copy, number) || vm.region[b->region].flags & VM_EXECUTE)
+        return false;
+    if (access == VM_WRITE)
+        set_bit(b->write, number);
+    else
+        clear_bit(b->write, number);
+    if (sys_space_update(0, &u, 1)) /* taken meanwhile */
+        clear_bit(b->mapped, number);
+    return true;
+}
+
 s64 vm_protect(const volatile void *at, u64 pages, u32 access) {
     struct vm_change change = {at, pages, access};
 
+    if (pages == 1 && access != VM_NONE && is_good(&change)) {
+        vm_enter();
+        bool done = protect_one((u64)at, access);
+        vm_leave();
+        if (done)
+            return 0;
+    }
     return vm_protect_all(&change, 1);
 }
 
