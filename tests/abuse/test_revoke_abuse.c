@@ -118,7 +118,10 @@ TEST(revoke_frees_in_flight, .needs = NEED_FLOW) {
         u32 page = page_alloc(1);
         struct send send = {.headers = (u64)header, .length = 14, .pieces = 1};
         send.piece[0] = (struct piece){.page = page, .length = 1000};
-        EQUAL(sys_flow_send(&flow, &send, 1), 1);
+        s64 sent = sys_flow_send(&flow, &send, 1);
+        if (sent == E_NO_DEVICE)
+            break;
+        EQUAL(sent, 1);
         for (u64 end = rt_tsc() + milliseconds(1000);;) {
             s64 error = update(UPDATE_BIND_TABLE, 1, 0x6000000000, page, 1, 0, 0);
             CHECK(error == E_BUSY || error == E_NO_TABLE || error == 0);

@@ -121,7 +121,7 @@ TEST(cap_never_grows) {
 }
 
 /* One that is tied to an environment is of no use to another. */
-TEST(cap_holder) {
+TEST(cap_tied) {
     static struct puppet p;
     start_puppet(&p, 0, 0);
     u32 page = page_alloc(1);
