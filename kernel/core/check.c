@@ -52,6 +52,17 @@ static void check_leaf(u32 table) {
     }
 }
 
+static void check_large(u32 first, u32 level) {
+    if (level != 2 || first % 512)
+        complain(first, "level of a large mapping", level, 2);
+    for (u32 i = 0; i < 512; i++) {
+        held(first + i, false);
+        u8 type = first + i < page_count ? page_type(page_get(first + i)) : PAGE_ABSENT;
+        if (type != PAGE_DATA && type != PAGE_RING && type != PAGE_CONTEXT)
+            complain(first + i, "type of a page mapped large", type, PAGE_DATA);
+    }
+}
+
 static void check_table(u32 table, u32 level) {
     const u64 *entry = page_ptr(table);
 
@@ -63,6 +74,10 @@ static void check_table(u32 table, u32 level) {
         if (!(entry[i] & PTE_PRESENT))
             continue;
         u32 page = page_of_phys((phys){entry[i] & PTE_ADDRESS});
+        if (entry[i] & PTE_LARGE) {
+            check_large(page, level);
+            continue;
+        }
         held(page, false);
         struct page *p = page_get(page);
         if (!p || page_type(p) != PAGE_TABLE || p->where != table || STATE_LEVEL(page_state(p)) != level - 1)

@@ -21,13 +21,23 @@
 #include "targe/call_table.h"
 #include "x86/io.h"
 
+/* How many mappings are to be flushed and unbound still; large ones are already. */
+static u32 break_in_table(struct env *env, u32 table, u32 page) {
+    u64 state = page_state(page_get(table));
+
+    if (STATE_TYPE(state) != PAGE_TABLE)
+        return 0;
+    if (STATE_LEVEL(state) == 2)
+        space_remove_large(env, table, page);
+    return STATE_LEVEL(state) == 1 ? space_remove_page(table, page) : 0;
+}
+
 static void break_in_env(struct env *env, u32 page) {
     u32 broken = 0;
 
     env_lock(env);
     for (u32 t = env->first_page; t; t = page_get(t)->next)
-        if (page_type(page_get(t)) == PAGE_TABLE && STATE_LEVEL(page_state(page_get(t))) == 1)
-            broken += space_remove_page(t, page);
+        broken += break_in_table(env, t, page);
     if (broken)
         shootdown(env, 0, PAGES_A_CALL);
     env_unlock(env);
@@ -44,9 +54,8 @@ static void break_by_hint(u32 page) {
     if (!env)
         return;
     env_lock(env);
-    if (page_owner(table) == env->self && page_type(table) == PAGE_TABLE &&
-        STATE_LEVEL(page_state(table)) == 1)
-        broken = space_remove_page((u32)(table - page_array), page);
+    if (page_owner(table) == env->self)
+        broken = break_in_table(env, (u32)(table - page_array), page);
     if (broken)
         shootdown(env, 0, PAGES_A_CALL);
     env_unlock(env);

@@ -7,6 +7,10 @@ void space_init(void);
 void space_prepare_root(u32 root);
 /* The number of the page that maps `at`, or E_BAD_ADDRESS. */
 s64 space_lookup(u32 root, u64 at);
+/* The entry that maps `at`, with the number of just its page if it is a large one; 0: none. */
+u64 space_translate(u32 root, u64 at);
+/* Removes, flushes and unbinds every large mapping with this page in a level 2 table of env, whose lock is held. */
+void space_remove_large(struct env *env, u32 table, u32 page);
 /* The address of the entry that maps `at`, or NULL where there is no table. */
 u64 *space_entry(u32 root, u64 at);
 /* One element of a batch; takes no lock: env's lock is held. */

@@ -107,6 +107,8 @@ static s64 do_derive(void) {
     return error;
 }
 
+static u32 large; /* first of 512 pages of this worker's own, which may come to belong to others */
+
 static struct update some_update(void) {
     static const u8 ops[] = {UPDATE_MAP, UPDATE_MAP, UPDATE_MAP, UPDATE_MAP, UPDATE_UNMAP, UPDATE_UNMAP, UPDATE_PROTECT,
                              UPDATE_BIND_TABLE, UPDATE_BIND_TABLE, UPDATE_UNBIND_TABLE, UPDATE_CLEAN};
@@ -117,10 +119,17 @@ static struct update some_update(void) {
         u.level = (u8)(1 + draw(8) % 3);
     else
         u.count = 1 + (u32)(draw(5) ? 0 : draw(20));
+    if (u.level == 0 && !draw(8)) { /* a large page */
+        u.level = 1;
+        u.count = 1;
+        u.va &= ~0x1fffffull;
+    }
     if (u.op == UPDATE_MAP || u.op == UPDATE_PROTECT)
         u.flags = (u16)draw(4);
     if (u.op == UPDATE_MAP || u.op == UPDATE_BIND_TABLE)
         u.page = draw(3) ? own_page() : some_page();
+    if (u.op == UPDATE_MAP && u.level)
+        u.page = large;
     if (u.op == UPDATE_MAP)
         u.cap = (u64)some_page_cap();
     return u;
@@ -307,6 +316,10 @@ ROLE(campaign_worker) {
             rt_context(n)->exception = (u64)attempt_entry; /* wherever it runs */
     page_of(rt_self()); /* maps what it will look at */
     parent = up->cap[ARRAY_SIZE(up->cap) - 1];
+    s64 run = number < 3 ? sys_page_alloc(0, PAGE_ANY, 512, 9, page_cap(number, 0)) : -1;
+    for (u32 i = 0; run >= 0 && i < NAMES; i++)
+        *name_slot(number, i) = (u64)run + i;
+    large = run < 0 ? 0 : (u32)run;
     *env_cap(number) = item("self");
     for (u32 i = 0; i < ARRAY_SIZE(deeds); i++)
         total += deeds[i].weight;
@@ -364,7 +377,8 @@ TEST(campaign, .needs = NEED_MACHINE | NEED_CONSOLE | NEED_FLOW, .seconds = 1000
     down->word[WORD_SEED] = seed;
     down->cap[ARRAY_SIZE(down->cap) - 1] = item("flow");
     for (u32 i = 0; i < WORKERS; i++) { /* so that their numbers are in this order */
-        start_peer(&worker[i], "campaign_worker", i % machine_info()->cpus);
+        struct spawn_slices slices[2] = {{i % machine_info()->cpus, 4}, {0, 0}};
+        run_peer(&worker[i], "campaign_worker", slices, slices[0].cpu ? 2 : 1, i < 3 ? 1024 - 256 : 300, 0);
         wait_for(&down->word[WORD_STARTED], i + 1);
     }
     __atomic_store_n(&down->word[WORD_GO], 1, __ATOMIC_SEQ_CST);
