@@ -18,4 +18,4 @@ $(1)/liblwip.a: $(LWIP_THERE) tools/lwip.mk libos/lib/build.mk $(wildcard libos/
 endef
 
 # Application-level virtual memory (docs/vm.md), for programs that link LIBS_BASE too.
-LIBS_VM := $(addprefix libos/lib/vm/,vm.c batch.c frames.c places.c share.c radix.c hashed.c swap.c swap_server.c)
+LIBS_VM := $(addprefix libos/lib/vm/,vm.c meta.c batch.c frames.c places.c share.c radix.c hashed.c swap.c swap_server.c)

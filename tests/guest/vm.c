@@ -2,7 +2,7 @@
 #include "guest.h"
 #include "vm/swap.h"
 #include "vm/swap_server.h"
-#include "vm/vm.h"
+#include "vm/parts.h"
 
 #define PAGE(r, i) ((volatile u64 *)((r)->at + (i) * RT_PAGE))
 #define LARGE 3000 /* pages: more than six blocks */
@@ -292,6 +292,7 @@ static void check_blocks(struct vm_region *r, u64 from, u64 to) {
 
 /* More addresses than pages: old ones make room. */
 static void more_than_there_is(const struct vm_shape *shape) {
+    self(); /* mapped while there is a page for its table */
     start_vm(shape);
     struct vm_region *r = region(6000, &(struct vm_region){.flags = VM_DISCARD, .fill = fill_block});
 
@@ -399,8 +400,11 @@ ROLE(vm_asked) {
     start_vm(&vm_radix);
     struct vm_region *clean = region(200, &(struct vm_region){.flags = VM_DISCARD, .fill = fill_block});
     struct vm_region *dirty = region(50, NULL);
+    mark(dirty, 0, 50);
     if (up->order[2]) /* it never answers */
         rt_on_revoke(NULL);
+    up->order[3] = memory_page_of((void *)vm.frame);
+    up->order[4] = memory_page_of((void *)vm.block);
     if (sibling("vm_swap_server"))
         OK(vm_swap(sibling("vm_swap_server"), 200));
     mark(dirty, 0, 50);
@@ -449,10 +453,10 @@ TEST(vm_gives_when_asked) {
     end_peer(&p);
 }
 
-static bool in_image(u32 page, const struct env *env) {
-    (void)env;
-    const struct page *p = page_of(page);
-    return (u8)p->state != PAGE_DATA || p->state >> 8 & FLAG_VITAL;
+static bool may_be_taken(u32 page) {
+    u64 state = page_of(page)->state;
+
+    return (u8)state == PAGE_DATA && !(state >> 8 & FLAG_VITAL);
 }
 
 /* The newest pages of an environment, which its list begins with, are taken; the rest is the program. */
@@ -462,7 +466,7 @@ static u32 take_newest(struct peer *p, u32 count) {
     u32 n = 0, taken = 0;
 
     for (u32 page = env->first_page; page && n < count; page = page_of(page)->next)
-        if (!in_image(page, env))
+        if (may_be_taken(page))
             taking[n++] = (struct taking){.resource = RESOURCE_PAGES, .name = page};
     machine_forget();
     OK(sys_repossess(&p->cap, taking, n));
@@ -475,7 +479,21 @@ static u32 take_newest(struct peer *p, u32 count) {
     return taken;
 }
 
-/* Everything in the arena may go, with its table; the application does not notice. */
+/* Two pages of the library's own structures, by name. */
+static void take_structures(struct peer *p) {
+    struct taking taking[2] = {{.resource = RESOURCE_PAGES, .name = (u32)down->order[3]},
+                               {.resource = RESOURCE_PAGES, .name = (u32)down->order[4]}};
+
+    OK(sys_revoke(&p->cap, RESOURCE_PAGES, 2, 0));
+    EQUAL(sys_repossess(&p->cap, taking, 2), 0);
+    CHECK(taking[0].saved && taking[1].saved);
+    OK(sys_page_free(0, taking[0].name, 1));
+    OK(sys_page_free(0, taking[1].name, 1));
+    u64 rounds = __atomic_load_n(&down->word[2], __ATOMIC_SEQ_CST);
+    wait_for(&down->word[2], rounds + 2);
+}
+
+/* Whatever is newest may go; the application does not notice. */
 static void taken_by_force(u32 cpu) {
     struct peer server, p;
 
@@ -484,7 +502,8 @@ static void taken_by_force(u32 cpu) {
     start_peer(&p, "vm_asked", cpu);
     wait_for(&down->word[0], 1);
     u32 taken = 0;
-    for (u32 round = 0; round < 6; round++) {
+    take_structures(&p);
+    for (u32 round = 0; round < 14; round++) {
         s64 asked = sys_revoke(&p.cap, RESOURCE_PAGES, 16, 0);
         if (asked != E_BUSY)
             OK(asked);

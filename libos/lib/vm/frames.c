@@ -68,6 +68,12 @@ void stock_check(void) {
         }
 }
 
+u32 stock_take(void) {
+    if (!fresh_left)
+        return spares ? spare[--spares] : 0;
+    return fresh + --fresh_left;
+}
+
 static bool allocate_run(u32 most) {
     for (u32 n = most; n; n /= 2) {
         s64 page = sys_page_alloc(0, PAGE_ANY, n, 0, 0);
@@ -103,41 +109,6 @@ u32 pages_take(u32 most, u32 *got) {
     return spares ? spare[--spares] : 0;
 }
 
-/* ---------------------------------------------------------------- the library's own memory */
-
-static s64 meta_map(u64 va, u32 page) {
-    s64 error = memory_map_at(va, page, 1, MAP_WRITE, 0);
-
-    if (error == E_LIMIT && evict(RUN))
-        error = memory_map_at(va, page, 1, MAP_WRITE, 0);
-    return error;
-}
-
-void *meta(u32 pages) {
-    u64 va = memory_reserve(pages);
-
-    for (u32 i = 0, got; i < pages; i++) {
-        u32 page = pages_take(1, &got);
-        if (page && !meta_map(va + i * RT_PAGE, page))
-            continue;
-        if (page)
-            page_drop(page);
-        meta_free((void *)va, i);
-        return NULL;
-    }
-    return (void *)va;
-}
-
-void meta_free(void *at, u32 pages) {
-    for (u32 i = 0; i < pages; i++) {
-        char *va = (char *)at + i * RT_PAGE;
-        u32 page = memory_page_of(va);
-        memory_unmap(va, 1);
-        if (page)
-            page_drop(page);
-    }
-}
-
 /* ---------------------------------------------------------------- frames */
 
 #define FRAMES_A_PAGE (RT_PAGE / sizeof(struct vm_frame))
@@ -147,7 +118,7 @@ static bool more_frames(void) {
 
     if (!page)
         return false;
-    if (meta_map((u64)&vm.frame[vm.made], page)) {
+    if (meta_map((u64)&vm.frame[vm.made], page)) { /* addresses that vm_init has reserved */
         page_drop(page);
         return false;
     }

@@ -81,9 +81,16 @@ void unbind_block(u32 block); /* and takes it; the page is in stock again */
 s64 view_fault(u64 va);
 s64 view_init(void);
 
-/* frames.c */
-void *meta(u32 pages);             /* zeroed memory for the library's own structures; NULL */
+/* meta.c: zeroed memory for the library's own structures */
+void *meta(u32 pages); /* NULL: there is none */
 void meta_free(void *at, u32 pages);
+u64 meta_reserve(u32 pages);        /* addresses, for meta_map; 0: none are left */
+s64 meta_map(u64 va, u32 page);
+bool meta_lost(const struct loss *loss); /* false: it was one of these pages, and cannot be had again */
+bool meta_fault(u64 va);            /* true: it is there again */
+
+/* frames.c */
+u32 stock_take(void);              /* a page from stock, without asking anybody; 0: none */
 u32 pages_take(u32 most, u32 *got); /* zeroed pages in a row: the first; 0: none can be had */
 void page_drop(u32 page);          /* its contents are of no use any more */
 void stock_check(void);            /* pages in stock may have been taken */
@@ -96,6 +103,8 @@ u32 evict(u32 pages);              /* to the kernel: how many */
 
 /* places.c */
 bool losses_waiting(void);
+bool losses_see_meta(void);        /* looks at losses that are not yet taken; false: one is fatal */
+s64 saved_view(u32 page, struct cap *cap);
 void losses_take(void);
 u32 place_take(void);              /* 0: none */
 void place_free(u32 place);

@@ -68,6 +68,8 @@ void place_forget(u32 n) { place[n].state = PLACE_UNUSED; }
 
 const struct cap *place_cap(u32 n) { return &place[n].cap; }
 
+s64 saved_view(u32 page, struct cap *cap) { return swap_view(server, page, cap); }
+
 s64 place_view(u32 n, struct cap *cap) {
     s64 error = swap_view(server, place[n].cap.name, cap);
 
@@ -218,6 +220,15 @@ static void see_places(u64 to) {
             place_free(posted[used % SAVES]);
 }
 
+bool losses_see_meta(void) {
+    u64 written = losses ? __atomic_load_n(&losses->written, __ATOMIC_ACQUIRE) : 0;
+    bool good = true;
+
+    for (u64 n = losses ? losses->read : 0; n != written; n++)
+        good &= meta_lost(&losses->loss[n % LOSSES]);
+    return good;
+}
+
 void losses_take(void) {
     static struct loss loss[LOSSES];
     u64 seen = __atomic_load_n(&vm.env->losses, __ATOMIC_ACQUIRE), missed_before = missed, to = used;
@@ -226,6 +237,7 @@ void losses_take(void) {
     losses_seen = seen;
     if (losses) {
         u64 written = written_of(seen);
+        losses_see_meta();
         for (; losses->read + count != written; count++)
             loss[count] = losses->loss[(losses->read + count) % LOSSES];
         to = __atomic_load_n(&losses->used, __ATOMIC_ACQUIRE);

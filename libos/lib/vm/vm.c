@@ -9,7 +9,8 @@
 #define DEFAULT_FRAMES 16384
 #define PAGE_FAULT 14
 #define FAULT_WRITE 2
-#define TRIES 3
+#define TRIES 8
+#define PATIENCE 10000000
 #define BLOCKS_A_PAGE (RT_PAGE / sizeof(struct vm_block))
 
 struct vm vm;
@@ -361,6 +362,18 @@ static bool is_arena(u64 address) {
            address < region_of((u32)number)->at + region_of((u32)number)->pages * RT_PAGE;
 }
 
+/* A page that is just being taken is gone from the space before its loss is written. */
+static void await_loss(u32 number) {
+    struct vm_frame *f = frame_of(number);
+    u32 page = f && !(f->flags & FRAME_FOREIGN) ? f->page : 0;
+
+    for (u32 n = 0; page && n < PATIENCE && !losses_waiting(); n++) {
+        const volatile struct page *p = &vm.page_array[page];
+        if (p->owner == vm.env->self && !(p->state >> 8 & FLAG_TAKEN))
+            return;
+    }
+}
+
 /* While the library copies, the page can be taken by another CPU: a scratch page stands in. */
 static bool tear(u64 address) {
     if (vm.torn || !(is_arena(address) || address - vm.window < 4 * RT_PAGE))
@@ -374,6 +387,8 @@ static bool fault(u64 address, bool write) {
 
     if (view < vm.pages * sizeof(u64))
         return !view_fault(address);
+    if (meta_fault(address))
+        return true;
     if (vm.busy)
         return tear(address);
     if (!is_arena(address))
@@ -386,6 +401,8 @@ static bool fault(u64 address, bool write) {
     vm.counts.faults++;
     bool good = false;
     for (u32 tries = 0; tries < TRIES && !good; tries++) { /* pages may be taken while they are brought in */
+        if (tries)
+            await_loss(number);
         if (losses_waiting())
             losses_take();
         good = vm_bring_in(number, write);
@@ -588,11 +605,11 @@ s64 vm_init(const struct vm_options *given) {
     vm.base = reserve_blocks(vm.pages);
     vm_view = (struct vm_view){.base = vm.base, .entry = (u64 *)reserve_blocks(vm.pages / BLOCK_PAGES)};
     vm.window = memory_reserve(4);
-    vm.frame = (struct vm_frame *)memory_reserve((vm.frames * sizeof(struct vm_frame)) / RT_PAGE + 1);
+    vm.frame = (struct vm_frame *)meta_reserve((u32)(vm.frames * sizeof(struct vm_frame) / RT_PAGE + 1));
     vm.block = meta((u32)((vm.pages / BLOCK_PAGES * sizeof *vm.block + RT_PAGE - 1) / RT_PAGE));
     vm.zero_page = pages_take(1, &got);
     vm.scratch = pages_take(1, &got);
-    if (!vm.block || !vm.zero_page || !vm.scratch || view_init() || !vm.shape->init(vm.pages))
+    if (!vm.frame || !vm.block || !vm.zero_page || !vm.scratch || view_init() || !vm.shape->init(vm.pages))
         return E_LIMIT;
     rt_on_exception(on_exception);
     rt_on_revoke(on_revoke);
