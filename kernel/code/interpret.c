@@ -42,7 +42,8 @@ static bool locate(struct machine *m, const struct code_insn *i, u8 reg, u64 *ad
     if (mark->flags & CODE_MARK_ALIGN && at % size)
         return stop(m, CODE_ACCESS);
     bool stack = at >= top - CODE_FRAME && at <= top - size;
-    bool context = !write && at >= (u64)m->run && at - (u64)m->run <= offsetof(struct code_run, budget) - 8;
+    bool context =
+        !write && at >= (u64)m->run && at - (u64)m->run <= offsetof(struct code_run, budget) - 8;
     return stack || context || code_in_window(m->run, at, size, write) || stop(m, CODE_ESCAPED);
 }
 
