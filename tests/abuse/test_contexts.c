@@ -5,6 +5,8 @@
 #define IOPL 0x3000
 #define KERNEL 0xffffffff80100000ull
 #define ODD 0x8000123412341234ull
+#define ENDS 3000    /* milliseconds for what must end */
+#define MAY_GO_ON 12 /* and for what need not */
 
 extern const u8 tell_flags[], live[], compute[]; /* code.S */
 
@@ -20,9 +22,9 @@ static struct context good_context(void) {
 }
 
 /* Runs it until it ends or is taken to go on for ever. True: it ended, and *event says how. */
-static bool run(struct event_ring *ring, const struct context *c, const u8 *code, struct event *event) {
+static bool run(struct event_ring *ring, const struct context *c, const u8 *code, u64 ms, struct event *event) {
     struct peer p = mini_env(c, code, 0);
-    u64 limit = rt_tsc() + milliseconds(12);
+    u64 limit = rt_tsc() + milliseconds(ms);
     bool ended = false;
 
     while (!ended && rt_tsc() < limit) {
@@ -48,7 +50,7 @@ TEST(context_flags) {
         c.frame[0].rflags = flags[i % ARRAY_SIZE(flags)] & ~0x100ull;
         c.frame[0].cs = selector[i / ARRAY_SIZE(flags)];
         c.frame[0].ss = selector[ARRAY_SIZE(selector) - 1 - i / ARRAY_SIZE(flags)];
-        CHECK(run(ring, &c, tell_flags, &event));
+        CHECK(run(ring, &c, tell_flags, ENDS, &event));
         EQUAL(event.a, END_STOPPED);
         EQUAL(event.b & (IOPL | 0x20000 | 0x4000 | 0x180000), 0);
         CHECK(event.b & 0x200);
@@ -77,7 +79,7 @@ TEST(context_fields, .seconds = 60) {
             struct context c = good_context();
             c.exception = v & 1 ? MINI_CODE : 0;
             memcpy((u8 *)&c + field[f].at, &value[v], field[f].bytes);
-            run(ring, &c, live, &event);
+            run(ring, &c, live, MAY_GO_ON, &event);
         }
 }
 
@@ -91,7 +93,7 @@ TEST(context_entries) {
         struct context c = good_context();
         c.exception = c.end = c.transfer = c.start_stack = c.transfer_stack = value[v];
         c.start = v & 1 ? value[v] : 0;
-        CHECK(run(ring, &c, live, &event));
+        CHECK(run(ring, &c, live, ENDS, &event));
         EQUAL(event.a, END_FAULT);
     }
 }
@@ -115,7 +117,7 @@ TEST(context_extended) {
         if (i & 4)
             *(u32 *)(c.extended + 24) = 0x1f80;
         c.fpu = i & 8 ? 0xffffffff : 1;
-        CHECK(run(ring, &c, compute, &event));
+        CHECK(run(ring, &c, compute, ENDS, &event));
     }
 }
 
@@ -130,7 +132,7 @@ TEST(context_bases) {
         c.bases = i & 1 ? 0xffffffff : 1;
         c.fs_base = value[i % ARRAY_SIZE(value)];
         c.gs_base = value[i / ARRAY_SIZE(value)];
-        CHECK(run(ring, &c, tell_flags, &event));
+        CHECK(run(ring, &c, tell_flags, ENDS, &event));
     }
 }
 
