@@ -149,7 +149,7 @@ int fake_start(void **state) {
     make_env(BOB, BOB_ROOT);
     cap_init((u64[]){0x0706050403020100, 0x0f0e0d0c0b0a0908});
     on_shootdown = NULL;
-    used = 0;
+    used = locks_held = 0;
     state_of_chance = 88172645463325252ull;
     act_as(ALICE);
     return 0;
