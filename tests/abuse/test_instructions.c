@@ -73,7 +73,7 @@
     X(load_gs_ldt, "movl $0x0f, %eax; movw %ax, %gs", BIT(GP))
 
 #define FUNCTION(name, code, allowed) \
-    static __attribute__((naked)) void do_##name(u64 unused) { (void)unused; __asm__(code "; ret"); }
+    static __attribute__((naked)) void do_##name(__attribute__((unused)) u64 x) { __asm__(code "; ret"); }
 INSTRUCTIONS(FUNCTION)
 
 /* None of the kernel's instructions works. */
@@ -113,8 +113,7 @@ TEST(instructions_int) {
     }
 }
 
-static __attribute__((naked)) void load_selectors(u64 selector) {
-    (void)selector;
+static __attribute__((naked)) void load_selectors(__attribute__((unused)) u64 selector) {
     __asm__("movw %di, %ds; movw %di, %es; movw %di, %fs; movw %di, %gs; movl $0, %eax; syscall; ret");
 }
 
@@ -134,8 +133,7 @@ TEST(instructions_selectors) {
     load_selectors(0);
 }
 
-static __attribute__((naked)) void write_bases(u64 base) {
-    (void)base;
+static __attribute__((naked)) void write_bases(__attribute__((unused)) u64 base) {
     __asm__("wrfsbase %rdi; wrgsbase %rdi; movl $0, %eax; syscall; ret");
 }
 
@@ -160,8 +158,7 @@ TEST(instructions_bases) {
 }
 
 u64 flags_after;
-static __attribute__((naked)) void call_with_flags(u64 flags) {
-    (void)flags;
+static __attribute__((naked)) void call_with_flags(__attribute__((unused)) u64 flags) {
     __asm__("movl $0, %eax; pushq %rdi; popfq; syscall; pushfq; popq %rdx; cld; pushq $0x202; popfq\n"
             "movq %rdx, flags_after(%rip); ret");
 }

@@ -4,17 +4,17 @@
 #define NAKED __attribute__((naked))
 #define NON_CANONICAL 0x8000000000000000ull
 
-static NAKED void do_divide(u64 zero) { (void)zero; __asm__("movl $1, %eax; xorl %edx, %edx; divl %edi; ret"); }
-static NAKED void do_debug(u64 x) { (void)x; __asm__("pushfq; orl $0x100, (%rsp); popfq; nop; ret"); }
-static NAKED void do_breakpoint(u64 x) { (void)x; __asm__("int3; ret"); }
-static NAKED void do_overflow(u64 x) { (void)x; __asm__("int $4; ret"); }
-static NAKED void do_ud2(u64 x) { (void)x; __asm__("ud2; ret"); }
-static NAKED void do_x87(u64 x) { (void)x; __asm__("fld1; ret"); }
-static NAKED void do_sse(u64 x) { (void)x; __asm__("xorps %xmm0, %xmm0; ret"); }
-static NAKED void do_hlt(u64 x) { (void)x; __asm__("hlt; ret"); }
-static NAKED void do_read_at(u64 at) { (void)at; __asm__("movq (%rdi), %rax; ret"); }
-static NAKED void do_jump(u64 at) { (void)at; __asm__("jmp *%rdi"); }
-static NAKED void do_movaps(u64 at) { (void)at; __asm__("movaps %xmm0, (%rdi); ret"); }
+static NAKED void do_divide(__attribute__((unused)) u64 zero) { __asm__("movl $1, %eax; xorl %edx, %edx; divl %edi; ret"); }
+static NAKED void do_debug(__attribute__((unused)) u64 x) { __asm__("pushfq; orl $0x100, (%rsp); popfq; nop; ret"); }
+static NAKED void do_breakpoint(__attribute__((unused)) u64 x) { __asm__("int3; ret"); }
+static NAKED void do_overflow(__attribute__((unused)) u64 x) { __asm__("int $4; ret"); }
+static NAKED void do_ud2(__attribute__((unused)) u64 x) { __asm__("ud2; ret"); }
+static NAKED void do_x87(__attribute__((unused)) u64 x) { __asm__("fld1; ret"); }
+static NAKED void do_sse(__attribute__((unused)) u64 x) { __asm__("xorps %xmm0, %xmm0; ret"); }
+static NAKED void do_hlt(__attribute__((unused)) u64 x) { __asm__("hlt; ret"); }
+static NAKED void do_read_at(__attribute__((unused)) u64 at) { __asm__("movq (%rdi), %rax; ret"); }
+static NAKED void do_jump(__attribute__((unused)) u64 at) { __asm__("jmp *%rdi"); }
+static NAKED void do_movaps(__attribute__((unused)) u64 at) { __asm__("movaps %xmm0, (%rdi); ret"); }
 
 /* Each cause arrives with its number, its error code and where it happened. */
 TEST(exception_causes) {
