@@ -430,7 +430,6 @@ static bool follow_atomic(struct code_verify *v, const struct code_insn *i) {
         return false;
     if (value_is_pointer(operand) || value_is_pointer(expected))
         return refuse(v, v->at, "computes with a pointer");
-    any.length = 0;
     if (!access(v, i->dst, i->offset, size, &old, &any))
         return false;
     if (!stack)
