@@ -158,22 +158,27 @@ static void empty_ring(void) {
     }
 }
 
-/* With more waiting than can be handled now, the ring is emptied into the backlog, and frames are taken
- * from there until there are none; otherwise they are handled where the kernel put them. */
+/* A frame is handled where the kernel put it, unless so many wait that the ring could run full
+ * before they have been handled: then they go into the backlog, and those after them too until it is empty
+ * again, so that all stay in order. */
 static u32 targe_receive(struct port *port, port_receiver *receiver, void *context, u32 budget) {
     u32 count = 0, length;
     bool verified;
-    u8 *frame;
 
     (void)port;
-    if (waiting() > budget || targe.backlog.first != targe.backlog.end)
-        empty_ring();
-    for (; count < budget && (frame = backlog_take(&targe.backlog, &length, &verified)); count++)
-        receiver(context, frame, length, verified);
-    for (; count < budget && waiting(); count++) {
-        frame = oldest(&length, &verified);
-        receiver(context, frame, length, verified);
-        post_oldest();
+    for (; count < budget; count++) {
+        if (waiting() > RING_ENTRIES / 8)
+            empty_ring();
+        u8 *frame = backlog_take(&targe.backlog, &length, &verified);
+        if (frame) {
+            receiver(context, frame, length, verified);
+        } else if (waiting()) {
+            frame = oldest(&length, &verified);
+            receiver(context, frame, length, verified);
+            post_oldest();
+        } else {
+            break;
+        }
     }
     return count;
 }
