@@ -90,7 +90,8 @@ u32 take(u32 count) {
 
 struct cap *cap_for(u8 type, u8 rights, u32 holder, u32 name, u32 count) {
     struct cap *c = user(sizeof(*c));
-    *c = (struct cap){.type = type, .rights = rights, .holder = holder, .name = name, .count = count};
+    *c = (struct cap){
+        .type = type, .rights = rights, .holder = holder, .name = name, .count = count};
     cap_seal(c, page_get(name) ? page_generation(page_get(name)) : 0);
     return c;
 }

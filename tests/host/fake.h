@@ -1,6 +1,6 @@
-/* A small fake machine for tests of the page array, capabilities and spaces: memory where the kernel's
- * direct map would be, one CPU, two environments that distrust each other, and users' memory in one
- * array. Each test begins with a new one (fake_start as its setup). */
+/* A small fake machine for tests of the page array, capabilities and spaces: memory where the
+ * kernel's direct map would be, one CPU, two environments that distrust each other, and users'
+ * memory in one array. Each test begins with a new one (fake_start as its setup). */
 #pragma once
 #include "core/cap.h"
 #include "core/cpu.h"

@@ -11,8 +11,9 @@ static u64 plain_siphash(const u64 k[2], const u8 *in, u32 length) {
     u64 v2 = k[0] ^ 0x6c7967656e657261ull, v3 = k[1] ^ 0x7465646279746573ull;
 #define TURN(x, b) ((x) << (b) | (x) >> (64 - (b)))
 #define ROUND \
-    v0 += v1, v2 += v3, v1 = TURN(v1, 13), v3 = TURN(v3, 16), v1 ^= v0, v3 ^= v2, v0 = TURN(v0, 32), v2 += v1, \
-        v0 += v3, v1 = TURN(v1, 17), v3 = TURN(v3, 21), v1 ^= v2, v3 ^= v0, v2 = TURN(v2, 32)
+    v0 += v1, v2 += v3, v1 = TURN(v1, 13), v3 = TURN(v3, 16), v1 ^= v0, v3 ^= v2, \
+                        v0 = TURN(v0, 32), v2 += v1, v0 += v3, v1 = TURN(v1, 17), \
+                        v3 = TURN(v3, 21), v1 ^= v2, v3 ^= v0, v2 = TURN(v2, 32)
     for (u32 at = 0; at <= length; at += 8) {
         u64 m = at + 8 > length ? (u64)length << 56 : 0;
         for (u32 i = 0; i < 8 && at + i < length; i++)
@@ -144,14 +145,16 @@ static void test_deriving_by_ownership(void **state) {
         if (type != CAP_PAGE)
             assert_true(derive(NULL, c) < 0);
     }
-    c = (struct cap){.type = CAP_ENV, .rights = RIGHT_OWN | RIGHT_MANAGE, .name = ALICE, .count = 1};
+    c = (struct cap){
+        .type = CAP_ENV, .rights = RIGHT_OWN | RIGHT_MANAGE, .name = ALICE, .count = 1};
     assert_int_equal(derive(NULL, c), 0);
     act_as(BOB);
     assert_int_equal(derive(NULL, c), E_NO_RIGHT);
     assert_int_equal(derive(NULL, mine), E_NO_RIGHT);
     for (u32 type = CAP_CONSOLE; type <= CAP_MACHINE; type++)
         for (u32 right = 1; right < 64; right *= 2)
-            assert_true(derive(NULL, (struct cap){.type = (u8)type, .rights = (u8)right, .count = 1}) < 0);
+            assert_true(
+                derive(NULL, (struct cap){.type = (u8)type, .rights = (u8)right, .count = 1}) < 0);
 }
 
 /* From another: whatever is asked for, what is got is not more in any respect. */
@@ -161,9 +164,16 @@ static void test_deriving_never_widens(void **state) {
 
     for (u32 i = 0; i < 20000; i++) {
         u32 first = page + (u32)chance(4), count = 1 + (u32)chance(4);
-        struct cap from = *cap_for(CAP_PAGE, (u8)chance(8), (u32)chance(3) ? 0 : ALICE, first, count), *at = user(sizeof(from));
-        struct cap want = {.type = chance(20) ? CAP_PAGE : (u8)chance(8), .rights = (u8)chance(8), .name = page + (u32)chance(8),
-                           .count = (u32)chance(6), .holder = (u32)(chance(2) ? 0 : chance(2) ? ALICE : BOB)};
+        struct cap from =
+                       *cap_for(CAP_PAGE, (u8)chance(8), (u32)chance(3) ? 0 : ALICE, first, count),
+                   *at = user(sizeof(from));
+        struct cap want = {.type = chance(20) ? CAP_PAGE : (u8)chance(8),
+                           .rights = (u8)chance(8),
+                           .name = page + (u32)chance(8),
+                           .count = (u32)chance(6),
+                           .holder = (u32)(chance(2)   ? 0
+                                           : chance(2) ? ALICE
+                                                       : BOB)};
         *at = from;
         if (derive(at, want))
             continue;

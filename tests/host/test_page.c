@@ -1,10 +1,12 @@
 /* Page accounting: who owns each page, what holds it, and what is free, against a model. */
-// sources: tests/host/fake.c kernel/core/page.c kernel/core/page_calls.c kernel/core/cap.c kernel/core/space.c
+// sources: tests/host/fake.c kernel/core/page.c kernel/core/page_calls.c kernel/core/cap.c
+// kernel/core/space.c
 #include "fake.h"
 
 #include "targe/call_table.h"
 
-/* The lists of owners, their counts, the free map and the number of free pages agree with the array. */
+/* The lists of owners, their counts, the free map and the number of free pages agree with the
+ * array. */
 static void check_all(void) {
     u32 listed[PAGES] = {0}, unused = 0;
     const u32 envs[] = {ALICE, BOB};
@@ -201,7 +203,8 @@ static void test_random(void **state) {
     memset(owner, 0, sizeof(owner));
     memset(bound, 0, sizeof(bound));
     for (u32 round = 0; round < 30000; round++) {
-        u32 who = chance(2) ? ALICE : BOB, page = FIRST + (u32)chance(200), count = 1 + (u32)chance(6);
+        u32 who = chance(2) ? ALICE : BOB, page = FIRST + (u32)chance(200),
+            count = 1 + (u32)chance(6);
         bool can = true, mine = true, unbound = true;
         act_as(who);
         for (u32 i = 0; i < count; i++) {
@@ -211,18 +214,23 @@ static void test_random(void **state) {
         }
         switch (chance(4)) {
         case 0:
-            assert_int_equal(page_take(current_env(), page, count, 0), can ? (s64)page : E_NOT_FREE);
+            assert_int_equal(page_take(current_env(), page, count, 0),
+                             can ? (s64)page : E_NOT_FREE);
             for (u32 i = 0; i < count && can; i++)
                 owner[page + i] = who;
             break;
         case 1:
-            assert_int_equal(call_page_free(0, page, count), !mine ? E_NO_RIGHT : !unbound ? E_BUSY : 0);
+            assert_int_equal(call_page_free(0, page, count), !mine      ? E_NO_RIGHT
+                                                             : !unbound ? E_BUSY
+                                                                        : 0);
             for (u32 i = 0; i < count && mine && unbound; i++)
                 owner[page + i] = 0;
             break;
         case 2:
-            assert_int_equal(call_page_give(0, page, count, (u64)cap_for(CAP_ENV, RIGHT_MANAGE, 0, who ^ ALICE ^ BOB, 1)),
-                             mine ? 0 : E_NO_RIGHT);
+            assert_int_equal(
+                call_page_give(0, page, count,
+                               (u64)cap_for(CAP_ENV, RIGHT_MANAGE, 0, who ^ ALICE ^ BOB, 1)),
+                mine ? 0 : E_NO_RIGHT);
             for (u32 i = 0; i < count && mine; i++)
                 owner[page + i] = who ^ ALICE ^ BOB;
             break;

@@ -1,4 +1,5 @@
-/* Updates of spaces on fake memory: what each does to the tables, what holds each page, and in which order. */
+/* Updates of spaces on fake memory: what each does to the tables, what holds each page, and in
+ * which order. */
 // sources: tests/host/fake.c kernel/core/page.c kernel/core/cap.c kernel/core/space.c
 #include "fake.h"
 
@@ -9,7 +10,13 @@
 
 static s64 apply(u8 op, u8 level, u64 va, u32 page, u32 count, u16 flags, const struct cap *cap) {
     struct update *u = user(sizeof(*u));
-    *u = (struct update){.op = op, .level = level, .flags = flags, .va = va, .page = page, .count = count, .cap = (u64)cap};
+    *u = (struct update){.op = op,
+                         .level = level,
+                         .flags = flags,
+                         .va = va,
+                         .page = page,
+                         .count = count,
+                         .cap = (u64)cap};
     s64 failed = call_space_update(0, (u64)u, 1);
     assert_int_equal(locks_held, 0);
     if (failed < 0)
@@ -17,7 +24,9 @@ static s64 apply(u8 op, u8 level, u64 va, u32 page, u32 count, u16 flags, const 
     assert_int_equal(failed, u->result != 0);
     return u->result;
 }
-static s64 map(u64 va, u32 page, u32 count, u16 flags) { return apply(UPDATE_MAP, 0, va, page, count, flags, NULL); }
+static s64 map(u64 va, u32 page, u32 count, u16 flags) {
+    return apply(UPDATE_MAP, 0, va, page, count, flags, NULL);
+}
 static s64 unmap(u64 va, u32 count) { return apply(UPDATE_UNMAP, 0, va, 0, count, 0, NULL); }
 
 /* Tables for 512 pages at VA. */
@@ -163,13 +172,15 @@ static void test_failure_changes_nothing(void **state) {
         assert_int_equal(map(VA + at * PAGE_SIZE, page, 1, 0), 0);
         assert_int_equal(map(VA, page, 40, MAP_WRITE), E_MAPPED);
         for (u32 i = 0; i < 40; i++)
-            assert_int_equal((entry_at(ALICE_ROOT, VA + i * PAGE_SIZE) & PTE_PRESENT) != 0, i == at);
+            assert_int_equal((entry_at(ALICE_ROOT, VA + i * PAGE_SIZE) & PTE_PRESENT) != 0,
+                             i == at);
         assert_int_equal(unmap(VA, 40), 0);
     }
     assert_int_equal(map(VA + 500 * PAGE_SIZE, page, 40, 0), E_NO_TABLE);
     check_bindings();
     assert_int_equal(map(VA + 511 * PAGE_SIZE, page, 1, 0), 0);
-    assert_int_equal(apply(UPDATE_PROTECT, 0, VA + 510 * PAGE_SIZE, 0, 2, MAP_WRITE, NULL), E_NOT_MAPPED);
+    assert_int_equal(apply(UPDATE_PROTECT, 0, VA + 510 * PAGE_SIZE, 0, 2, MAP_WRITE, NULL),
+                     E_NOT_MAPPED);
     assert_false(entry_at(ALICE_ROOT, VA + 511 * PAGE_SIZE) & PTE_WRITE);
 }
 
@@ -179,7 +190,10 @@ static void test_types(void **state) {
     u32 table[4], page = take(3);
 
     bind_tables(VA, table);
-    static const struct { u16 to; s64 read, write, execute, other; } row[] = {
+    static const struct {
+        u16 to;
+        s64 read, write, execute, other;
+    } row[] = {
         {PAGE_DATA, 0, 0, 0, E_NO_RIGHT},
         {PAGE_TABLE, 0, E_NO_RIGHT, E_NO_RIGHT, E_NO_RIGHT},
         {PAGE_ENV, 0, E_NO_RIGHT, E_NO_RIGHT, 0},
@@ -218,7 +232,8 @@ static void test_granted(void **state) {
     act_as(BOB);
     u32 table[4];
     bind_tables(VA, table);
-    struct cap *read = cap_for(CAP_PAGE, RIGHT_READ, 0, page, 2), *write = cap_for(CAP_PAGE, RIGHT_READ | RIGHT_WRITE, 0, page, 1);
+    struct cap *read = cap_for(CAP_PAGE, RIGHT_READ, 0, page, 2),
+               *write = cap_for(CAP_PAGE, RIGHT_READ | RIGHT_WRITE, 0, page, 1);
     struct cap *blind = cap_for(CAP_PAGE, RIGHT_WRITE, 0, page, 1);
     assert_int_equal(apply(UPDATE_MAP, 0, VA, page, 1, 0, blind), E_NO_RIGHT);
     assert_int_equal(apply(UPDATE_MAP, 0, VA, page, 2, MAP_WRITE, read), E_NO_RIGHT);
@@ -237,7 +252,8 @@ static void test_granted(void **state) {
 static void test_bad_elements(void **state) {
     (void)state;
     u32 table[4], page = take(1);
-    static const u64 va[] = {1, VA + 8, USER_TOP, USER_TOP - 0x800, 0xffff800000000000, 0xfffffffffffff000, 1ull << 63};
+    static const u64 va[] = {
+        1, VA + 8, USER_TOP, USER_TOP - 0x800, 0xffff800000000000, 0xfffffffffffff000, 1ull << 63};
     static const u32 count[] = {0, PAGES_A_CALL + 1, 0x80000000, 0xffffffff};
 
     bind_tables(VA, table);
@@ -265,7 +281,8 @@ static void test_bad_batches(void **state) {
     assert_int_equal(call_space_update(0, (u64)u, UPDATES_A_CALL + 1), E_BAD_ARGUMENT);
     assert_int_equal(call_space_update(0, (u64)u + 4, 1), E_BAD_ARGUMENT);
     assert_int_equal(call_space_update(0, 0, 1), E_BAD_ADDRESS);
-    assert_int_equal(call_space_update((u64)cap_for(CAP_ENV, RIGHT_OWN, 0, BOB, 1), (u64)u, 1), E_NO_RIGHT);
+    assert_int_equal(call_space_update((u64)cap_for(CAP_ENV, RIGHT_OWN, 0, BOB, 1), (u64)u, 1),
+                     E_NO_RIGHT);
 }
 
 /* Thousands of random updates by both: the tables and the page array always agree. */
@@ -282,7 +299,9 @@ static void test_random(void **state) {
         u64 va = VA + chance(3) * (512 * PAGE_SIZE) + chance(12) * PAGE_SIZE;
         u32 any = (u32)(chance(2) ? page : theirs) + (u32)chance(60);
         u32 of = op == UPDATE_MAP || op == UPDATE_BIND_TABLE ? any : 0;
-        struct cap *cap = op == UPDATE_MAP && !chance(3) ? cap_for(CAP_PAGE, (u8)(1 + chance(3)), 0, any, 1) : NULL;
+        struct cap *cap = op == UPDATE_MAP && !chance(3)
+                              ? cap_for(CAP_PAGE, (u8)(1 + chance(3)), 0, any, 1)
+                              : NULL;
         u32 count = level ? 1 : 1 + (u32)chance(cap ? 1 : 5);
         apply(op, level, va, of, count, level ? 0 : (u16)chance(4), cap);
         if (!chance(20))
