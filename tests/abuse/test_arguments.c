@@ -570,3 +570,135 @@ TEST(arguments_stale) {
     EQUAL(sys_page_alloc(&first, PAGE_ANY, 1, 0, 0), E_BAD_CAPABILITY);
     OK(rt_destroy(&child));
 }
+
+/* One wrong field in a structure that is good otherwise. */
+struct wrong {
+    void *at;
+    u32 bytes;
+    u64 value;
+};
+
+static void try_wrong(const struct wrong *row, u32 rows, const char *what, s64 (*call)(void)) {
+    struct picture before = take_picture(true);
+    u8 good[8];
+
+    for (u32 i = 0; i < rows; i++) {
+        memcpy(good, row[i].at, row[i].bytes);
+        memcpy(row[i].at, &row[i].value, row[i].bytes);
+        s64 result = call();
+        memcpy(row[i].at, good, row[i].bytes);
+        if (!is_error(result))
+            FAIL("%s, row %u: %ld", what, i, result);
+        same_picture(&before, i % 8 == 7 || i == rows - 1, what, i);
+    }
+}
+
+static s64 call_create(void) {
+    return sys_flow_create(world.flow_cap, world.page, world.flow_spec, world.out);
+}
+static s64 call_bind(void) { return sys_flow_bind(world.flow_cap, world.binding); }
+static s64 call_send(void) { return sys_flow_send(world.flow_cap, world.send, 1); }
+static s64 call_env(void) {
+    return sys_env_create(world.run, world.run + 1, world.spec, world.out);
+}
+
+#define WRONG(field, wrong) \
+    { &(field), sizeof(field), (u64)(wrong) }
+
+/* Structures for environments and flows with every field wrong. */
+TEST(arguments_structures, .needs = NEED_CONSOLE | NEED_MACHINE | NEED_FLOW) {
+    make_world();
+    struct condition *c = &world.flow_spec->receive, *f = &world.binding->filter;
+    struct flow_binding *b = world.binding;
+    struct send *s = world.send;
+    u32 *pages = (u32 *)b->pages;
+    const struct wrong env[] = {
+        WRONG(world.spec->zero, 1),          WRONG(world.spec->page_limit, 0),
+        WRONG(world.spec->page_limit, 1),    WRONG(world.spec->page_limit, 0xffffffff),
+        WRONG(world.spec->slice_limit, ~0u), WRONG(world.spec->slice_limit, 0x80000000),
+    };
+    const struct wrong create[] = {
+        WRONG(c->count, ATOMS + 1),
+        WRONG(c->count, 0xffffffff),
+        WRONG(c->count, 0),
+        WRONG(c->zero, 1),
+        WRONG(c->atom[0].offset, 63),
+        WRONG(c->atom[0].offset, 0xffff),
+        WRONG(c->atom[0].width, 0),
+        WRONG(c->atom[0].width, 3),
+        WRONG(c->atom[0].width, 255),
+        WRONG(c->atom[0].kind, 2),
+        WRONG(c->atom[0].kind, 255),
+        WRONG(c->atom[0].mask, 0),
+        WRONG(c->atom[0].mask, 0x10000),
+        WRONG(c->atom[0].value, 0x10000),
+        WRONG(c->atom[0].zero, 1),
+        WRONG(c->atom[0].value, 0x88b6),
+        WRONG(c->atom[0].mask, 0xff00),
+    };
+    const struct wrong bind[] = {
+        WRONG(f->count, ATOMS + 1),
+        WRONG(f->count, 0),
+        WRONG(f->zero, 1),
+        WRONG(f->atom[0].value, 0x800),
+        WRONG(b->pages, 0),
+        WRONG(b->pages, 0xffff800000000000),
+        WRONG(b->pages, half_mapped() + RT_PAGE),
+        WRONG(b->count, 0),
+        WRONG(b->count, RING_PAGES + 1),
+        WRONG(b->count, 0xffffffff),
+        WRONG(b->entries, 0),
+        WRONG(b->entries, 3),
+        WRONG(b->entries, RING_ENTRIES * 2),
+        WRONG(b->entries, 0x80000000),
+        WRONG(b->zero, 1),
+        WRONG(b->zero2, 1),
+        WRONG(b->ring, 0),
+        WRONG(b->ring, 0xffffffff),
+        WRONG(b->ring, self()->root),
+        WRONG(b->ring, world.other_page),
+        WRONG(b->ring, rt_self()),
+        WRONG(pages[0], 0xffffffff),
+        WRONG(pages[0], world.other_page),
+        WRONG(pages[0], b->ring),
+        WRONG(pages[0], self()->root),
+        WRONG(pages[0], 1),
+    };
+    const struct wrong send[] = {
+        WRONG(s->headers, 0),
+        WRONG(s->headers, 0xffffffff80100000),
+        WRONG(s->headers, half_mapped() + RT_PAGE - 8),
+        WRONG(s->length, 0),
+        WRONG(s->length, 13),
+        WRONG(s->length, SEND_HEADERS + 1),
+        WRONG(s->length, 0xffff),
+        WRONG(s->pieces, 1),
+        WRONG(s->pieces, SEND_PIECES + 1),
+        WRONG(s->pieces, 0xffff),
+        WRONG(s->checksum_start, 13),
+        WRONG(s->checksum_offset, 0xffff),
+        WRONG(s->zero, 1),
+    };
+    try_wrong(env, ARRAY_SIZE(env), "env_spec", call_env);
+    try_wrong(create, ARRAY_SIZE(create), "flow_spec", call_create);
+    try_wrong(bind, ARRAY_SIZE(bind), "flow_binding", call_bind);
+    try_wrong(send, ARRAY_SIZE(send), "send", call_send);
+    s->pieces = 1;
+    const struct wrong piece[] = {
+        WRONG(s->piece[0].page, 0xffffffff),
+        WRONG(s->piece[0].page, world.other_page),
+        WRONG(s->piece[0].page, self()->root),
+        WRONG(s->piece[0].page, machine_info()->array),
+        WRONG(s->piece[0].page, 0x100),
+        WRONG(s->piece[0].length, 0),
+        WRONG(s->piece[0].length, 0xffff),
+        WRONG(s->piece[0].offset, 4096),
+        WRONG(s->piece[0].cap, 0xffff800000000000),
+        WRONG(s->piece[0].cap, world.env_cap),
+        WRONG(s->piece[0].cap, world.void_cap),
+        WRONG(s->piece[0].cap, world.page_of_stranger),
+    };
+    s->piece[0] = (struct piece){.page = world.page, .length = 16};
+    try_wrong(piece, ARRAY_SIZE(piece), "piece", call_send);
+    end_world();
+}

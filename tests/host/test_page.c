@@ -1,6 +1,6 @@
 /* Page accounting: who owns each page, what holds it, and what is free, against a model. */
 // sources: tests/host/fake.c kernel/core/page.c kernel/core/page_calls.c kernel/core/cap.c
-// kernel/core/space.c
+// sources: kernel/core/space.c
 #include "fake.h"
 
 #include "targe/call_table.h"
