@@ -1,4 +1,5 @@
-/* Environments: making, ending and destroying them in every state, and what their creator is told. */
+/* Environments: making, ending and destroying them in every state, and what their creator is told.
+ */
 #include "guest.h"
 
 /* An environment is made of two pages and a part of its creator's limits, which come back. */
@@ -115,7 +116,8 @@ TEST(env_destroy_states) {
         }
 }
 
-/* One that waits for a reply is destroyed, and so is one that is called: its caller gets an error. */
+/* One that waits for a reply is destroyed, and so is one that is called: its caller gets an error.
+ */
 TEST(env_destroy_calling) {
     struct peer server, client;
 
@@ -185,7 +187,8 @@ TEST(env_mapped_page) {
 
 /* Nobody destroys itself, or what is gone. */
 TEST(env_destroy_errors) {
-    struct cap mine = {.type = CAP_ENV, .rights = RIGHT_OWN | RIGHT_MANAGE, .name = rt_self(), .count = 1};
+    struct cap mine = {
+        .type = CAP_ENV, .rights = RIGHT_OWN | RIGHT_MANAGE, .name = rt_self(), .count = 1};
     struct peer p = bare_env(4, 0);
 
     OK(sys_cap_derive(0, &mine));
@@ -214,7 +217,8 @@ TEST(event_order) {
         stop(&p[3 - i], 100 + i);
     for (u32 i = 0; i < 4; i++) {
         CHECK(next_event(ring, &e, 100));
-        CHECK(e.type == EVENT_ENDED && e.env == p[3 - i].env && e.a == END_STOPPED && e.b == 100 + i);
+        CHECK(e.type == EVENT_ENDED && e.env == p[3 - i].env && e.a == END_STOPPED &&
+              e.b == 100 + i);
         CHECK(e.tsc <= rt_tsc());
     }
     EQUAL(sys_env_stop(&p[0].cap, 0), E_DEAD);
