@@ -1,7 +1,7 @@
-/* A cache that fills memory. Its blocks are costly to compute and can be computed again, so they lie
- * in a region whose pages may be discarded; beside them it keeps a ledger, which may not be lost. It
- * takes all the memory that it can have, and gives it back when it is asked, without noticing more
- * than that some blocks are computed again. Every block that it uses, it checks. */
+/* A cache that fills memory. Its blocks are costly to compute and can be computed again, so they
+ * lie in a region whose pages may be discarded; beside them it keeps a ledger, which may not be
+ * lost. It takes all the memory that it can have, and gives it back when it is asked, without
+ * noticing more than that some blocks are computed again. Every block that it uses, it checks. */
 #include "common.h"
 #include "vm/swap.h"
 #include "vm/vm.h"
@@ -70,7 +70,8 @@ static void report(void) {
     const struct vm_counts *c = vm_counts();
 
     check_ledger();
-    print("cache: %lu blocks in memory, %lu computed, %lu lookups, %lu wrong; given back %lu, saved %lu, "
+    print("cache: %lu blocks in memory, %lu computed, %lu lookups, %lu wrong; given back %lu, "
+          "saved %lu, "
           "brought back %lu, lost %lu\n",
           c->resident, computed, lookups, wrong, c->given, c->saves, c->reloads, c->lost);
 }

@@ -1,4 +1,5 @@
-/* One that needs memory for a while, again and again: asks for it, uses it, checks it, lets it go. */
+/* One that needs memory for a while, again and again: asks for it, uses it, checks it, lets it
+ * go. */
 #include "common.h"
 #include "vm/vm.h"
 

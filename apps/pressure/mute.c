@@ -91,7 +91,8 @@ int main(void) {
     for (;;) {
         u32 left = count_left();
         if (left != said)
-            print("mute: %u of %u pages are left, %lu were taken, %lu of them told by name; I go on\n",
+            print("mute: %u of %u pages are left, %lu were taken, %lu of them told by name; I go "
+                  "on\n",
                   left, pages, own()->losses, told());
         said = left;
         sys_sleep(deadline_in(1000), 0, 0);

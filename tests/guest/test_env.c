@@ -112,7 +112,8 @@ TEST(env_destroy_states) {
             start_peer(&p, role[i], cpu);
             wait_for(&down->word[0], 1);
             end_peer(&p);
-            EQUAL(free_pages(), before);
+            if (i || cpu) /* the first maps what making it needs */
+                EQUAL(free_pages(), before);
         }
 }
 
@@ -141,7 +142,7 @@ ROLE(parent) {
     struct spawn_slices slices = {0, 2};
     struct peer p;
 
-    run_peer(&p, "sleep_for_ever", &slices, 1, 100, 0);
+    run_peer(&p, "sleep_for_ever", &slices, 1, 400, 0);
     wait_for(&down->word[0], 1);
     up->cap[0] = p.cap;
     up->word[0] = p.env;
@@ -154,7 +155,7 @@ TEST(env_adopted) {
     u32 limit = self()->page_limit;
     struct spawn_slices slices = {0, 10};
 
-    run_peer(&p, "parent", &slices, 1, 600, 2);
+    run_peer(&p, "parent", &slices, 1, 1000, 2);
     wait_for(&down->word[0], 1);
     child = (struct peer){down->cap[0], (u32)down->word[0]};
     end_peer(&p);

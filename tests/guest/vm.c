@@ -1,4 +1,5 @@
-/* Virtual memory as a library (libos/lib/vm): both shapes, every kind of fault, and pages that go. */
+/* Virtual memory as a library (libos/lib/vm): both shapes, every kind of fault, and pages that
+ * go. */
 #include "guest.h"
 #include "vm/swap.h"
 #include "vm/swap_server.h"
@@ -7,7 +8,9 @@
 #define PAGE(r, i) ((volatile u64 *)((r)->at + (i) * RT_PAGE))
 #define LARGE 3000 /* pages: more than six blocks */
 
-static void start_vm(const struct vm_shape *shape) { OK(vm_init(&(struct vm_options){.shape = shape})); }
+static void start_vm(const struct vm_shape *shape) {
+    OK(vm_init(&(struct vm_options){.shape = shape}));
+}
 
 static struct vm_region *region(u64 pages, const struct vm_region *want) {
     struct vm_region *r = vm_make(pages, want);
@@ -39,7 +42,8 @@ static void check_marks(struct vm_region *r, u64 from, u64 to) {
 /* ---------------------------------------------------------------- demand zero */
 static void demand_zero(const struct vm_shape *shape) {
     start_vm(shape);
-    struct vm_region *r = region(LARGE, NULL), *ahead = region(100, &(struct vm_region){.ahead = 16});
+    struct vm_region *r = region(LARGE, NULL),
+                     *ahead = region(100, &(struct vm_region){.ahead = 16});
     u32 before = self()->pages;
 
     for (u32 i = 0; i < LARGE; i += 7)
@@ -100,7 +104,8 @@ static void protection(const struct vm_shape *shape) {
     EQUAL(denials, 2);
     PAGE(r, 700)[0] = 1;
     EQUAL(denials, 3);
-    struct vm_change change[3] = {{PAGE(r, 500), 100, VM_WRITE}, {PAGE(r, 10), 1, VM_READ}, {PAGE(r, 700), 1, VM_READ}};
+    struct vm_change change[3] = {
+        {PAGE(r, 500), 100, VM_WRITE}, {PAGE(r, 10), 1, VM_READ}, {PAGE(r, 700), 1, VM_READ}};
     OK(vm_protect_all(change, 3));
     mark(r, 500, 600);
     EQUAL(denials, 3);
@@ -157,11 +162,10 @@ TEST(vm_fill) {
 TEST(vm_dirty_pages) {
     start_vm(NULL);
     struct vm_region *r = region(600, NULL);
-    volatile u64 sum = 0;
 
     CHECK(!vm_dirty(PAGE(r, 599))); /* without a table */
     for (u32 i = 0; i < 600; i++)
-        sum += PAGE(r, i)[0];
+        (void)PAGE(r, i)[0];
     for (u32 i = 0; i < 600; i += 3)
         PAGE(r, i)[1] = 1;
     for (u32 i = 0; i < 600; i++)
@@ -215,7 +219,8 @@ static void copy_on_write(const struct vm_shape *shape) {
 TEST(vm_copy_radix) { copy_on_write(&vm_radix); }
 TEST(vm_copy_hashed) { copy_on_write(&vm_hashed); }
 
-/* words: 0: child ready; 1: parent has written; 2: child has written; caps 0..3: runs; order 0: how many */
+/* words: 0: child ready; 1: parent has written; 2: child has written; caps 0..3: runs; order 0:
+ * how many */
 ROLE(vm_fork_child) {
     start_vm(&vm_hashed);
     wait_for(&up->order[1], 1);
@@ -294,7 +299,8 @@ static void check_blocks(struct vm_region *r, u64 from, u64 to) {
 static void more_than_there_is(const struct vm_shape *shape) {
     self(); /* mapped while there is a page for its table */
     start_vm(shape);
-    struct vm_region *r = region(6000, &(struct vm_region){.flags = VM_DISCARD, .fill = fill_block});
+    struct vm_region *r =
+        region(6000, &(struct vm_region){.flags = VM_DISCARD, .fill = fill_block});
 
     for (u32 round = 0; round < 2; round++)
         check_blocks(r, 0, 6000);
@@ -307,7 +313,8 @@ TEST(vm_evict_hashed) { more_than_there_is(&vm_hashed); }
 
 TEST(vm_give_clean_first) {
     start_vm(NULL);
-    struct vm_region *clean = region(200, &(struct vm_region){.flags = VM_DISCARD, .fill = fill_block});
+    struct vm_region *clean =
+        region(200, &(struct vm_region){.flags = VM_DISCARD, .fill = fill_block});
     struct vm_region *dirty = region(200, NULL);
 
     mark(dirty, 0, 200);
@@ -395,10 +402,12 @@ static void save_and_reload(const struct vm_shape *shape) {
 TEST(vm_save_radix) { save_and_reload(&vm_radix); }
 TEST(vm_save_hashed) { save_and_reload(&vm_hashed); }
 
-/* ---------------------------------------------------------------- the kernel asks, the kernel takes */
+/* ---------------------------------------------------------------- the kernel asks, the kernel
+ * takes */
 ROLE(vm_asked) {
     start_vm(&vm_radix);
-    struct vm_region *clean = region(200, &(struct vm_region){.flags = VM_DISCARD, .fill = fill_block});
+    struct vm_region *clean =
+        region(200, &(struct vm_region){.flags = VM_DISCARD, .fill = fill_block});
     struct vm_region *dirty = region(50, NULL);
     mark(dirty, 0, 50);
     if (up->order[2]) /* it never answers */
@@ -459,7 +468,8 @@ static bool may_be_taken(u32 page) {
     return (u8)state == PAGE_DATA && !(state >> 8 & FLAG_VITAL);
 }
 
-/* The newest pages of an environment, which its list begins with, are taken; the rest is the program. */
+/* The newest pages of an environment, which its list begins with, are taken; the rest is the
+ * program. */
 static u32 take_newest(struct peer *p, u32 count) {
     static struct taking taking[TAKINGS_A_CALL];
     const struct env *env = machine_env(p->env);

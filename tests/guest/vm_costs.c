@@ -1,5 +1,5 @@
-/* What the paths of libos/lib/vm cost. With `costs=1` on the command line and QEMU's `-icount shift=0` the
- * TSC counts instructions, and this prints them; without, it only walks the paths. */
+/* What the paths of libos/lib/vm cost. With `costs=1` on the command line and QEMU's `-icount
+ * shift=0` the TSC counts instructions, and this prints them; without, it only walks the paths. */
 #include "guest.h"
 #include "vm/vm.h"
 
@@ -25,7 +25,8 @@ static bool close_next;
 
 static bool open_page(struct vm_region *r, u64 address, u32 why) {
     u64 index = (address - r->at) / RT_PAGE;
-    struct vm_change change[2] = {{PAGE(r, index), 1, VM_WRITE}, {PAGE(r, (index + 1) % PAGES), 1, VM_READ}};
+    struct vm_change change[2] = {{PAGE(r, index), 1, VM_WRITE},
+                                  {PAGE(r, (index + 1) % PAGES), 1, VM_READ}};
 
     (void)why;
     return !vm_protect_all(change, close_next ? 2 : 1);
@@ -40,7 +41,8 @@ static u64 write_all(u64 from, u64 to) {
 }
 
 static void touch_costs(const char *shape) {
-    struct vm_region *single = vm_make(512, NULL), *ahead = vm_make(512, &(struct vm_region){.ahead = 16});
+    struct vm_region *single = vm_make(512, NULL),
+                     *ahead = vm_make(512, &(struct vm_region){.ahead = 16});
 
     CHECK(single && ahead);
     region = single;
@@ -107,7 +109,8 @@ static void kernel_costs(void) {
     begin = rt_tsc();
     u32 page = (u32)OK(sys_page_alloc(0, PAGE_ANY, 16, 0, 0));
     say("kernel", "page_alloc 16, a page", rt_tsc() - begin - none, 16);
-    u = (struct update){.op = UPDATE_MAP, .va = region->at + 256 * RT_PAGE, .page = page, .count = 1};
+    u = (struct update){
+        .op = UPDATE_MAP, .va = region->at + 256 * RT_PAGE, .page = page, .count = 1};
     begin = rt_tsc();
     EQUAL(sys_space_update(0, &u, 1), 0);
     say("kernel", "map 1", rt_tsc() - begin - none, 1);

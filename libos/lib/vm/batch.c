@@ -62,10 +62,12 @@ s64 view_fault(u64 va) {
     if (losses_waiting() && !vm.busy)
         losses_take();
     s64 error = b && b->table ? view_map(block, b->table) : E_NO_TABLE;
-    return error ? view_map(block, vm.zero_page) : 0; /* the table was taken, and losses_take will see it */
+    return error ? view_map(block, vm.zero_page)
+                 : 0; /* the table was taken, and losses_take will see it */
 }
 
-/* The view's own tables are bound from the start: without memory it could not show where there is some. */
+/* The view's own tables are bound from the start: without memory it could not show where there
+ * is some. */
 s64 view_init(void) {
     s64 error = 0;
 

@@ -1,9 +1,9 @@
 /* Frames, the stock of pages, and which of them are given back.
  *
- * Stock: `fresh` is a run that the kernel has zeroed and handed out; `spare` are pages that were used
- * before, and are zeroed when they come here. Pages are evicted in the order of a hand that goes
- * round the frames: first what was not touched since it last passed and costs nothing, then whatever
- * costs nothing, and last what must be saved. */
+ * Stock: `fresh` is a run that the kernel has zeroed and handed out; `spare` are pages that were
+ * used before, and are zeroed when they come here. Pages are evicted in the order of a hand that
+ * goes round the frames: first what was not touched since it last passed and costs nothing, then
+ * whatever costs nothing, and last what must be saved. */
 #include "base/memory.h"
 #include "vm/parts.h"
 
@@ -276,7 +276,8 @@ static u32 take_out(struct vm_frame *f) {
     return page;
 }
 
-/* Second chance: the accessed bit of what the hand passes is cleared. Clearing takes the dirty bit along. */
+/* Second chance: the accessed bit of what the hand passes is cleared. Clearing takes the dirty
+ * bit along. */
 static void pass_by(struct vm_frame *f) {
     keep_dirty(f->number, f);
     queue(UPDATE_CLEAN, address_of(f->number), 0, 1, 0, 0);

@@ -1,6 +1,6 @@
 /* The library's own memory. Its pages may be taken too, and then it could not even look up where
- * they went; so which page lies where is kept here, outside of it, and a page that is missed is brought
- * back before anything else is done. */
+ * they went; so which page lies where is kept here, outside of it, and a page that is missed is
+ * brought back before anything else is done. */
 #include "base/memory.h"
 #include "vm/parts.h"
 
@@ -66,7 +66,8 @@ static bool bring_back(u32 place, u32 saved) {
     if (page <= 0 || memory_map_at(va, (u32)page, 1, MAP_WRITE, 0))
         return false;
     page_at[place] = (u32)page;
-    if (!saved || saved_view(saved, &cap) || memory_map_at(vm.window + 3 * RT_PAGE, saved, 1, 0, &cap))
+    if (!saved || saved_view(saved, &cap) ||
+        memory_map_at(vm.window + 3 * RT_PAGE, saved, 1, 0, &cap))
         return false;
     memcpy((void *)va, (void *)(vm.window + 3 * RT_PAGE), RT_PAGE);
     memory_unmap((void *)(vm.window + 3 * RT_PAGE), 1);

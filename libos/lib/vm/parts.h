@@ -1,10 +1,12 @@
 /* What the parts of the library share. Nothing here is for applications.
  *
- * Truth and cache: a block (2 MiB of addresses, what one table maps) holds what the application may do;
- * the shape leads from a page to its frame; the kernel's tables hold a part of it and may be taken
- * away at any time. A bit of block.mapped says only that a translation was once given to the kernel.
+ * Truth and cache: a block (2 MiB of addresses, what one table maps) holds what the application may
+ * do; the shape leads from a page to its frame; the kernel's tables hold a part of it and may be
+ * taken away at any time. A bit of block.mapped says only that a translation was once given to the
+ * kernel.
  *
- * While `busy` is set the structures are under change: a request that comes then only leaves a note. */
+ * While `busy` is set the structures are under change: a request that comes then only leaves a
+ * note. */
 #pragma once
 #include "vm/vm.h"
 
@@ -35,7 +37,8 @@ enum frame_flag {
 struct vm_frame {
     u32 page;   /* where it is in memory; 0: nowhere */
     u32 place;  /* where its contents are saved; 0: nowhere */
-    u32 number; /* the arena's page that has it (one of them); of a free frame or an orphan: the next */
+    u32 number; /* the arena's page that has it (one of them); of a free frame or an orphan: the
+                   next */
     u16 refs;   /* pages that have it */
     u16 flags;
 };
@@ -58,19 +61,26 @@ struct vm {
 };
 extern struct vm vm;
 
-static inline bool bit(const u64 *bits, u32 number) { return bits[number / 64 % 8] >> number % 64 & 1; }
+static inline bool bit(const u64 *bits, u32 number) {
+    return bits[number / 64 % 8] >> number % 64 & 1;
+}
 static inline void set_bit(u64 *bits, u32 number) { bits[number / 64 % 8] |= 1ull << number % 64; }
-static inline void clear_bit(u64 *bits, u32 number) { bits[number / 64 % 8] &= ~(1ull << number % 64); }
+static inline void clear_bit(u64 *bits, u32 number) {
+    bits[number / 64 % 8] &= ~(1ull << number % 64);
+}
 static inline u64 address_of(u32 number) { return vm.base + number * RT_PAGE; }
 static inline struct vm_block *block_of(u32 number) { return vm.block[number / BLOCK_PAGES]; }
-static inline struct vm_region *region_of(u32 number) { return &vm.region[block_of(number)->region]; }
+static inline struct vm_region *region_of(u32 number) {
+    return &vm.region[block_of(number)->region];
+}
 
 /* vm.c */
 void vm_enter(void);
 void vm_leave(void);
 s64 vm_map_frame(u32 number, struct vm_frame *f);
 bool vm_bring_in(u32 number, bool write); /* whether the page can be used now */
-struct vm_region *vm_make_hidden(u64 pages, const struct vm_region *want); /* inside enter and leave */
+/* Between vm_enter and vm_leave. */
+struct vm_region *vm_make_hidden(u64 pages, const struct vm_region *want);
 
 /* batch.c: elements for one environment, this one */
 void queue(u8 op, u64 va, u32 page, u32 count, u32 flags, const struct cap *cap);
@@ -86,7 +96,8 @@ void *meta(u32 pages); /* NULL: there is none */
 void meta_free(void *at, u32 pages);
 u64 meta_reserve(u32 pages);        /* addresses, for meta_map; 0: none are left */
 s64 meta_map(u64 va, u32 page);
-bool meta_lost(const struct loss *loss); /* false: it was one of these pages, and cannot be had again */
+/* False: it was one of these pages, and cannot be had again. */
+bool meta_lost(const struct loss *loss);
 bool meta_fault(u64 va);            /* true: it is there again */
 
 /* frames.c */

@@ -1,8 +1,9 @@
 /* Places to save contents in, and losses.
  *
  * A place is one page of a swap server. Up to SAVES of them are posted in the loss page, for the
- * kernel to save in when it takes pages by force; others this library uses itself. Of the places that
- * the kernel has used, a loss says which contents are there; one that no loss names is free again. */
+ * kernel to save in when it takes pages by force; others this library uses itself. Of the places
+ * that the kernel has used, a loss says which contents are there; one that no loss names is free
+ * again. */
 #include "base/memory.h"
 #include "vm/parts.h"
 #include "vm/swap.h"
@@ -195,8 +196,8 @@ static void see_tables(const struct loss *loss, u32 count, bool by_owner) {
     }
 }
 
-/* How many losses stand in the loss page, once all of the `seen` ones that find room there do: the kernel
- * counts a loss before it writes it. */
+/* How many losses stand in the loss page, once all of the `seen` ones that find room there do:
+ * the kernel counts a loss before it writes it. */
 static u64 written_of(u64 seen) {
     for (;;) {
         u64 written = __atomic_load_n(&losses->written, __ATOMIC_ACQUIRE);
@@ -210,8 +211,8 @@ static u64 written_of(u64 seen) {
     }
 }
 
-/* Places are used in the order of the losses. So those before the last that a loss named are done with, and the
- * ones after it may belong to losses that are being written. */
+/* Places are used in the order of the losses. So those before the last that a loss named are
+ * done with, and the ones after it may belong to losses that are being written. */
 static void see_places(u64 to) {
     while (to != used && place[posted[(to - 1) % SAVES]].state == PLACE_POSTED)
         to--;
@@ -231,7 +232,8 @@ bool losses_see_meta(void) {
 
 void losses_take(void) {
     static struct loss loss[LOSSES];
-    u64 seen = __atomic_load_n(&vm.env->losses, __ATOMIC_ACQUIRE), missed_before = missed, to = used;
+    u64 seen = __atomic_load_n(&vm.env->losses, __ATOMIC_ACQUIRE), missed_before = missed,
+        to = used;
     u32 count = 0;
 
     losses_seen = seen;

@@ -1,5 +1,5 @@
-/* Translations in a radix tree: three levels of 512, 512 and 1,024, so a find is three loads. A leaf of one
- * page covers 4 MiB of addresses; leaves stay once they were made. */
+/* Translations in a radix tree: three levels of 512, 512 and 1,024, so a find is three loads. A
+ * leaf of one page covers 4 MiB of addresses; leaves stay once they were made. */
 #include "vm/parts.h"
 
 #define LEAF 1024

@@ -1,6 +1,6 @@
-/* Where translations are kept: from page numbers of the arena to frames (what is known of a page's
- * contents). Two ways to keep them, behind one interface; `make` may fail for want of memory (NULL) and
- * moves what earlier calls returned. A value of 0 means that there is none. */
+/* Where translations are kept: from page numbers of the arena to frames (what is known of a
+ * page's contents). Two ways to keep them, behind one interface; `make` may fail for want of
+ * memory (NULL) and moves what earlier calls returned. A value of 0 means that there is none. */
 #pragma once
 #include "targe/abi.h"
 

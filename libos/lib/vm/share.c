@@ -60,8 +60,11 @@ struct vm_region *vm_copy(struct vm_region *r) {
 /* ---------------------------------------------------------------- other environments */
 
 static s64 export_run(u32 page, u32 count, u32 access, u32 holder, struct cap *cap) {
-    *cap = (struct cap){.type = CAP_PAGE, .rights = access == VM_WRITE ? RIGHT_READ | RIGHT_WRITE : RIGHT_READ,
-                        .holder = holder, .name = page, .count = count};
+    *cap = (struct cap){.type = CAP_PAGE,
+                        .rights = access == VM_WRITE ? RIGHT_READ | RIGHT_WRITE : RIGHT_READ,
+                        .holder = holder,
+                        .name = page,
+                        .count = count};
     return sys_cap_derive(0, cap);
 }
 
@@ -92,7 +95,8 @@ static s64 bring_all(u32 number, u32 pages, u32 access) {
     return 0;
 }
 
-s64 vm_export(struct vm_region *r, u64 first, u64 pages, u32 access, u32 holder, struct cap *cap, u32 most) {
+s64 vm_export(struct vm_region *r, u64 first, u64 pages, u32 access, u32 holder, struct cap *cap,
+              u32 most) {
     u32 number = number_of(r) + (u32)first, done = 0, runs = 0;
 
     if (!pages || first >= r->pages || pages > r->pages - first ||
@@ -103,7 +107,9 @@ s64 vm_export(struct vm_region *r, u64 first, u64 pages, u32 access, u32 holder,
     s64 error = bring_all(number, (u32)pages, access);
     for (; !error && done < pages; runs++) {
         u32 n = run_of(number + done, (u32)pages - done);
-        error = runs == most ? E_FULL : export_run(frame_of(number + done)->page, n, access, holder, &cap[runs]);
+        error = runs == most
+                    ? E_FULL
+                    : export_run(frame_of(number + done)->page, n, access, holder, &cap[runs]);
         done += n;
     }
     vm_leave();

@@ -30,9 +30,13 @@ s64 swap_take(u32 server, u32 pages, struct cap *cap) {
     return error || (cap->count && cap->count <= pages) ? error : E_BAD_CAPABILITY;
 }
 
-s64 swap_view(u32 server, u32 page, struct cap *cap) { return ask(server, SWAP_VIEW, page, 0, cap); }
+s64 swap_view(u32 server, u32 page, struct cap *cap) {
+    return ask(server, SWAP_VIEW, page, 0, cap);
+}
 
-s64 swap_return(u32 server, u32 page, u32 pages) { return ask(server, SWAP_RETURN, page, pages, NULL); }
+s64 swap_return(u32 server, u32 page, u32 pages) {
+    return ask(server, SWAP_RETURN, page, pages, NULL);
+}
 
 u32 sibling(const char *name) {
     const struct env *self = machine_env(rt_self());

@@ -31,7 +31,8 @@ static struct run *find(u32 page, u32 caller) {
 }
 
 static s64 take_back(struct run *r, u32 page) {
-    s64 error = sys_page_free(0, page, 1); /* its generation rises: the holder's capability is void */
+    s64 error =
+        sys_page_free(0, page, 1); /* its generation rises: the holder's capability is void */
 
     if (error)
         return error;

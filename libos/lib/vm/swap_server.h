@@ -1,6 +1,6 @@
-/* The server's side of the swap protocol (vm/swap.h): a program that calls swap_serve and then sleeps for
- * ever is a swap server. Pages are allocated when they are asked for and freed when they are returned
- * or when their holder has ended; what they hold is never looked at. */
+/* The server's side of the swap protocol (vm/swap.h): a program that calls swap_serve and then
+ * sleeps for ever is a swap server. Pages are allocated when they are asked for and freed when
+ * they are returned or when their holder has ended; what they hold is never looked at. */
 #pragma once
 #include "rt.h"
 

@@ -235,7 +235,8 @@ static bool bring_fresh(u32 number) {
                 page_drop(page + rest);
             got = i;
         }
-    s64 error = got ? map_run(number, page, got, r->fill ? MAP_WRITE : flags_of(number), 0) : E_LIMIT;
+    s64 error =
+        got ? map_run(number, page, got, r->fill ? MAP_WRITE : flags_of(number), 0) : E_LIMIT;
     for (u32 i = 0; i < got; i++) {
         frame_of(number + i)->flags &= (u16)~FRAME_BUSY;
         if (error)
@@ -245,7 +246,8 @@ static bool bring_fresh(u32 number) {
     return !error && (!r->fill || fill(number));
 }
 
-/* Copies a page that is mapped at `from` or, with a capability, of this number, into a fresh one. */
+/* Copies a page that is mapped at `from` or, with a capability, of this number, into a fresh
+ * one. */
 static u32 copied(u64 from, u32 source, const struct cap *cap) {
     u64 to = vm.window + 2 * RT_PAGE;
     u32 got, page = pages_take(1, &got);
@@ -309,7 +311,8 @@ static bool unshare(u32 number) {
         clear_bit(b->copy, number);
         return !vm_map_frame(number, f);
     }
-    s64 error = bit(b->mapped, number) && vm_view.entry[number] & PTE_PRESENT ? 0 : vm_map_frame(number, f);
+    s64 error =
+        bit(b->mapped, number) && vm_view.entry[number] & PTE_PRESENT ? 0 : vm_map_frame(number, f);
     u32 page = error ? 0 : copied(address_of(number), 0, NULL);
     if (!page)
         return false;
@@ -336,7 +339,8 @@ bool vm_bring_in(u32 number, bool write) {
         return bring_fresh(number);
     if (is_lost(f) || (!f->page && !bring_saved(number)))
         return false;
-    return write && bit(block_of(number)->copy, number) ? unshare(number) : !vm_map_frame(number, f);
+    return write && bit(block_of(number)->copy, number) ? unshare(number)
+                                                        : !vm_map_frame(number, f);
 }
 
 /* ---------------------------------------------------------------- faults */
@@ -400,7 +404,7 @@ static bool fault(u64 address, bool write) {
     vm_enter();
     vm.counts.faults++;
     bool good = false;
-    for (u32 tries = 0; tries < TRIES && !good; tries++) { /* pages may be taken while they are brought in */
+    for (u32 tries = 0; tries < TRIES && !good; tries++) { /* pages may be taken meanwhile */
         if (tries)
             await_loss(number);
         if (losses_waiting())
@@ -442,7 +446,8 @@ static void protect_mapped(u32 first, u32 from, u32 to) {
             from++;
             continue;
         }
-        while (from + run < to && bit(b->mapped, from + run) && flags_of(first + from + run) == flags)
+        while (from + run < to && bit(b->mapped, from + run) &&
+               flags_of(first + from + run) == flags)
             run++;
         queue(UPDATE_PROTECT, address_of(first + from), 0, run, flags, 0);
         from += run;
@@ -525,7 +530,8 @@ s64 vm_protect_all(const struct vm_change *change, u32 count) {
 static bool protect_one(u64 va, u32 access) {
     u32 number = (u32)((va - vm.base) / RT_PAGE);
     struct vm_block *b = block_of(number);
-    struct update u = {.op = UPDATE_PROTECT, .flags = access == VM_WRITE ? MAP_WRITE : 0, .va = va, .count = 1};
+    struct update u = {
+        .op = UPDATE_PROTECT, .flags = access == VM_WRITE ? MAP_WRITE : 0, .va = va, .count = 1};
 
     if (!bit(b->mapped, number) || bit(b->copy, number) || vm.region[b->region].flags & VM_EXECUTE)
         return false;
@@ -603,13 +609,16 @@ s64 vm_init(const struct vm_options *given) {
     if (!vm.env || !vm.page_array || !vm.pages || vm.pages >> 28)
         return vm.pages >> 28 ? E_BAD_ARGUMENT : E_LIMIT;
     vm.base = reserve_blocks(vm.pages);
-    vm_view = (struct vm_view){.base = vm.base, .entry = (u64 *)reserve_blocks(vm.pages / BLOCK_PAGES)};
+    vm_view =
+        (struct vm_view){.base = vm.base, .entry = (u64 *)reserve_blocks(vm.pages / BLOCK_PAGES)};
     vm.window = memory_reserve(4);
-    vm.frame = (struct vm_frame *)meta_reserve((u32)(vm.frames * sizeof(struct vm_frame) / RT_PAGE + 1));
+    vm.frame =
+        (struct vm_frame *)meta_reserve((u32)(vm.frames * sizeof(struct vm_frame) / RT_PAGE + 1));
     vm.block = meta((u32)((vm.pages / BLOCK_PAGES * sizeof *vm.block + RT_PAGE - 1) / RT_PAGE));
     vm.zero_page = pages_take(1, &got);
     vm.scratch = pages_take(1, &got);
-    if (!vm.frame || !vm.block || !vm.zero_page || !vm.scratch || view_init() || !vm.shape->init(vm.pages))
+    if (!vm.frame || !vm.block || !vm.zero_page || !vm.scratch || view_init() ||
+        !vm.shape->init(vm.pages))
         return E_LIMIT;
     rt_on_exception(on_exception);
     rt_on_revoke(on_revoke);
