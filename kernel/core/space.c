@@ -75,6 +75,26 @@ s64 space_lookup(u32 root, u64 at) {
     return entry ? (s64)page_of(entry) : E_BAD_ADDRESS;
 }
 
+static u32 span_of(const struct update *u) { return u->level ? LARGE : u->count; }
+
+/* Entries that follow each other in one table. */
+struct run {
+    u64 *entry; /* NULL: there is no table */
+    u32 count;
+};
+
+/* The entries of an update from its page i on, as far as one table has them. */
+static struct run run_at(const struct env *env, const struct update *u, u32 i) {
+    u64 va = u->va + i * PAGE_SIZE;
+
+    if (u->level) {
+        u64 *entry = large_entry(env->root, va);
+        return (struct run){entry && is_large(*entry) ? entry : NULL, 1};
+    }
+    u32 there = 512 - index_of(va, 1);
+    return (struct run){space_entry(env->root, va), u->count - i < there ? u->count - i : there};
+}
+
 /* Mappings taken out of a space but not yet unbound. */
 struct removal {
     struct env *env;
@@ -140,13 +160,9 @@ static u64 entry_bits(u16 flags, bool may_write) {
            (flags & MAP_EXECUTE ? 0 : mmu_nx) | (may_write ? PTE_MAY_WRITE : 0);
 }
 
-static s64 map_one(struct env *env, const struct update *u, const struct cap *cap, u32 i) {
-    u32 page = u->page + i;
-    u64 *entry = space_entry(env->root, u->va + i * PAGE_SIZE);
+static s64 map_one(struct env *env, const struct update *u, const struct cap *cap, u32 page, u64 *entry) {
     bool may_write = false;
 
-    if (!entry)
-        return E_NO_TABLE;
     if (*entry & PTE_PRESENT)
         return E_MAPPED;
     struct page *p = page_get(page);
@@ -169,15 +185,22 @@ static s64 map_one(struct env *env, const struct update *u, const struct cap *ca
 }
 
 static void unmap(struct env *env, u64 va, u32 count) {
-    struct removal r = {.env = env, .va = va, .span = count};
+    struct removal removal;
+    struct update range = {.va = va, .count = count};
+    struct run r;
 
-    for (u32 i = 0; i < count; i++) {
-        u64 *entry = space_entry(env->root, va + i * PAGE_SIZE);
-        if (entry && *entry & PTE_PRESENT)
-            remove_entry(&r, entry);
+    removal.env = env;
+    removal.va = va;
+    removal.span = count;
+    removal.count = 0;
+    for (u32 i = 0; i < count; i += r.count) {
+        r = run_at(env, &range, i);
+        for (u32 k = 0; r.entry && k < r.count; k++)
+            if (r.entry[k] & PTE_PRESENT)
+                remove_entry(&removal, &r.entry[k]);
     }
-    if (r.count)
-        remove_flush(&r);
+    if (removal.count)
+        remove_flush(&removal);
 }
 
 /* ---------------------------------------------------------------- large mappings */
@@ -244,15 +267,6 @@ void space_remove_large(struct env *env, u32 table, u32 page) {
             remove_large(env, &entry[i], 0);
 }
 
-/* Where the entry of an address is, of the level that an update is about; NULL: there is none. */
-static u64 *entry_for(const struct env *env, const struct update *u, u32 i) {
-    u64 *entry = u->level ? large_entry(env->root, u->va) : space_entry(env->root, u->va + i * PAGE_SIZE);
-
-    return entry && *entry & PTE_PRESENT && (!u->level || is_large(*entry)) ? entry : NULL;
-}
-
-static u32 span_of(const struct update *u) { return u->level ? LARGE : u->count; }
-
 static s64 map(struct env *env, const struct update *u) {
     struct cap cap;
 
@@ -265,32 +279,57 @@ static s64 map(struct env *env, const struct update *u) {
     }
     if (u->level)
         return map_large(env, u, u->cap ? &cap : NULL);
-    for (u32 i = 0; i < u->count; i++) {
-        s64 error = map_one(env, u, u->cap ? &cap : NULL, i);
+    struct run r;
+    for (u32 i = 0; i < u->count; i += r.count) {
+        r = run_at(env, u, i);
+        s64 error = r.entry ? 0 : E_NO_TABLE;
+        u32 k = 0;
+        while (!error && k < r.count) {
+            error = map_one(env, u, u->cap ? &cap : NULL, u->page + i + k, &r.entry[k]);
+            k += !error;
+        }
         if (error) {
-            unmap(env, u->va, i);
+            unmap(env, u->va, i + k);
             return error;
         }
     }
     return 0;
 }
 
-static s64 protect(struct env *env, const struct update *u) {
-    for (u32 i = 0; i < u->count; i++) {
-        const u64 *entry = entry_for(env, u, i);
-        if (!entry)
-            return E_NOT_MAPPED;
-        if (u->flags & MAP_WRITE && !(*entry & PTE_MAY_WRITE))
-            return E_NO_RIGHT;
-        if (u->flags & MAP_EXECUTE && page_type(page_get(page_of(*entry))) != PAGE_DATA)
+static s64 may_protect(const struct run *r, u16 flags) {
+    u64 needed = PTE_PRESENT | (flags & MAP_WRITE ? PTE_MAY_WRITE : 0);
+
+    for (u32 i = 0; i < r->count; i++) {
+        u64 entry = r->entry[i];
+        if ((entry & needed) != needed)
+            return entry & PTE_PRESENT ? E_NO_RIGHT : E_NOT_MAPPED;
+        if (flags & MAP_EXECUTE && page_type(page_get(page_of(entry))) != PAGE_DATA)
             return E_NO_RIGHT;
     }
-    for (u32 i = 0; i < u->count; i++) {
-        u64 *entry = entry_for(env, u, i);
-        u64 old = __atomic_load_n(entry, __ATOMIC_RELAXED), new;
+    return 0;
+}
+
+static void set_protection(const struct run *r, u64 bits) {
+    for (u32 i = 0; i < r->count; i++) {
+        u64 old = __atomic_load_n(&r->entry[i], __ATOMIC_RELAXED), new;
         do /* the CPU may set accessed and dirty bits at any time */
-            new = (old & ~(PTE_WRITE | PTE_NX)) | entry_bits(u->flags, false);
-        while (!__atomic_compare_exchange_n(entry, &old, new, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED));
+            new = (old & ~(PTE_WRITE | PTE_NX)) | bits;
+        while (!__atomic_compare_exchange_n(&r->entry[i], &old, new, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED));
+    }
+}
+
+static s64 protect(struct env *env, const struct update *u) {
+    struct run r;
+
+    for (u32 i = 0; i < u->count; i += r.count) {
+        r = run_at(env, u, i);
+        s64 error = r.entry ? may_protect(&r, u->flags) : E_NOT_MAPPED;
+        if (error)
+            return error;
+    }
+    for (u32 i = 0; i < u->count; i += r.count) {
+        r = run_at(env, u, i);
+        set_protection(&r, entry_bits(u->flags, false));
     }
     shootdown(env, u->va, span_of(u));
     return 0;
@@ -298,13 +337,16 @@ static s64 protect(struct env *env, const struct update *u) {
 
 static s64 clean(struct env *env, const struct update *u) {
     u32 cleaned = 0;
+    struct run r;
 
-    for (u32 i = 0; i < u->count; i++) {
-        u64 *entry = entry_for(env, u, i);
-        if (!entry || !(*entry & (PTE_ACCESSED | PTE_DIRTY)))
-            continue;
-        __atomic_fetch_and(entry, ~(PTE_ACCESSED | PTE_DIRTY), __ATOMIC_SEQ_CST);
-        cleaned++;
+    for (u32 i = 0; i < u->count; i += r.count) {
+        r = run_at(env, u, i);
+        for (u32 k = 0; r.entry && k < r.count; k++) {
+            if (!(r.entry[k] & PTE_PRESENT) || !(r.entry[k] & (PTE_ACCESSED | PTE_DIRTY)))
+                continue;
+            __atomic_fetch_and(&r.entry[k], ~(PTE_ACCESSED | PTE_DIRTY), __ATOMIC_SEQ_CST);
+            cleaned++;
+        }
     }
     if (cleaned)
         shootdown(env, u->va, span_of(u)); /* or a CPU that still knows a page as dirty would not say so again */
@@ -455,15 +497,18 @@ s64 call_space_update(u64 user, u64 batch, u32 count) {
     for (u32 i = 0; i < count; i++) {
         u64 at = batch + i * sizeof(struct update);
         struct update u;
+        s32 result = 0;
         error = user_read(&u, at, sizeof u);
-        if (!error)
-            error = user_writable(at, sizeof u);
+        if (!error) /* also finds out, before anything is done, whether a result can be written */
+            error = user_write(at + offsetof(struct update, result), &result, sizeof result);
         if (error)
             return i ? (s64)(failed + count - i) : error;
         env_lock(env);
-        s32 result = env->state == ENV_LIVE ? (s32)space_apply(env, &u) : E_DEAD;
+        result = env->state == ENV_LIVE ? (s32)space_apply(env, &u) : E_DEAD;
         env_unlock(env);
-        failed += result != 0;
+        if (!result)
+            continue;
+        failed++;
         error = user_write(at + offsetof(struct update, result), &result, sizeof result);
         if (error)
             return error;
