@@ -426,7 +426,7 @@ TEST(repossess_sleeper_remote, .cpus = 2) { sleepers(1); }
 
 /* A page that a device reads is BUSY, keeps its mappings, and can be taken when the device has let go. */
 TEST(repossess_pinned, .needs = NEED_FLOW) {
-    u32 flow, ring, buffer, busy = 0;
+    u32 flow, ring, buffer;
 
     start_puppet(&p, 0, 0);
     u64 cap = puppet_flow(&p, &flow, &ring, &buffer), there = p.orders->scratch;
@@ -446,7 +446,6 @@ TEST(repossess_pinned, .needs = NEED_FLOW) {
         s64 result = E_BUSY;
         for (u64 end = rt_tsc() + milliseconds(1000); result == E_BUSY && rt_tsc() < end;) {
             result = take(&p, RESOURCE_PAGES, page);
-            busy += result == E_BUSY;
             if (result == E_BUSY)
                 EQUAL(order_read(&p, va), 0);
         }
