@@ -36,8 +36,8 @@ struct code_start {
     u8 kind, index;
 };
 
-/* A piece of memory that programs may use. `minimum` bytes are there in every run. The memory may
- * be shared with others that change it at any time. */
+/* A piece of memory that programs may use. In every run it has `minimum` to `maximum` bytes: who
+ * fills in struct code_run sees to it. Others may change what is in it at any time. */
 struct code_window_type {
     const char *name;
     bool writable;
@@ -138,8 +138,8 @@ struct code_program {
 /* ---------------------------------------------------------------- verifier */
 /* Bytes that verifying these instructions takes (aligned to 8), or more. */
 u64 code_verify_memory(const struct code_insn *insn, u32 count);
-/* Starts verifying in `memory`, which begins with the struct code_program that comes out, followed by
- * its marks. Returns 0, E_FULL (too little memory) or E_BAD_ARGUMENT; refusal then says why. */
+/* Starts verifying in `memory`, which begins with the struct code_program that comes out, followed
+ * by its marks. Returns 0, E_FULL (too little memory) or E_BAD_ARGUMENT; refusal then says why. */
 s64 code_verify_start(const struct code_profile *profile, const struct code_insn *insn, u32 count,
                       void *memory, u64 size);
 /* Goes on for `steps` instructions. 0: verified; E_AGAIN: call again; E_BAD_ARGUMENT: refused. */

@@ -42,7 +42,8 @@ static bool locate(struct machine *m, const struct code_insn *i, u8 reg, u64 *ad
     if (mark->flags & CODE_MARK_ALIGN && at % size)
         return stop(m, CODE_ACCESS);
     bool stack = at >= top - CODE_FRAME && at <= top - size;
-    bool context = !write && at >= (u64)m->run && at - (u64)m->run <= offsetof(struct code_run, budget) - 8;
+    bool context =
+        !write && at >= (u64)m->run && at - (u64)m->run <= offsetof(struct code_run, budget) - 8;
     return stack || context || code_in_window(m->run, at, size, write) || stop(m, CODE_ESCAPED);
 }
 
@@ -52,29 +53,22 @@ static u64 load(u64 address, u32 size) {
     return value;
 }
 
-static u64 atomic32(const struct code_insn *i, u32 *p, u32 operand, u32 expected) {
-    switch (i->imm & ~BPF_FETCH) {
-    case BPF_ADD: return __atomic_fetch_add(p, operand, __ATOMIC_SEQ_CST);
-    case BPF_OR: return __atomic_fetch_or(p, operand, __ATOMIC_SEQ_CST);
-    case BPF_AND: return __atomic_fetch_and(p, operand, __ATOMIC_SEQ_CST);
-    case BPF_XOR: return __atomic_fetch_xor(p, operand, __ATOMIC_SEQ_CST);
-    case BPF_XCHG & ~BPF_FETCH: return __atomic_exchange_n(p, operand, __ATOMIC_SEQ_CST);
+/* Does the operation in memory; gives what was there before. */
+#define ATOMIC(name, type) \
+    static u64 name(s32 code, type *p, type operand, type expected) { \
+        switch (code) { \
+        case BPF_ADD: return __atomic_fetch_add(p, operand, __ATOMIC_SEQ_CST); \
+        case BPF_OR: return __atomic_fetch_or(p, operand, __ATOMIC_SEQ_CST); \
+        case BPF_AND: return __atomic_fetch_and(p, operand, __ATOMIC_SEQ_CST); \
+        case BPF_XOR: return __atomic_fetch_xor(p, operand, __ATOMIC_SEQ_CST); \
+        case BPF_XCHG & ~BPF_FETCH: return __atomic_exchange_n(p, operand, __ATOMIC_SEQ_CST); \
+        } \
+        __atomic_compare_exchange_n(p, &expected, operand, false, __ATOMIC_SEQ_CST, \
+                                    __ATOMIC_SEQ_CST); \
+        return expected; \
     }
-    __atomic_compare_exchange_n(p, &expected, operand, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
-    return expected;
-}
-
-static u64 atomic64(const struct code_insn *i, u64 *p, u64 operand, u64 expected) {
-    switch (i->imm & ~BPF_FETCH) {
-    case BPF_ADD: return __atomic_fetch_add(p, operand, __ATOMIC_SEQ_CST);
-    case BPF_OR: return __atomic_fetch_or(p, operand, __ATOMIC_SEQ_CST);
-    case BPF_AND: return __atomic_fetch_and(p, operand, __ATOMIC_SEQ_CST);
-    case BPF_XOR: return __atomic_fetch_xor(p, operand, __ATOMIC_SEQ_CST);
-    case BPF_XCHG & ~BPF_FETCH: return __atomic_exchange_n(p, operand, __ATOMIC_SEQ_CST);
-    }
-    __atomic_compare_exchange_n(p, &expected, operand, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
-    return expected;
-}
+ATOMIC(atomic32, u32)
+ATOMIC(atomic64, u64)
 
 static bool run_memory(struct machine *m, const struct code_insn *i) {
     u64 address, source = bpf_class(i) == BPF_ST ? (u64)(s64)i->imm : m->reg[i->src];
@@ -86,8 +80,9 @@ static bool run_memory(struct machine *m, const struct code_insn *i) {
     } else if (bpf_mode(i) == BPF_MEM) {
         memcpy((void *)address, &source, size);
     } else {
-        u64 old = size == 4 ? atomic32(i, (u32 *)address, (u32)source, (u32)m->reg[0])
-                            : atomic64(i, (u64 *)address, source, m->reg[0]);
+        s32 code = i->imm & ~BPF_FETCH;
+        u64 old = size == 4 ? atomic32(code, (u32 *)address, (u32)source, (u32)m->reg[0])
+                            : atomic64(code, (u64 *)address, source, m->reg[0]);
         if (i->imm & BPF_FETCH)
             m->reg[i->imm == BPF_CMPXCHG ? 0 : i->src] = old;
     }

@@ -86,7 +86,9 @@ static void move_imm(struct jit *j, u8 to, u64 value) {
     }
 }
 
-static void run_load(struct jit *j, u8 to, s32 offset) { op_memory(j, 0, 8, 0x8b, to, RUN, offset); }
+static void run_load(struct jit *j, u8 to, s32 offset) {
+    op_memory(j, 0, 8, 0x8b, to, RUN, offset);
+}
 
 static void jump(struct jit *j, u32 opcode, u64 target) {
     put(j, opcode, opcode > 0xff ? 2 : 1);
@@ -243,7 +245,8 @@ static void emit_alu(struct jit *j, const struct code_insn *i) {
 
 /* ---------------------------------------------------------------- memory */
 /* Ends the run if [base + offset, + size) is not in the window that the mark names. */
-static void emit_check(struct jit *j, const struct code_insn *i, const struct code_mark *mark, u8 base) {
+static void emit_check(struct jit *j, const struct code_insn *i, const struct code_mark *mark,
+                       u8 base) {
     u32 size = bpf_size(i), w = (mark->check & ~CODE_CHECK_BELOW) - 1u;
     bool below = mark->check & CODE_CHECK_BELOW;
     if (mark->check) {
@@ -278,7 +281,8 @@ static void emit_store(struct jit *j, const struct code_insn *i) {
     u32 size = bpf_size(i);
     bool imm = bpf_class(i) == BPF_ST;
     u32 opcode = (imm ? 0xc6 : 0x88) | (size > 1);
-    op_memory(j, size == 2 ? 0x66 : 0, size, opcode, imm ? 0 : host[i->src], host[i->dst], i->offset);
+    op_memory(j, size == 2 ? 0x66 : 0, size, opcode, imm ? 0 : host[i->src], host[i->dst],
+              i->offset);
     if (imm)
         put(j, (u32)i->imm, size < 4 ? size : 4);
 }

@@ -21,8 +21,8 @@ static u64 helper_checksum(u64 from, u64 size, u64 sum, u64 d, u64 e, struct cod
     return sum_bytes((u32)sum, (const u8 *)from, size);
 }
 
-/* copy(to, from, size, sum): copies, and gives the sum of what was copied. It is counted on the copy,
- * so that it is right even if others change the original meanwhile. */
+/* copy(to, from, size, sum): copies, and gives the sum of what was copied. It is counted on the
+ * copy, so that it is right even if others change the original meanwhile. */
 static u64 helper_copy(u64 to, u64 from, u64 size, u64 sum, u64 e, struct code_run *run) {
     (void)e, (void)run;
     memmove((void *)to, (const void *)from, size);

@@ -129,8 +129,8 @@ void value_move(struct value *pointer, const struct value *by, bool negative) {
 static void at_least(struct value *v, s64 lo) { v->lo = lo > v->lo ? lo : v->lo; }
 static void at_most(struct value *v, s64 hi) { v->hi = hi < v->hi ? hi : v->hi; }
 
-/* low < high if strict, else low <= high. Of an unsigned order something is known only if the greater
- * one is not negative. False: it cannot be. */
+/* low < high if strict, else low <= high. Of an unsigned order something is known only if the
+ * greater one is not negative. False: it cannot be. */
 static bool restrict_order(struct value *low, struct value *high, bool strict, bool sign) {
     if (!sign && high->lo < 0)
         return true;

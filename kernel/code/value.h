@@ -1,8 +1,8 @@
 /* What the verifier knows of a value: its kind and an interval. Pure code.
  *
  * A number x is known by lo <= (s64)x <= hi. A pointer of kind WINDOW, STACK or CONTEXT is known by
- * the interval of its distance, modulo 2^64, from the start of the window or of the context, or from
- * the top of the stack frame. */
+ * the interval of its distance, modulo 2^64, from the start of the window or of the context, or
+ * from the top of the stack frame. */
 #pragma once
 #include "code/alu.h"
 
@@ -33,6 +33,6 @@ void value_move(struct value *pointer, const struct value *by, bool subtract);
 /* Restricts two numbers to those for which the branch is, or is not, taken. False: none are left,
  * so that the branch always goes the other way. */
 bool value_restrict(const struct code_insn *i, bool taken, struct value *a, struct value *b);
-/* Makes `into` hold also for all that `from` holds for. `widen` makes sure that this changes it only
- * a few times however often it is done. True: it changed. */
+/* Makes `into` hold also for all that `from` holds for. `widen` makes sure that this changes it
+ * only a few times however often it is done. True: it changed. */
 bool value_join(struct value *into, const struct value *from, bool widen);

@@ -1,10 +1,11 @@
 /* The verifier: decides whether a program may run, and which accesses must be checked while it
  * does. See docs/code.md for what it proves.
  *
- * It follows the program with intervals in place of values (value.h). Where paths meet, at a leader,
- * their states are joined; a leader whose state changed is followed again, until none changes.
- * Where branches go back the join widens, so this ends soon. A local function is followed once for
- * all its callers: what they pass is joined at its start, what it returns is kept in results[].
+ * It follows the program with intervals in place of values (value.h). Where paths meet, at a
+ * leader, their states are joined; a leader whose state changed is followed again, until none
+ * changes. Where branches go back the join widens, so this ends soon. A local function is followed
+ * once for all its callers: what they pass is joined at its start, what it returns is kept in
+ * results[].
  *
  * Invariant: state[] of a leader holds for all paths found so far; a leader is dirty if what
  * follows from its state is not yet in the states of its successors. Checks are only ever added. */
@@ -72,14 +73,17 @@ static bool well_formed(const struct code_insn *i, u32 left) {
         return !i->imm && (bpf_mode(i) == BPF_MEM || (bpf_mode(i) == BPF_MEMSX && bpf_size(i) < 8));
     case BPF_ST: return bpf_mode(i) == BPF_MEM && !i->src;
     case BPF_STX:
-        return bpf_mode(i) == BPF_ATOMIC ? atomic_well_formed(i) : bpf_mode(i) == BPF_MEM && !i->imm;
+        return bpf_mode(i) == BPF_ATOMIC ? atomic_well_formed(i)
+                                         : bpf_mode(i) == BPF_MEM && !i->imm;
     default: /* the only one of BPF_LD that is not history: no maps, no variables */
         return i->op == BPF_LDDW && !i->src && !i->offset && left > 1 && !i[1].op && !i[1].dst &&
                !i[1].src && !i[1].offset;
     }
 }
 
-static bool writes_dst(const struct code_insn *i) { return bpf_is_alu(i) || (bpf_class(i) & 6) == 0; }
+static bool writes_dst(const struct code_insn *i) {
+    return bpf_is_alu(i) || (bpf_class(i) & 6) == 0;
+}
 
 static bool check_form(struct code_verify *v) {
     struct code_program *p = v->program;
@@ -87,7 +91,8 @@ static bool check_form(struct code_verify *v) {
         const struct code_insn *i = &p->insn[at];
         if (!well_formed(i, p->count - at))
             return refuse(v, at, "no such instruction, or a reserved field is not zero");
-        bool writes_src = bpf_class(i) == BPF_STX && bpf_mode(i) == BPF_ATOMIC && i->imm & BPF_FETCH;
+        bool writes_src =
+            bpf_class(i) == BPF_STX && bpf_mode(i) == BPF_ATOMIC && i->imm & BPF_FETCH;
         if ((i->dst == 10 && writes_dst(i)) ||
             (i->src == 10 && writes_src && i->imm != BPF_CMPXCHG))
             return refuse(v, at, "r10 cannot be changed");
@@ -149,7 +154,8 @@ static bool check_depth(struct code_verify *v) {
         for (u32 at = 0; at < p->count; at++) {
             if (p->mark[at].flags & CODE_MARK_INNER || !bpf_is_local_call(&p->insn[at]))
                 continue;
-            struct code_function *callee = &p->function[p->mark[bpf_target(&p->insn[at], at)].function];
+            struct code_function *callee =
+                &p->function[p->mark[bpf_target(&p->insn[at], at)].function];
             u32 level = p->function[p->mark[at].function].level + 1;
             if (level >= CODE_DEPTH)
                 return refuse(v, at, "calls go too deep, or a function calls itself");
@@ -400,7 +406,8 @@ static bool follow_alu(struct code_verify *v, const struct code_insn *i) {
     if (i->op == (BPF_ALU64 | BPF_MOV | BPF_X) && !i->offset)
         v->work.reg[i->dst] = b;
     else if (value_is_pointer(a) || value_is_pointer(&b))
-        return !move && !unary ? pointer_alu(v, i, &b) : refuse(v, v->at, "computes with a pointer");
+        return !move && !unary ? pointer_alu(v, i, &b)
+                               : refuse(v, v->at, "computes with a pointer");
     else
         v->work.reg[i->dst] = value_alu(i, a, &b);
     return true;
@@ -415,14 +422,14 @@ static bool follow_atomic(struct code_verify *v, const struct code_insn *i) {
     bool stack = address->kind == VALUE_STACK;
     bool known = value_is_constant(address) && address->lo > -VALUE_FAR && address->lo < VALUE_FAR;
     if (stack && (!known || (address->lo + i->offset) % size))
-        return refuse(v, v->at, "an atomic operation on an unknown or unaligned place in the stack");
+        return refuse(v, v->at,
+                      "an atomic operation on an unknown or unaligned place in the stack");
     struct value *operand = read_register(v, i->src, &frame);
     struct value *expected = i->imm == BPF_CMPXCHG ? read_register(v, 0, &frame) : operand;
     if (!operand || !expected)
         return false;
     if (value_is_pointer(operand) || value_is_pointer(expected))
         return refuse(v, v->at, "computes with a pointer");
-    any.length = 0;
     if (!access(v, i->dst, i->offset, size, &old, &any))
         return false;
     if (!stack)
@@ -549,7 +556,8 @@ static bool follow_exit(struct code_verify *v) {
 static bool compare_pointers(struct code_verify *v, const struct code_insn *i,
                              const struct value *a, const struct value *b) {
     bool equality = bpf_code(i) == BPF_JEQ || bpf_code(i) == BPF_JNE;
-    bool near = a->lo >= -VALUE_FAR && a->hi <= VALUE_FAR && b->lo >= -VALUE_FAR && b->hi <= VALUE_FAR;
+    bool near =
+        a->lo >= -VALUE_FAR && a->hi <= VALUE_FAR && b->lo >= -VALUE_FAR && b->hi <= VALUE_FAR;
     bool sensible = bpf_class(i) == BPF_JMP && bpf_code(i) != BPF_JSET;
     if (!sensible || a->kind != b->kind || a->window != b->window)
         return refuse(v, v->at, "compares a pointer with something else than one of its kind");

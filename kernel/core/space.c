@@ -1,7 +1,7 @@
 /* Batched updates of address spaces.
  *
- * A present entry at level 1 is one binding of the page that it maps; a bound table is one binding
- * of the table page. Order, so that a page is never free while some CPU can reach it: bind the
+ * A present entry at level 1 is one binding of the page that it maps, a large one at level 2 is one of each
+ * of its 512 pages; a bound table is one binding of the table page. Order, so that a page is never free while some CPU can reach it: bind the
  * page, then check that the authority still holds, then write the entry; and the other way round, clear
  * the entry, flush it from every CPU, then unbind. */
 #include "core/space.h"
@@ -17,6 +17,7 @@
 #include "x86/mmu.h"
 
 #define CHUNK 128 /* mappings removed between two flushes */
+#define LARGE 512 /* pages of a large mapping */
 
 static u32 index_of(u64 va, u32 level) { return va >> (3 + 9 * level) & 511; }
 static u64 *table_of(u64 entry) { return phys_ptr((phys){entry & PTE_ADDRESS}); }
@@ -35,7 +36,7 @@ static u64 *find_table(u32 root, u64 va, u32 level) {
 
     for (u32 l = 4; l > level; l--) {
         u64 entry = table[index_of(va, l)];
-        if (!(entry & PTE_PRESENT))
+        if (!(entry & PTE_PRESENT) || entry & PTE_LARGE)
             return NULL;
         table = table_of(entry);
     }
@@ -48,10 +49,50 @@ u64 *space_entry(u32 root, u64 at) {
     return table ? &table[index_of(at, 1)] : NULL;
 }
 
-s64 space_lookup(u32 root, u64 at) {
-    u64 *entry = space_entry(root, at);
+/* The entry of level 2 for va, or NULL where there is no table. */
+static u64 *large_entry(u32 root, u64 va) {
+    u64 *table = find_table(root, va, 2);
 
-    return entry && *entry & PTE_PRESENT ? (s64)page_of(*entry) : E_BAD_ADDRESS;
+    return table ? &table[index_of(va, 2)] : NULL;
+}
+
+static bool is_large(u64 entry) { return (entry & (PTE_PRESENT | PTE_LARGE)) == (PTE_PRESENT | PTE_LARGE); }
+
+u64 space_translate(u32 root, u64 at) {
+    const u64 *entry = space_entry(root, at);
+    u64 found = entry ? __atomic_load_n(entry, __ATOMIC_SEQ_CST) : 0;
+
+    if (!entry && (entry = large_entry(root, at))) {
+        found = __atomic_load_n(entry, __ATOMIC_SEQ_CST);
+        found = is_large(found) ? found + at % (LARGE * PAGE_SIZE) / PAGE_SIZE * PAGE_SIZE : 0;
+    }
+    return found & PTE_PRESENT ? found : 0;
+}
+
+s64 space_lookup(u32 root, u64 at) {
+    u64 entry = space_translate(root, at);
+
+    return entry ? (s64)page_of(entry) : E_BAD_ADDRESS;
+}
+
+static u32 span_of(const struct update *u) { return u->level ? LARGE : u->count; }
+
+/* Entries that follow each other in one table. */
+struct run {
+    u64 *entry; /* NULL: there is no table */
+    u32 count;
+};
+
+/* The entries of an update from its page i on, as far as one table has them. */
+static struct run run_at(const struct env *env, const struct update *u, u32 i) {
+    u64 va = u->va + i * PAGE_SIZE;
+
+    if (u->level) {
+        u64 *entry = large_entry(env->root, va);
+        return (struct run){entry && is_large(*entry) ? entry : NULL, 1};
+    }
+    u32 there = 512 - index_of(va, 1);
+    return (struct run){space_entry(env->root, va), u->count - i < there ? u->count - i : there};
 }
 
 /* Mappings taken out of a space but not yet unbound. */
@@ -119,13 +160,9 @@ static u64 entry_bits(u16 flags, bool may_write) {
            (flags & MAP_EXECUTE ? 0 : mmu_nx) | (may_write ? PTE_MAY_WRITE : 0);
 }
 
-static s64 map_one(struct env *env, const struct update *u, const struct cap *cap, u32 i) {
-    u32 page = u->page + i;
-    u64 *entry = space_entry(env->root, u->va + i * PAGE_SIZE);
+static s64 map_one(struct env *env, const struct update *u, const struct cap *cap, u32 page, u64 *entry) {
     bool may_write = false;
 
-    if (!entry)
-        return E_NO_TABLE;
     if (*entry & PTE_PRESENT)
         return E_MAPPED;
     struct page *p = page_get(page);
@@ -142,19 +179,92 @@ static s64 map_one(struct env *env, const struct update *u, const struct cap *ca
         return error;
     }
     __atomic_store_n(entry, (u64)page << PAGE_SHIFT | entry_bits(u->flags, may_write), __ATOMIC_SEQ_CST);
+    if (page_type(p) != PAGE_TABLE)
+        p->where = page_of_phys(ptr_phys(entry)); /* where repossession looks first */
     return 0;
 }
 
 static void unmap(struct env *env, u64 va, u32 count) {
-    struct removal r = {.env = env, .va = va, .span = count};
+    struct removal removal;
+    struct update range = {.va = va, .count = count};
+    struct run r;
 
-    for (u32 i = 0; i < count; i++) {
-        u64 *entry = space_entry(env->root, va + i * PAGE_SIZE);
-        if (entry && *entry & PTE_PRESENT)
-            remove_entry(&r, entry);
+    removal.env = env;
+    removal.va = va;
+    removal.span = count;
+    removal.count = 0;
+    for (u32 i = 0; i < count; i += r.count) {
+        r = run_at(env, &range, i);
+        for (u32 k = 0; r.entry && k < r.count; k++)
+            if (r.entry[k] & PTE_PRESENT)
+                remove_entry(&removal, &r.entry[k]);
     }
-    if (r.count)
-        remove_flush(&r);
+    if (removal.count)
+        remove_flush(&removal);
+}
+
+/* ---------------------------------------------------------------- large mappings */
+
+static void unbind_run(u32 first, u32 count) {
+    for (u32 i = 0; i < count; i++)
+        page_unbind(first + i);
+}
+
+static s64 bind_large(const struct env *env, u32 page, const struct update *u, const struct cap *cap, bool *may_write) {
+    s64 error = page_get(page) ? permitted(env, page, u, cap, may_write) : E_BAD_ARGUMENT;
+
+    if (!error)
+        error = page_bind(page, PAGE_DATA);
+    if (error)
+        return error;
+    error = permitted(env, page, u, cap, may_write); /* now it can no longer change its type */
+    if (error)
+        page_unbind(page);
+    return error;
+}
+
+static s64 map_large(struct env *env, const struct update *u, const struct cap *cap) {
+    u64 *entry = large_entry(env->root, u->va);
+    bool may_write = false;
+
+    if (!entry)
+        return E_NO_TABLE;
+    if (*entry & PTE_PRESENT)
+        return E_MAPPED;
+    for (u32 i = 0; i < LARGE; i++) {
+        s64 error = bind_large(env, u->page + i, u, cap, &may_write);
+        if (error) {
+            unbind_run(u->page, i);
+            return error;
+        }
+    }
+    __atomic_store_n(entry, (u64)u->page << PAGE_SHIFT | entry_bits(u->flags, may_write) | PTE_LARGE, __ATOMIC_SEQ_CST);
+    for (u32 i = 0; i < LARGE; i++)
+        page_get(u->page + i)->where = page_of_phys(ptr_phys(entry));
+    return 0;
+}
+
+static void remove_large(struct env *env, u64 *entry, u64 va) {
+    u32 first = page_of(*entry);
+
+    __atomic_store_n(entry, 0, __ATOMIC_SEQ_CST);
+    shootdown(env, va, LARGE);
+    unbind_run(first, LARGE);
+}
+
+static void unmap_large(struct env *env, u64 va) {
+    u64 *entry = large_entry(env->root, va);
+
+    if (entry && is_large(*entry))
+        remove_large(env, entry, va);
+}
+
+void space_remove_large(struct env *env, u32 table, u32 page) {
+    u64 *entry = page_ptr(table);
+
+    for (u32 i = 0; i < 512; i++)
+        if (is_large(entry[i]) && page - page_of(entry[i]) < LARGE)
+            remove_large(env, &entry[i], 0);
 }
 
 static s64 map(struct env *env, const struct update *u) {
@@ -164,37 +274,82 @@ static s64 map(struct env *env, const struct update *u) {
         s64 error = cap_present(u->cap, CAP_PAGE, RIGHT_READ, &cap);
         if (error)
             return error;
-        if (u->page < cap.name || (u64)u->page + u->count > (u64)cap.name + cap.count)
+        if (u->page < cap.name || (u64)u->page + span_of(u) > (u64)cap.name + cap.count)
             return E_BAD_CAPABILITY;
     }
-    for (u32 i = 0; i < u->count; i++) {
-        s64 error = map_one(env, u, u->cap ? &cap : NULL, i);
+    if (u->level)
+        return map_large(env, u, u->cap ? &cap : NULL);
+    struct run r;
+    for (u32 i = 0; i < u->count; i += r.count) {
+        r = run_at(env, u, i);
+        s64 error = r.entry ? 0 : E_NO_TABLE;
+        u32 k = 0;
+        while (!error && k < r.count) {
+            error = map_one(env, u, u->cap ? &cap : NULL, u->page + i + k, &r.entry[k]);
+            k += !error;
+        }
         if (error) {
-            unmap(env, u->va, i);
+            unmap(env, u->va, i + k);
             return error;
         }
     }
     return 0;
 }
 
-static s64 protect(struct env *env, const struct update *u) {
-    for (u32 i = 0; i < u->count; i++) {
-        u64 *entry = space_entry(env->root, u->va + i * PAGE_SIZE);
-        if (!entry || !(*entry & PTE_PRESENT))
-            return E_NOT_MAPPED;
-        if (u->flags & MAP_WRITE && !(*entry & PTE_MAY_WRITE))
-            return E_NO_RIGHT;
-        if (u->flags & MAP_EXECUTE && page_type(page_get(page_of(*entry))) != PAGE_DATA)
+static s64 may_protect(const struct run *r, u16 flags) {
+    u64 needed = PTE_PRESENT | (flags & MAP_WRITE ? PTE_MAY_WRITE : 0);
+
+    for (u32 i = 0; i < r->count; i++) {
+        u64 entry = r->entry[i];
+        if ((entry & needed) != needed)
+            return entry & PTE_PRESENT ? E_NO_RIGHT : E_NOT_MAPPED;
+        if (flags & MAP_EXECUTE && page_type(page_get(page_of(entry))) != PAGE_DATA)
             return E_NO_RIGHT;
     }
-    for (u32 i = 0; i < u->count; i++) {
-        u64 *entry = space_entry(env->root, u->va + i * PAGE_SIZE);
-        u64 old = __atomic_load_n(entry, __ATOMIC_RELAXED), new;
+    return 0;
+}
+
+static void set_protection(const struct run *r, u64 bits) {
+    for (u32 i = 0; i < r->count; i++) {
+        u64 old = __atomic_load_n(&r->entry[i], __ATOMIC_RELAXED), new;
         do /* the CPU may set accessed and dirty bits at any time */
-            new = (old & ~(PTE_WRITE | PTE_NX)) | entry_bits(u->flags, false);
-        while (!__atomic_compare_exchange_n(entry, &old, new, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED));
+            new = (old & ~(PTE_WRITE | PTE_NX)) | bits;
+        while (!__atomic_compare_exchange_n(&r->entry[i], &old, new, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED));
     }
-    shootdown(env, u->va, u->count);
+}
+
+static s64 protect(struct env *env, const struct update *u) {
+    struct run r;
+
+    for (u32 i = 0; i < u->count; i += r.count) {
+        r = run_at(env, u, i);
+        s64 error = r.entry ? may_protect(&r, u->flags) : E_NOT_MAPPED;
+        if (error)
+            return error;
+    }
+    for (u32 i = 0; i < u->count; i += r.count) {
+        r = run_at(env, u, i);
+        set_protection(&r, entry_bits(u->flags, false));
+    }
+    shootdown(env, u->va, span_of(u));
+    return 0;
+}
+
+static s64 clean(struct env *env, const struct update *u) {
+    u32 cleaned = 0;
+    struct run r;
+
+    for (u32 i = 0; i < u->count; i += r.count) {
+        r = run_at(env, u, i);
+        for (u32 k = 0; r.entry && k < r.count; k++) {
+            if (!(r.entry[k] & PTE_PRESENT) || !(r.entry[k] & (PTE_ACCESSED | PTE_DIRTY)))
+                continue;
+            __atomic_fetch_and(&r.entry[k], ~(PTE_ACCESSED | PTE_DIRTY), __ATOMIC_SEQ_CST);
+            cleaned++;
+        }
+    }
+    if (cleaned)
+        shootdown(env, u->va, span_of(u)); /* or a CPU that still knows a page as dirty would not say so again */
     return 0;
 }
 
@@ -230,7 +385,7 @@ static s64 unbind_table(struct env *env, const struct update *u) {
     if (!parent)
         return E_NOT_MAPPED;
     u64 *entry = &parent[index_of(u->va, u->level + 1u)];
-    if (!(*entry & PTE_PRESENT))
+    if (!(*entry & PTE_PRESENT) || *entry & PTE_LARGE)
         return E_NOT_MAPPED;
     u32 page = page_of(*entry);
     u64 *table = table_of(*entry);
@@ -258,11 +413,13 @@ static bool is_range(u64 va, u32 count) {
 }
 
 s64 space_apply(struct env *env, const struct update *u) {
-    bool on_pages = u->op >= UPDATE_MAP && u->op <= UPDATE_PROTECT;
+    bool on_pages = u->op != UPDATE_BIND_TABLE && u->op != UPDATE_UNBIND_TABLE;
 
     if (!is_range(u->va, u->count) || u->flags & ~(MAP_WRITE | MAP_EXECUTE))
         return E_BAD_ARGUMENT;
-    if (on_pages ? u->level != 0 : (u->level < 1 || u->level > 3 || u->flags || u->count != 1 || u->cap))
+    if (on_pages && u->level && (u->level != 1 || u->count != 1 || u->va % (LARGE * PAGE_SIZE) || u->page % LARGE))
+        return E_BAD_ARGUMENT;
+    if (!on_pages && (u->level < 1 || u->level > 3 || u->flags || u->count != 1 || u->cap))
         return E_BAD_ARGUMENT;
     switch (u->op) {
     case UPDATE_MAP:
@@ -270,10 +427,15 @@ s64 space_apply(struct env *env, const struct update *u) {
     case UPDATE_UNMAP:
         if (u->flags || u->page || u->cap)
             return E_BAD_ARGUMENT;
-        unmap(env, u->va, u->count);
+        if (u->level)
+            unmap_large(env, u->va);
+        else
+            unmap(env, u->va, u->count);
         return 0;
     case UPDATE_PROTECT:
         return u->page || u->cap ? E_BAD_ARGUMENT : protect(env, u);
+    case UPDATE_CLEAN:
+        return u->flags || u->page || u->cap ? E_BAD_ARGUMENT : clean(env, u);
     case UPDATE_BIND_TABLE:
         return bind_table(env, u);
     case UPDATE_UNBIND_TABLE:
@@ -283,15 +445,43 @@ s64 space_apply(struct env *env, const struct update *u) {
     }
 }
 
-void space_empty_table(u32 table) {
+u32 space_remove_page(u32 table, u32 page) {
+    u64 *entry = page_ptr(table);
+    u32 removed = 0;
+
+    for (u32 i = 0; i < 512; i++)
+        if (entry[i] & PTE_PRESENT && !(entry[i] & PTE_LARGE) && page_of(entry[i]) == page) {
+            __atomic_store_n(&entry[i], 0, __ATOMIC_SEQ_CST);
+            removed++;
+        }
+    return removed;
+}
+
+void space_detach_table(struct env *env, u32 table) {
+    struct page *p = page_get(table);
+
+    if (STATE_LEVEL(page_state(p)) > 1 && !is_empty(page_ptr(table)))
+        return;
+    if (!p->where || !space_remove_page(p->where, table))
+        return;
+    shootdown(env, 0, PAGES_A_CALL); /* from here on no CPU reaches what it maps */
+    space_empty_table(table, 512);
+    p->where = 0;
+    s64 error = page_retype(table, env->self, PAGE_TABLE, PAGE_DATA, UINT32_MAX);
+    ASSERT(!error);
+    (void)error;
+    page_unbind(table);
+}
+
+void space_empty_table(u32 table, u32 entries) {
     u64 *entry = page_ptr(table);
 
-    for (u32 i = 0; i < 512; i++) {
+    for (u32 i = 0; i < entries; i++) {
         if (!(entry[i] & PTE_PRESENT))
             continue;
-        u32 page = page_of(entry[i]);
+        u32 page = page_of(entry[i]), count = is_large(entry[i]) ? LARGE : 1;
         entry[i] = 0;
-        page_unbind(page);
+        unbind_run(page, count);
     }
 }
 
@@ -307,15 +497,18 @@ s64 call_space_update(u64 user, u64 batch, u32 count) {
     for (u32 i = 0; i < count; i++) {
         u64 at = batch + i * sizeof(struct update);
         struct update u;
+        s32 result = 0;
         error = user_read(&u, at, sizeof u);
-        if (!error)
-            error = user_writable(at, sizeof u);
+        if (!error) /* also finds out, before anything is done, whether a result can be written */
+            error = user_write(at + offsetof(struct update, result), &result, sizeof result);
         if (error)
             return i ? (s64)(failed + count - i) : error;
         env_lock(env);
-        s32 result = env->state == ENV_LIVE ? (s32)space_apply(env, &u) : E_DEAD;
+        result = env->state == ENV_LIVE ? (s32)space_apply(env, &u) : E_DEAD;
         env_unlock(env);
-        failed += result != 0;
+        if (!result)
+            continue;
+        failed++;
         error = user_write(at + offsetof(struct update, result), &result, sizeof result);
         if (error)
             return error;

@@ -180,6 +180,8 @@ static err_t on_accept(void *argument, struct tcp_pcb *pcb, err_t error) {
     (void)argument;
     if (error != ERR_OK || !pcb)
         return ERR_VAL;
+    if (!net_welcome(pcb))
+        return ERR_MEM; /* lwIP aborts it */
     for (u32 i = 1; i < PLACES && c->pcb; i++) /* a free place, or that of the oldest */
         if (!places[i].pcb || places[i].opened_ms < c->opened_ms)
             c = &places[i];

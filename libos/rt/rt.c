@@ -4,12 +4,14 @@
 NORETURN void rt_start(struct context *context);
 void rt_exception(struct frame *frame, u64 cause);
 void rt_slice_end(struct frame *frame, u64 cause);
+void rt_revoked(struct frame *frame, u64 cause);
 void rt_transferred(u32 caller, u32 kind, struct rt_message *message);
-extern char rt_exception_entry[], rt_end_entry[], rt_transfer_entry[], rt_transfer_stack_top[];
+extern char rt_exception_entry[], rt_end_entry[], rt_revoke_entry[], rt_transfer_entry[], rt_transfer_stack_top[];
 
 struct context *rt_first;
 static rt_exception_handler on_exception;
 static rt_end_handler on_end;
+static rt_revoke_handler on_revoke;
 static rt_transfer_handler on_transfer;
 
 void rt_start(struct context *context) {
@@ -45,6 +47,13 @@ void rt_slice_end(struct frame *frame, u64 cause) {
         on_end(frame);
     sys_yield();
 }
+
+void rt_on_revoke(rt_revoke_handler handler) {
+    on_revoke = handler;
+    rt_first->revoke = handler ? (u64)rt_revoke_entry : 0;
+}
+
+void rt_revoked(struct frame *frame, u64 cause) { on_revoke(frame, cause); }
 
 void rt_on_transfer(rt_transfer_handler handler) {
     on_transfer = handler;

@@ -18,8 +18,9 @@ static u64 sum(u64 seed, const volatile void *from, size_t bytes) {
 }
 
 static u64 sum_env(const struct env *e) {
-    const u64 word[] = {e->creator, e->state, e->root, e->pages, e->page_limit, e->slices, e->slice_limit,
-                        e->first_page, e->flows, e->event_page, e->event_count, e->children, e->end_reason};
+    const u64 word[] = {e->creator,     e->state,       e->root,       e->pages, e->page_limit,
+                        e->slices,      e->slice_limit, e->first_page, e->flows, e->event_page,
+                        e->event_count, e->children,    e->end_reason};
     u64 s = sum(1, word, sizeof word);
 
     for (u32 i = 0; i < machine_info()->cpus; i++)
@@ -29,27 +30,31 @@ static u64 sum_env(const struct env *e) {
 
 struct picture take_picture(bool whole) {
     const struct info *info = machine_info();
-    struct picture p = {.env = sum_env(self()), .memory = sum(2, arena(), ARENA_PAGES * RT_PAGE),
-                        .free_pages = free_pages(), .first_env = info->first_env, .first_flow = info->first_flow};
+    struct picture p = {.env = sum_env(self()),
+                        .memory = sum(2, arena(), ARENA_PAGES * RT_PAGE),
+                        .free_pages = free_pages(),
+                        .first_env = info->first_env,
+                        .first_flow = info->first_flow};
 
     if (whole)
         p.pages = sum(3, machine_pages(), info->pages * sizeof(struct page));
     for (u32 n = 0; n < info->cpus; n++)
         for (u32 i = 0; i < SLOTS; i++)
-            p.slices = p.slices * 31 + ((const volatile struct slices *)machine_slices(n))->slot[i].owner;
+            p.slices =
+                p.slices * 31 + ((const volatile struct slices *)machine_slices(n))->slot[i].owner;
     return p;
 }
 
 void same_picture(const struct picture *before, bool whole, const char *what, u32 which) {
     struct picture now = take_picture(whole);
-    const char *changed = now.env != before->env                   ? "this environment"
-                          : now.slices != before->slices           ? "a slice"
-                          : now.memory != before->memory           ? "memory"
-                          : now.free_pages != before->free_pages   ? "the free pages"
-                          : now.first_env != before->first_env     ? "the environments"
-                          : now.first_flow != before->first_flow   ? "the flows"
-                          : whole && now.pages != before->pages    ? "the page array"
-                                                                   : NULL;
+    const char *changed = now.env != before->env                 ? "this environment"
+                          : now.slices != before->slices         ? "a slice"
+                          : now.memory != before->memory         ? "memory"
+                          : now.free_pages != before->free_pages ? "the free pages"
+                          : now.first_env != before->first_env   ? "the environments"
+                          : now.first_flow != before->first_flow ? "the flows"
+                          : whole && now.pages != before->pages  ? "the page array"
+                                                                 : NULL;
     if (changed)
         FAIL("%s, case %u, changed %s", what, which, changed);
 }

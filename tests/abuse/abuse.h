@@ -8,10 +8,10 @@
 u8 *arena(void);
 
 struct picture {
-    u64 pages;   /* a sum over the page array */
-    u64 env;     /* over this environment's page */
-    u64 slices;  /* over the owners of all slots */
-    u64 memory;  /* over the arena */
+    u64 pages;  /* a sum over the page array */
+    u64 env;    /* over this environment's page */
+    u64 slices; /* over the owners of all slots */
+    u64 memory; /* over the arena */
     u32 free_pages, first_env, first_flow;
 };
 struct picture take_picture(bool whole); /* without the page array unless whole */
@@ -22,8 +22,9 @@ void same_picture(const struct picture *before, bool whole, const char *what, u3
 u64 half_mapped(void);
 u64 random_number(u64 *state); /* xorshift64*; the state is not 0 */
 
-/* An environment of a few pages that runs a piece of code of at most 256 bytes in this context page: all that
- * a libOS can write into one, from its very first slice. Its code, its stack and its context lie at: */
+/* An environment of a few pages that runs a piece of code of at most 256 bytes in this context
+ * page: all that a libOS can write into one, from its very first slice. Its code, its stack and its
+ * context lie at: */
 #define MINI_CODE 0x400000ull
 #define MINI_STACK 0x500000ull
 #define MINI_CONTEXT 0x600000ull

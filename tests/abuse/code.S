@@ -1,5 +1,5 @@
-/* What the small environments of mini_env do: copied, 256 bytes from each label, so without addresses of
- * their own. */
+/* What the small environments of mini_env do: copied, 256 bytes from each label, so without
+ * addresses of their own. */
 #include "targe/abi.h"
 
 #define STACK 0x500800

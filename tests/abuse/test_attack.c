@@ -1,5 +1,5 @@
-/* One environment against another, that does nothing but keep a secret: every call that could read, map,
- * overwrite, starve or impersonate it is refused, and it does not notice. */
+/* One environment against another, that does nothing but keep a secret: every call that could read,
+ * map, overwrite, starve or impersonate it is refused, and it does not notice. */
 #include "abuse.h"
 
 #define SECRET 0x5ec4e75ec4e7ull
@@ -43,7 +43,11 @@ static void end_victim(void) {
 
 /* A capability that looks right in all but its tag. */
 static struct cap forged(u8 type, u32 name, u32 count) {
-    struct cap c = {.type = type, .rights = 63, .name = name, .count = count, .generation = page_of(name)->generation};
+    struct cap c = {.type = type,
+                    .rights = 63,
+                    .name = name,
+                    .count = count,
+                    .generation = page_of(name)->generation};
 
     c.tag = 0x123456789abcdef;
     return c;
@@ -54,14 +58,16 @@ TEST(attack_calls, .needs = NEED_FLOW, .seconds = 30) {
     start_victim();
     u64 va = address(1);
     struct env_spec spec = {.name = "thief", .page_limit = 4};
-    const u32 page[] = {(u32)down->word[2], (u32)down->word[2] + PAGES - 1, (u32)down->word[3], (u32)down->word[4],
+    const u32 page[] = {(u32)down->word[2], (u32)down->word[2] + PAGES - 1,
+                        (u32)down->word[3], (u32)down->word[4],
                         (u32)down->word[5], victim.env};
     struct cap env = forged(CAP_ENV, victim.env, 1), root = item("flow");
     u32 mine = page_alloc(2);
 
     for (u32 i = 0; i < ARRAY_SIZE(page); i++) {
         u32 n = page[i];
-        struct cap cap = forged(CAP_PAGE, n, 1), want = {.type = CAP_PAGE, .rights = RIGHT_READ, .name = n, .count = 1};
+        struct cap cap = forged(CAP_PAGE, n, 1),
+                   want = {.type = CAP_PAGE, .rights = RIGHT_READ, .name = n, .count = 1};
         for (u32 by = 0; by < 2; by++) {
             const struct cap *c = by ? &cap : NULL;
             s64 error = by ? E_BAD_CAPABILITY : E_NO_RIGHT;
@@ -105,7 +111,8 @@ TEST(attack_calls, .needs = NEED_FLOW, .seconds = 30) {
     end_victim();
 }
 
-/* Rights that were lent end where they were lent: reading does not become writing, a part not the whole. */
+/* Rights that were lent end where they were lent: reading does not become writing, a part not the
+ * whole. */
 TEST(attack_lent) {
     u32 page = page_alloc(4);
     struct cap lent = {.type = CAP_PAGE, .rights = RIGHT_READ, .name = page + 1, .count = 2};
@@ -127,7 +134,8 @@ TEST(attack_lent) {
     memory_unmap((void *)va, 2);
 }
 
-/* Whoever takes all the slices that it may, and never gives one back in time, leaves the victim its own. */
+/* Whoever takes all the slices that it may, and never gives one back in time, leaves the victim its
+ * own. */
 TEST(attack_starve, .seconds = 30) {
     start_victim();
     u64 rounds = down->word[1];
@@ -184,7 +192,8 @@ ROLE(impostor) {
 
     wait_for(&up->word[13], 1);
     for (u64 high = 0; high < 4; high++) { /* bits beside the kind name nobody else */
-        struct raw r = {.rax = up->word[13] << 32 | high << 16 | TRANSFER_CALL << 8 | CALL_TRANSFER};
+        struct raw r = {.rax =
+                            up->word[13] << 32 | high << 16 | TRANSFER_CALL << 8 | CALL_TRANSFER};
         raw_call(&r);
         CHECK(r.rax == 0 && up->word[11] == rt_self());
     }

@@ -1,10 +1,12 @@
-/* Context pages that hold anything at all: the kernel goes on, and the libOS has nothing that it should not
- * have. Each case is a small environment whose context page was prepared. */
+/* Context pages that hold anything at all: the kernel goes on, and the libOS has nothing that it
+ * should not have. Each case is a small environment whose context page was prepared. */
 #include "abuse.h"
 
 #define IOPL 0x3000
 #define KERNEL 0xffffffff80100000ull
 #define ODD 0x8000123412341234ull
+#define ENDS 3000    /* milliseconds for what must end */
+#define MAY_GO_ON 12 /* and for what need not */
 
 extern const u8 tell_flags[], live[], compute[]; /* code.S */
 
@@ -20,9 +22,10 @@ static struct context good_context(void) {
 }
 
 /* Runs it until it ends or is taken to go on for ever. True: it ended, and *event says how. */
-static bool run(struct event_ring *ring, const struct context *c, const u8 *code, struct event *event) {
+static bool run(struct event_ring *ring, const struct context *c, const u8 *code, u64 ms,
+                struct event *event) {
     struct peer p = mini_env(c, code, 0);
-    u64 limit = rt_tsc() + milliseconds(12);
+    u64 limit = rt_tsc() + milliseconds(ms);
     bool ended = false;
 
     while (!ended && rt_tsc() < limit) {
@@ -37,9 +40,18 @@ static bool run(struct event_ring *ring, const struct context *c, const u8 *code
 
 /* Whatever flags and selectors a frame has, none are privileged. */
 TEST(context_flags) {
-    static const u64 flags[] = {~0ull, 0, IOPL, 0x4000, 0x20000, 0x180000, 0x3000 | 0x20000 | 0x4000 | 0x100200,
-                                0x8000000000000000, 0xffffffff00000000, 0x7ffffeff};
-    static const u64 selector[] = {0, 0x08, 0x10, 0x0b, 0x13, 0x23, 0x1b, 0x28, 0x2b, 0x33, 0xffff, 0xfff8, ~0ull};
+    static const u64 flags[] = {~0ull,
+                                0,
+                                IOPL,
+                                0x4000,
+                                0x20000,
+                                0x180000,
+                                0x3000 | 0x20000 | 0x4000 | 0x100200,
+                                0x8000000000000000,
+                                0xffffffff00000000,
+                                0x7ffffeff};
+    static const u64 selector[] = {0,    0x08, 0x10, 0x0b,   0x13,   0x23, 0x1b,
+                                   0x28, 0x2b, 0x33, 0xffff, 0xfff8, ~0ull};
     struct event_ring *ring = bind_events();
     struct event event;
 
@@ -48,7 +60,7 @@ TEST(context_flags) {
         c.frame[0].rflags = flags[i % ARRAY_SIZE(flags)] & ~0x100ull;
         c.frame[0].cs = selector[i / ARRAY_SIZE(flags)];
         c.frame[0].ss = selector[ARRAY_SIZE(selector) - 1 - i / ARRAY_SIZE(flags)];
-        CHECK(run(ring, &c, tell_flags, &event));
+        CHECK(run(ring, &c, tell_flags, ENDS, &event));
         EQUAL(event.a, END_STOPPED);
         EQUAL(event.b & (IOPL | 0x20000 | 0x4000 | 0x180000), 0);
         CHECK(event.b & 0x200);
@@ -58,17 +70,50 @@ TEST(context_flags) {
 static const struct {
     u32 at, bytes;
 } field[] = {
-#define FIELD(name) {offsetof(struct context, name), sizeof(((struct context *)0)->name)}
-    FIELD(self), FIELD(exception), FIELD(start), FIELD(start_stack), FIELD(end), FIELD(transfer), FIELD(transfer_stack),
-    FIELD(depth), FIELD(slice_end), FIELD(excess), FIELD(env), FIELD(cpu), FIELD(info), FIELD(frame[0].previous),
-    FIELD(frame[0].rip), FIELD(frame[0].rsp), FIELD(frame[0].rflags), FIELD(frame[0].cause), FIELD(frame[0].rdi),
+#define FIELD(name) \
+    { offsetof(struct context, name), sizeof(((struct context *)0)->name) }
+    FIELD(self),
+    FIELD(exception),
+    FIELD(start),
+    FIELD(start_stack),
+    FIELD(end),
+    FIELD(transfer),
+    FIELD(transfer_stack),
+    FIELD(depth),
+    FIELD(slice_end),
+    FIELD(excess),
+    FIELD(env),
+    FIELD(cpu),
+    FIELD(info),
+    FIELD(frame[0].previous),
+    FIELD(frame[0].rip),
+    FIELD(frame[0].rsp),
+    FIELD(frame[0].rflags),
+    FIELD(frame[0].cause),
+    FIELD(frame[0].rdi),
 #undef FIELD
 };
 
-/* Every field that the kernel reads, with every kind of nonsense, through everything that uses it. */
+/* Every field that the kernel reads, with every kind of nonsense, through everything that uses it.
+ */
 TEST(context_fields, .seconds = 60) {
-    static const u64 value[] = {0, 1, 7, 8, 9, 0x7fffffff, 0xffffffff, ~0ull, KERNEL, 0xffff800000000000, ODD, 0x7ffffffff000,
-                                0x7fffffffeff8, MINI_CODE + 1, MINI_CONTEXT + 992, MINI_CONTEXT + 2504, 0x123456000};
+    static const u64 value[] = {0,
+                                1,
+                                7,
+                                8,
+                                9,
+                                0x7fffffff,
+                                0xffffffff,
+                                ~0ull,
+                                KERNEL,
+                                0xffff800000000000,
+                                ODD,
+                                0x7ffffffff000,
+                                0x7fffffffeff8,
+                                MINI_CODE + 1,
+                                MINI_CONTEXT + 992,
+                                MINI_CONTEXT + 2504,
+                                0x123456000};
     struct event_ring *ring = bind_events();
     struct event event;
 
@@ -77,7 +122,7 @@ TEST(context_fields, .seconds = 60) {
             struct context c = good_context();
             c.exception = v & 1 ? MINI_CODE : 0;
             memcpy((u8 *)&c + field[f].at, &value[v], field[f].bytes);
-            run(ring, &c, live, &event);
+            run(ring, &c, live, MAY_GO_ON, &event);
         }
 }
 
@@ -91,7 +136,7 @@ TEST(context_entries) {
         struct context c = good_context();
         c.exception = c.end = c.transfer = c.start_stack = c.transfer_stack = value[v];
         c.start = v & 1 ? value[v] : 0;
-        CHECK(run(ring, &c, live, &event));
+        CHECK(run(ring, &c, live, ENDS, &event));
         EQUAL(event.a, END_FAULT);
     }
 }
@@ -115,13 +160,20 @@ TEST(context_extended) {
         if (i & 4)
             *(u32 *)(c.extended + 24) = 0x1f80;
         c.fpu = i & 8 ? 0xffffffff : 1;
-        CHECK(run(ring, &c, compute, &event));
+        CHECK(run(ring, &c, compute, ENDS, &event));
     }
 }
 
 /* Segment bases that no processor loads. */
 TEST(context_bases) {
-    static const u64 value[] = {0, KERNEL, 0xffff800000000000, ODD, 0x800000000000, 0x7fffffffffff, ~0ull, 0x4000000000000000};
+    static const u64 value[] = {0,
+                                KERNEL,
+                                0xffff800000000000,
+                                ODD,
+                                0x800000000000,
+                                0x7fffffffffff,
+                                ~0ull,
+                                0x4000000000000000};
     struct event_ring *ring = bind_events();
     struct event event;
 
@@ -130,13 +182,14 @@ TEST(context_bases) {
         c.bases = i & 1 ? 0xffffffff : 1;
         c.fs_base = value[i % ARRAY_SIZE(value)];
         c.gs_base = value[i / ARRAY_SIZE(value)];
-        CHECK(run(ring, &c, tell_flags, &event));
+        CHECK(run(ring, &c, tell_flags, ENDS, &event));
     }
 }
 
 /* ---- rewritten while it is used */
 static void scribble(u64 at) {
-    static const u64 value[] = {0, 1, 2, 8, 0xffffffff, KERNEL, ODD, MINI_CODE, ~0ull, 0x7ffffffff000};
+    static const u64 value[] = {0,      1,   2,         8,     0xffffffff,
+                                KERNEL, ODD, MINI_CODE, ~0ull, 0x7ffffffff000};
     volatile u64 *word = (volatile u64 *)at;
     u64 state = rt_tsc() | 1;
 

@@ -1,9 +1,9 @@
-/* Random calls from several environments at once, on all CPUs. Most arguments are of the kind that the call
- * wants, so that much succeeds; some are anything. Replayed by fuzzseed=N on the kernel's command line (on
- * one CPU nearly exactly); fuzzms=N says for how long.
+/* Random calls from several environments at once, on all CPUs. Most arguments are of the kind that
+ * the call wants, so that much succeeds; some are anything. Replayed by fuzzseed=N on the kernel's
+ * command line (on one CPU nearly exactly); fuzzms=N says for how long.
  *
- * Environments that a fuzzer makes are known by capabilities in the shared page, so that whoever started the
- * fuzzers can destroy them. */
+ * Environments that a fuzzer makes are known by capabilities in the shared page, so that whoever
+ * started the fuzzers can destroy them. */
 #include "abuse.h"
 
 #define FUZZERS 4
@@ -24,22 +24,38 @@ static u8 *data;    /* memory to point to */
 static u64 any(u64 below) { return random_number(&state) % below; }
 
 /* What each argument should be:
- *   E environment  P page capability  F flow capability  A any capability  p own page  n count  c CPU  s slot
- *   o order  w room for a result  u batch  v specification of an environment  f of a flow  b binding
- *   m frames  t deadline  a a word  x anything  e an environment's name */
+ *   E environment  P page capability  F flow capability  A any capability  p own page  n count  c
+ * CPU  s slot o order  w room for a result  u batch  v specification of an environment  f of a flow
+ * b binding m frames  t deadline  a a word  x anything  e an environment's name */
 static const char *const wanted[CALL_COUNT] = {
-    [CALL_PAGE_ALLOC] = "Epnow",  [CALL_PAGE_FREE] = "Ppn",     [CALL_PAGE_GIVE] = "PpnE",  [CALL_PAGE_REVOKE] = "Ppn",
-    [CALL_CAP_DERIVE] = "Aw",     [CALL_SPACE_UPDATE] = "Eun",  [CALL_ENV_CREATE] = "ppvw", [CALL_ENV_STOP] = "Ex",
-    [CALL_ENV_DESTROY] = "E",     [CALL_CONTEXT_BIND] = "Ecp",  [CALL_EVENT_BIND] = "Ep",   [CALL_SLICE_ALLOC] = "Ecs",
-    [CALL_SLICE_FREE] = "Ecs",    [CALL_SLEEP] = "tax",         [CALL_WAKE] = "e",          [CALL_FLOW_CREATE] = "Fpfw",
-    [CALL_FLOW_BIND] = "Fb",      [CALL_FLOW_UNBIND] = "F",     [CALL_FLOW_DESTROY] = "F",  [CALL_FLOW_SEND] = "Fmn",
-    [CALL_CONSOLE_WRITE] = "Aan", [CALL_CONSOLE_BIND] = "A",    [CALL_MACHINE_OFF] = "An",  [CALL_TRACE_SET] = "Ax",
+    [CALL_PAGE_ALLOC] = "Epnow", [CALL_PAGE_FREE] = "Ppn",  [CALL_PAGE_GIVE] = "PpnE",
+    [CALL_PAGE_REVOKE] = "Ppn",  [CALL_CAP_DERIVE] = "Aw",  [CALL_SPACE_UPDATE] = "Eun",
+    [CALL_ENV_CREATE] = "ppvw",  [CALL_ENV_STOP] = "Ex",    [CALL_ENV_DESTROY] = "E",
+    [CALL_CONTEXT_BIND] = "Ecp", [CALL_EVENT_BIND] = "Ep",  [CALL_SLICE_ALLOC] = "Ecs",
+    [CALL_SLICE_FREE] = "Ecs",   [CALL_SLEEP] = "tax",      [CALL_WAKE] = "e",
+    [CALL_FLOW_CREATE] = "Fpfw", [CALL_FLOW_BIND] = "Fb",   [CALL_FLOW_UNBIND] = "F",
+    [CALL_FLOW_DESTROY] = "F",   [CALL_FLOW_SEND] = "Fmn",  [CALL_CONSOLE_WRITE] = "Aan",
+    [CALL_CONSOLE_BIND] = "A",   [CALL_MACHINE_OFF] = "An", [CALL_TRACE_SET] = "Ax",
     [CALL_CHECK] = "A",
 };
 
 static u64 anything(void) {
-    static const u64 odd[] = {0, 1, 2, 7, 0xfff, 0x7fffffff, 0x80000000, 0xffffffff, 0x7ffffffff000, 0x7fffffffffff,
-                              0x800000000000, 0xffff800000000000, 0xffffffff80100000, ~0ull, RT_CONTEXT, RT_START};
+    static const u64 odd[] = {0,
+                              1,
+                              2,
+                              7,
+                              0xfff,
+                              0x7fffffff,
+                              0x80000000,
+                              0xffffffff,
+                              0x7ffffffff000,
+                              0x7fffffffffff,
+                              0x800000000000,
+                              0xffff800000000000,
+                              0xffffffff80100000,
+                              ~0ull,
+                              RT_CONTEXT,
+                              RT_START};
 
     switch (any(6)) {
     case 0:
@@ -72,7 +88,9 @@ static u64 batch(void) {
     struct update *u = (struct update *)(data + RT_PAGE);
 
     for (u32 i = 0; i < 8; i++) {
-        u[i] = (struct update){.op = (u8)(1 + any(5)), .flags = (u16)any(4), .va = scratch + any(SCRATCH_PAGES) * RT_PAGE,
+        u[i] = (struct update){.op = (u8)(1 + any(5)),
+                               .flags = (u16)any(4),
+                               .va = scratch + any(SCRATCH_PAGES) * RT_PAGE,
                                .count = 1 + (u32)any(any(4) ? 2 : 600)};
         if (u[i].op >= UPDATE_BIND_TABLE) {
             u[i].level = (u8)(1 + any(3));
@@ -94,8 +112,11 @@ static void random_condition(struct condition *c) {
     memset(c, 0, sizeof *c);
     c->count = (u32)any(3);
     for (u32 i = 0; i < c->count; i++)
-        c->atom[i] = (struct atom){.offset = (u16)any(64), .width = (u8)(1 << any(3)), .kind = !any(8),
-                                   .mask = 0xff, .value = (u32)any(256)};
+        c->atom[i] = (struct atom){.offset = (u16)any(64),
+                                   .width = (u8)(1 << any(3)),
+                                   .kind = !any(8),
+                                   .mask = 0xff,
+                                   .value = (u32)any(256)};
 }
 
 static u64 specification(char kind) {
@@ -107,7 +128,8 @@ static u64 specification(char kind) {
 
     switch (kind) {
     case 'v':
-        *spec = (struct env_spec){.name = "fuzz", .page_limit = (u32)any(20), .slice_limit = (u32)any(2)};
+        *spec = (struct env_spec){
+            .name = "fuzz", .page_limit = (u32)any(20), .slice_limit = (u32)any(2)};
         return (u64)spec;
     case 'f':
         random_condition(&flow->receive);
@@ -130,7 +152,8 @@ static u64 specification(char kind) {
         send->length = (u16)(14 + any(60));
         send->pieces = (u16)any(5);
         for (u32 i = 0; i < SEND_PIECES; i++)
-            send->piece[i] = (struct piece){.page = own_page(), .offset = (u16)any(4000), .length = (u16)(1 + any(200))};
+            send->piece[i] = (struct piece){
+                .page = own_page(), .offset = (u16)any(4000), .length = (u16)(1 + any(200))};
         return (u64)send;
     }
 }
@@ -177,11 +200,13 @@ static u64 argument(char kind) {
     }
 }
 
-/* Calls that would end the fuzzer, or lose an environment that it made, are put right or left out. */
+/* Calls that would end the fuzzer, or lose an environment that it made, are put right or left out.
+ */
 static bool tame(u32 number, u64 v[6]) {
     switch (number) {
     case CALL_ENV_STOP:
-        return v[0] >= (u64)caps && v[0] < (u64)(caps + CAPS) && ((struct cap *)v[0])->name != rt_self();
+        return v[0] >= (u64)caps && v[0] < (u64)(caps + CAPS) &&
+               ((struct cap *)v[0])->name != rt_self();
     case CALL_SLEEP:
         v[0] = rt_tsc() + any(milliseconds(1));
         return true;
@@ -239,7 +264,8 @@ static void one_call(void) {
     }
     if (!tame(number, v))
         return;
-    struct raw r = {.rax = number, .rdi = v[0], .rsi = v[1], .rdx = v[2], .r10 = v[3], .r8 = v[4], .r9 = v[5]};
+    struct raw r = {
+        .rax = number, .rdi = v[0], .rsi = v[1], .rdx = v[2], .r10 = v[3], .r8 = v[4], .r9 = v[5]};
     s64 result = checked_call(&r, "fuzz");
     note_result(number, v, result);
     up->word[16 + (result < 0 ? 1 : 0)]++;
@@ -258,7 +284,8 @@ ROLE(fuzzer) {
     scratch = address(SCRATCH_PAGES);
     for (u32 i = 0; i < OWN_PAGES; i++)
         own[i] = (u32)OK(sys_page_alloc(0, PAGE_ANY, 1, 0, &caps[i]));
-    caps[CAPS - 1] = (struct cap){.type = CAP_ENV, .rights = RIGHT_OWN | RIGHT_MANAGE, .name = rt_self(), .count = 1};
+    caps[CAPS - 1] = (struct cap){
+        .type = CAP_ENV, .rights = RIGHT_OWN | RIGHT_MANAGE, .name = rt_self(), .count = 1};
     OK(sys_cap_derive(0, &caps[CAPS - 1]));
     for (u32 i = 0; i < 3; i++)
         caps[CAPS - 2 - i] = up->cap[4 + i]; /* the device's flow */
@@ -282,7 +309,8 @@ static void run_round(u64 seed, u64 ms, const struct cap *machine) {
         struct spawn_slices slices[2] = {{(i + 1) % cpus, 2}, {0, 0}};
         down->word[3 + i] = slices[0].cpu;
         run_peer(&p[i], name, slices, slices[0].cpu ? 2 : 1, 700, 4);
-        down->cap[i] = (struct cap){.type = CAP_ENV, .rights = RIGHT_MANAGE, .name = p[i].env, .count = 1};
+        down->cap[i] =
+            (struct cap){.type = CAP_ENV, .rights = RIGHT_MANAGE, .name = p[i].env, .count = 1};
         OK(sys_cap_derive(&p[i].cap, &down->cap[i]));
     }
     down->word[2] = 1;
@@ -301,7 +329,8 @@ static void run_round(u64 seed, u64 ms, const struct cap *machine) {
 /* No sequence of calls stops the kernel, or leaves it in contradiction with itself. */
 TEST(fuzz_calls, .needs = NEED_CONSOLE | NEED_MACHINE | NEED_FLOW, .seconds = 120) {
     struct cap machine = item("machine");
-    u64 seed = number_argument("fuzzseed", rt_tsc() % 1000000000), ms = number_argument("fuzzms", 4000), calls = 0, errors = 0;
+    u64 seed = number_argument("fuzzseed", rt_tsc() % 1000000000),
+        ms = number_argument("fuzzms", 4000), calls = 0, errors = 0;
     u64 end = rt_tsc() + milliseconds(ms);
 
     print("fuzz: seed %lu\n", seed);

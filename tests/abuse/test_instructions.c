@@ -10,8 +10,8 @@
 
 #define KERNEL_TEXT "0xffffffff80100000"
 
-/* name, code, the exceptions of which one must come. QEMU before 9.1 reads the stack of far returns with the
- * kernel's rights, which SMAP refuses: a page fault then. */
+/* name, code, the exceptions of which one must come. QEMU before 9.1 reads the stack of far returns
+ * with the kernel's rights, which SMAP refuses: a page fault then. */
 #define INSTRUCTIONS(X) \
     X(hlt, "hlt", BIT(GP)) \
     X(cli, "cli", BIT(GP)) \
@@ -62,8 +62,10 @@
     X(wrpkru, "xorl %ecx, %ecx; xorl %edx, %edx; wrpkru", BIT(GP) | BIT(UD)) \
     X(far_jump, "pushq $8; pushq $0x400000; lretq", BIT(GP) | BIT(PF)) \
     X(far_jump_tss, "pushq $0x28; pushq $0x400000; lretq", BIT(GP) | BIT(PF)) \
-    X(iret_kernel, "pushq $0x10; pushq %rsp; pushq $0x202; pushq $8; pushq $0x400000; iretq", BIT(GP) | BIT(PF)) \
-    X(iret_stack, "pushq $0x10; pushq %rsp; pushq $0x202; pushq $0x23; pushq $0x400000; iretq", BIT(GP) | BIT(PF)) \
+    X(iret_kernel, "pushq $0x10; pushq %rsp; pushq $0x202; pushq $8; pushq $0x400000; iretq", \
+      BIT(GP) | BIT(PF)) \
+    X(iret_stack, "pushq $0x10; pushq %rsp; pushq $0x202; pushq $0x23; pushq $0x400000; iretq", \
+      BIT(GP) | BIT(PF)) \
     X(jump_kernel, "movabsq $" KERNEL_TEXT ", %rax; jmp *%rax", BIT(PF)) \
     X(read_kernel, "movabsq $" KERNEL_TEXT ", %rax; movq (%rax), %rax", BIT(PF)) \
     X(load_ss_kernel, "movl $0x10, %eax; movw %ax, %ss", BIT(GP)) \
@@ -73,7 +75,9 @@
     X(load_gs_ldt, "movl $0x0f, %eax; movw %ax, %gs", BIT(GP))
 
 #define FUNCTION(name, code, allowed) \
-    static __attribute__((naked)) void do_##name(u64 unused) { (void)unused; __asm__(code "; ret"); }
+    static __attribute__((naked)) void do_##name(__attribute__((unused)) u64 x) { \
+        __asm__(code "; ret"); \
+    }
 INSTRUCTIONS(FUNCTION)
 
 /* None of the kernel's instructions works. */
@@ -84,8 +88,7 @@ TEST(instructions_privileged) {
         u32 allowed;
     } row[] = {
 #define ROW(name, code, allowed) {#name, do_##name, allowed},
-        INSTRUCTIONS(ROW)
-    };
+        INSTRUCTIONS(ROW)};
     struct caught c;
 
     for (u32 i = 0; i < ARRAY_SIZE(row); i++) {
@@ -108,14 +111,15 @@ TEST(instructions_int) {
         CHECK(attempt((void (*)(u64))(u64)code, 0, &c));
         if (n == 3 || n == 4)
             EQUAL(c.cause, n);
-        else if (c.cause != GP || (c.error != n * 8 + 2 && c.error != n * 16 + 2)) /* the latter is QEMU's way */
+        else if (c.cause != GP ||
+                 (c.error != n * 8 + 2 && c.error != n * 16 + 2)) /* the latter is QEMU's way */
             FAIL("int %u: cause %lu error %lx", n, c.cause, c.error);
     }
 }
 
-static __attribute__((naked)) void load_selectors(u64 selector) {
-    (void)selector;
-    __asm__("movw %di, %ds; movw %di, %es; movw %di, %fs; movw %di, %gs; movl $0, %eax; syscall; ret");
+static __attribute__((naked)) void load_selectors(__attribute__((unused)) u64 selector) {
+    __asm__(
+        "movw %di, %ds; movw %di, %es; movw %di, %fs; movw %di, %gs; movl $0, %eax; syscall; ret");
 }
 
 /* Any selector is refused or harmless, and the kernel finds its own data afterwards. */
@@ -134,15 +138,22 @@ TEST(instructions_selectors) {
     load_selectors(0);
 }
 
-static __attribute__((naked)) void write_bases(u64 base) {
-    (void)base;
+static __attribute__((naked)) void write_bases(__attribute__((unused)) u64 base) {
     __asm__("wrfsbase %rdi; wrgsbase %rdi; movl $0, %eax; syscall; ret");
 }
 
 /* Segment bases are the libOS's own; the kernel's is not among them. */
 TEST(instructions_bases) {
-    static const u64 base[] = {0, 1, 0x1000, RT_CONTEXT, 0x7fffffffffff, 0xffff800000000000, 0xffffffff80100000, ~0ull,
-                               0x800000000000, 0x8000000000000000};
+    static const u64 base[] = {0,
+                               1,
+                               0x1000,
+                               RT_CONTEXT,
+                               0x7fffffffffff,
+                               0xffff800000000000,
+                               0xffffffff80100000,
+                               ~0ull,
+                               0x800000000000,
+                               0x8000000000000000};
     struct caught c;
 
     for (u32 i = 0; i < ARRAY_SIZE(base); i++) {
@@ -160,15 +171,16 @@ TEST(instructions_bases) {
 }
 
 u64 flags_after;
-static __attribute__((naked)) void call_with_flags(u64 flags) {
-    (void)flags;
-    __asm__("movl $0, %eax; pushq %rdi; popfq; syscall; pushfq; popq %rdx; cld; pushq $0x202; popfq\n"
-            "movq %rdx, flags_after(%rip); ret");
+static __attribute__((naked)) void call_with_flags(__attribute__((unused)) u64 flags) {
+    __asm__(
+        "movl $0, %eax; pushq %rdi; popfq; syscall; pushfq; popq %rdx; cld; pushq $0x202; popfq\n"
+        "movq %rdx, flags_after(%rip); ret");
 }
 
 /* A call with any flags returns with the same, and never with more. */
 TEST(instructions_flags) {
-    static const u64 flags[] = {0x400, 0x40000, 0x4000, 0x44400, 0x200000, 0x3000, 0x23000, 0x180000, 0xcd5, 0xffffffffffffeff};
+    static const u64 flags[] = {0x400,  0x40000, 0x4000,   0x44400, 0x200000,
+                                0x3000, 0x23000, 0x180000, 0xcd5,   0xffffffffffffeff};
     struct caught c;
 
     for (u32 i = 0; i < ARRAY_SIZE(flags); i++) {
@@ -188,8 +200,15 @@ TEST(instructions_flags) {
 /* No address of the kernel's half is read, written or executed, wherever memory is mapped in it. */
 TEST(instructions_kernel_half) {
     u32 page = page_alloc(1);
-    static const u64 at[] = {0xffff800000000000, 0xffff800000100000, 0xffffc00000000000, 0xffffffff80000000, 0xffffffff80100000,
-                             0xffffffffffffe000, 0xffff800000000000 + (64ull << 20), 0x800000000000, 0xffff7fffffffffff};
+    static const u64 at[] = {0xffff800000000000,
+                             0xffff800000100000,
+                             0xffffc00000000000,
+                             0xffffffff80000000,
+                             0xffffffff80100000,
+                             0xffffffffffffe000,
+                             0xffff800000000000 + (64ull << 20),
+                             0x800000000000,
+                             0xffff7fffffffffff};
 
     for (u32 i = 0; i < ARRAY_SIZE(at); i++) {
         u32 expected = at[i] > 0x7fffffffffff && at[i] < 0xffff800000000000 ? GP : PF;
@@ -197,6 +216,7 @@ TEST(instructions_kernel_half) {
         EQUAL(try_write(at[i]), expected);
         EQUAL(try_execute(at[i]), expected);
     }
-    EQUAL(try_read(0xffff800000000000 + page * RT_PAGE), PF); /* its own memory, by the kernel's address */
+    EQUAL(try_read(0xffff800000000000 + page * RT_PAGE),
+          PF); /* its own memory, by the kernel's address */
     EQUAL(try_write(0xffff800000000000 + rt_self() * RT_PAGE), PF);
 }

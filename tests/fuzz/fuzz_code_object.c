@@ -1,5 +1,5 @@
-/* The loader of objects on bytes: whatever they are, it stays within the object and its room, and what
- * it makes can be given to the verifier. */
+/* The loader of objects on bytes: whatever they are, it stays within the object and its room, and
+ * what it makes can be given to the verifier. */
 #include "fuzz_code.h"
 #include "code/object.h"
 

@@ -1,5 +1,5 @@
-/* The verifier on bytes: whatever they are, it ends, and stays within its memory. What it accepts is
- * translated, too. */
+/* The verifier on bytes: whatever they are, it ends, and stays within its memory. What it accepts
+ * is translated, too. */
 #include "fuzz_code.h"
 
 #include <stdlib.h>

@@ -59,9 +59,10 @@ static const u8 opcodes[] = {
     0x85, 0x85, 0x85, 0x95, 0x18,
 };
 
-static const s32 constants[] = {0, 1, -1, 2, 3, 4, 7, 8, 15, 16, 31, 32, 48, 63, 64, 100, 255, 256,
-                                0x7f, -8, -16, -64, -511, -512, 0x7fff, 0xffff, INT32_MAX, INT32_MIN,
-                                0x10000, 0x12345678, 5, 10};
+static const s32 constants[] = {
+    0,    1,    -1,     2,      3,         4,         7,       8,          15, 16,  31,
+    32,   48,   63,     64,     100,       255,       256,     0x7f,       -8, -16, -64,
+    -511, -512, 0x7fff, 0xffff, INT32_MAX, INT32_MIN, 0x10000, 0x12345678, 5,  10};
 
 static s32 constant(u8 byte) { return constants[byte % ARRAY_SIZE(constants)]; }
 
@@ -106,7 +107,8 @@ static void shape_alu(struct code_insn *i, u8 a) {
     if (code == BPF_DIV || code == BPF_MOD)
         i->offset = a & 1;
     if (code == BPF_MOV && x && a % 4)
-        i->offset = (int16_t)(8 << (a % (bpf_class(i) == BPF_ALU64 ? 3 : 2)) & (a & 0x40 ? 0 : 0xff));
+        i->offset =
+            (int16_t)(8 << (a % (bpf_class(i) == BPF_ALU64 ? 3 : 2)) & (a & 0x40 ? 0 : 0xff));
     if (code == BPF_END)
         i->imm = 16 << a % 3;
     if (code == BPF_NEG)
@@ -116,8 +118,8 @@ static void shape_alu(struct code_insn *i, u8 a) {
 }
 
 static void put(struct shaped *s, u8 op, u8 dst, u8 src, int16_t offset, s32 imm) {
-    s->insn[s->count++] =
-        (struct code_insn){.op = op, .dst = dst & 15, .src = src & 15, .offset = offset, .imm = imm};
+    s->insn[s->count++] = (struct code_insn){
+        .op = op, .dst = dst & 15, .src = src & 15, .offset = offset, .imm = imm};
 }
 
 /* Makes registers 0 and 6 to 9 readable, and some of the stack. */

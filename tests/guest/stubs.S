@@ -79,8 +79,8 @@ attempt_run:
     popq %rbx
     ret
 
-/* Entry for exceptions while an attempt is made: rdi: frame, rsi: cause. The stack may be anything, and
- * what was interrupted is not gone back to. */
+/* Entry for exceptions while an attempt is made: rdi: frame, rsi: cause. The stack may be anything,
+ * and what was interrupted is not gone back to. */
     .globl attempt_entry
 attempt_entry:
     movabsq $attempt_stack_top, %rsp
@@ -102,8 +102,8 @@ thread_over:
     syscall
     jmp thread_over
 
-/* Entry for the start of a slice: tells note_start, then resumes the top frame, that of a yield: what a
- * call may have changed need not be restored. */
+/* Entry for the start of a slice: tells note_start, then resumes the top frame, that of a yield:
+ * what a call may have changed need not be restored. */
     .globl start_entry
 start_entry:
     pushq %rdi

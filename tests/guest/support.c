@@ -1,5 +1,5 @@
-/* What tests share: failing, exceptions that are expected, threads, other environments. It runs in the
- * environment of a test or of one of its peers. */
+/* What tests share: failing, exceptions that are expected, threads, other environments. It runs in
+ * the environment of a test or of one of its peers. */
 #include "guest.h"
 
 #define UP 0x61000ull
@@ -109,8 +109,13 @@ u64 mapped(u32 page, u32 count, u32 flags) {
 }
 
 s64 update(u8 op, u8 level, u64 va, u32 page, u32 count, u16 flags, const struct cap *cap) {
-    struct update u = {.op = op, .level = level, .flags = flags, .va = va, .page = page,
-                       .count = count, .cap = (u64)cap};
+    struct update u = {.op = op,
+                       .level = level,
+                       .flags = flags,
+                       .va = va,
+                       .page = page,
+                       .count = count,
+                       .cap = (u64)cap};
     s64 failed = sys_space_update(0, &u, 1);
 
     if (failed >= 0)
@@ -178,7 +183,8 @@ static void give(struct start *start, const char *name, struct cap cap) {
     added->cap = cap;
 }
 
-void run_peer(struct peer *p, const char *role, const struct spawn_slices *slices, u32 kinds, u32 pages, u32 spare) {
+void run_peer(struct peer *p, const char *role, const struct spawn_slices *slices, u32 kinds,
+              u32 pages, u32 spare) {
     static struct start start;
     struct cap share = {.type = CAP_PAGE, .rights = RIGHT_READ | RIGHT_WRITE, .count = 1};
     static u64 image;
@@ -196,13 +202,20 @@ void run_peer(struct peer *p, const char *role, const struct spawn_slices *slice
         image = (u64)memory_map(code.name, code.count, 0, &code);
     for (u32 i = 0; i < kinds; i++)
         total += slices[i].count;
-    struct spawn s = {.name = role, .image = (const u8 *)image, .image_bytes = start.item[1].a, .page_limit = pages,
-                      .slice_limit = total + spare, .start = &start, .slices = slices, .slice_kinds = kinds};
+    struct spawn s = {.name = role,
+                      .image = (const u8 *)image,
+                      .image_bytes = start.item[1].a,
+                      .page_limit = pages,
+                      .slice_limit = total + spare,
+                      .start = &start,
+                      .slices = slices,
+                      .slice_kinds = kinds};
     p->env = (u32)OK(spawn(&s));
     p->cap = s.env;
 }
 
-/* On another CPU it has a context on CPU 0 too, which never runs: the run-time part looks into it. */
+/* On another CPU it has a context on CPU 0 too, which never runs: the run-time part looks into it.
+ */
 void start_peer(struct peer *p, const char *role, u32 cpu) {
     struct spawn_slices slices[2] = {{cpu, 4}, {0, 0}};
 
@@ -273,7 +286,8 @@ bool next_event(struct event_ring *ring, struct event *event, u64 ms) {
 static const struct test *find(const char *name) {
     for (const struct test *const *t = __start_tests; t < __stop_tests; t++) {
         size_t length = strlen((*t)->name);
-        if (!strncmp((*t)->name, name, length) && (!name[length] || name[length] == ' ')) /* an argument may follow */
+        if (!strncmp((*t)->name, name, length) &&
+            (!name[length] || name[length] == ' ')) /* an argument may follow */
             return *t;
     }
     return NULL;

@@ -16,7 +16,8 @@ TEST(call_null) {
 TEST(call_unknown) {
     for (u32 n = CALL_COUNT; n < 256; n++)
         for (u32 high = 0; high < 3; high++) {
-            struct raw r = {.rax = n | (u64)high * 0x7fffffff00000100ull, .rdi = ~0ull, .rsi = ~0ull};
+            struct raw r = {
+                .rax = n | (u64)high * 0x7fffffff00000100ull, .rdi = ~0ull, .rsi = ~0ull};
             EQUAL(checked_call(&r, "unknown"), E_BAD_CALL);
             EQUAL(r.rdi | r.rsi, 0);
         }

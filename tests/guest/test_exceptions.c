@@ -4,17 +4,23 @@
 #define NAKED __attribute__((naked))
 #define NON_CANONICAL 0x8000000000000000ull
 
-static NAKED void do_divide(u64 zero) { (void)zero; __asm__("movl $1, %eax; xorl %edx, %edx; divl %edi; ret"); }
-static NAKED void do_debug(u64 x) { (void)x; __asm__("pushfq; orl $0x100, (%rsp); popfq; nop; ret"); }
-static NAKED void do_breakpoint(u64 x) { (void)x; __asm__("int3; ret"); }
-static NAKED void do_overflow(u64 x) { (void)x; __asm__("int $4; ret"); }
-static NAKED void do_ud2(u64 x) { (void)x; __asm__("ud2; ret"); }
-static NAKED void do_x87(u64 x) { (void)x; __asm__("fld1; ret"); }
-static NAKED void do_sse(u64 x) { (void)x; __asm__("xorps %xmm0, %xmm0; ret"); }
-static NAKED void do_hlt(u64 x) { (void)x; __asm__("hlt; ret"); }
-static NAKED void do_read_at(u64 at) { (void)at; __asm__("movq (%rdi), %rax; ret"); }
-static NAKED void do_jump(u64 at) { (void)at; __asm__("jmp *%rdi"); }
-static NAKED void do_movaps(u64 at) { (void)at; __asm__("movaps %xmm0, (%rdi); ret"); }
+static NAKED void do_divide(__attribute__((unused)) u64 zero) {
+    __asm__("movl $1, %eax; xorl %edx, %edx; divl %edi; ret");
+}
+static NAKED void do_debug(__attribute__((unused)) u64 x) {
+    __asm__("pushfq; orl $0x100, (%rsp); popfq; nop; ret");
+}
+static NAKED void do_breakpoint(__attribute__((unused)) u64 x) { __asm__("int3; ret"); }
+static NAKED void do_overflow(__attribute__((unused)) u64 x) { __asm__("int $4; ret"); }
+static NAKED void do_ud2(__attribute__((unused)) u64 x) { __asm__("ud2; ret"); }
+static NAKED void do_x87(__attribute__((unused)) u64 x) { __asm__("fld1; ret"); }
+static NAKED void do_sse(__attribute__((unused)) u64 x) { __asm__("xorps %xmm0, %xmm0; ret"); }
+static NAKED void do_hlt(__attribute__((unused)) u64 x) { __asm__("hlt; ret"); }
+static NAKED void do_read_at(__attribute__((unused)) u64 at) { __asm__("movq (%rdi), %rax; ret"); }
+static NAKED void do_jump(__attribute__((unused)) u64 at) { __asm__("jmp *%rdi"); }
+static NAKED void do_movaps(__attribute__((unused)) u64 at) {
+    __asm__("movaps %xmm0, (%rdi); ret");
+}
 
 /* Each cause arrives with its number, its error code and where it happened. */
 TEST(exception_causes) {
@@ -23,13 +29,18 @@ TEST(exception_causes) {
         u64 argument;
         u32 cause, error;
     } row[] = {
-        {do_divide, 0, 0, 0},       {do_debug, 0, 1, 0},
-        {do_breakpoint, 0, 3, 0},   {do_overflow, 0, 4, 0},
+        {do_divide, 0, 0, 0},
+        {do_debug, 0, 1, 0},
+        {do_breakpoint, 0, 3, 0},
+        {do_overflow, 0, 4, 0},
         {do_ud2, 0, 6, 0},
-        {do_x87, 0, 7, 0},          {do_sse, 0, 7, 0},
-        {do_hlt, 0, 13, 0},         
-        {do_read_at, NON_CANONICAL, 13, 0}, {do_jump, NON_CANONICAL, 13, 0},
-        {do_read_at, 0xffff800000000000, 14, 5}, {do_read_at, 0x7ffffffff000, 14, 4},
+        {do_x87, 0, 7, 0},
+        {do_sse, 0, 7, 0},
+        {do_hlt, 0, 13, 0},
+        {do_read_at, NON_CANONICAL, 13, 0},
+        {do_jump, NON_CANONICAL, 13, 0},
+        {do_read_at, 0xffff800000000000, 14, 5},
+        {do_read_at, 0x7ffffffff000, 14, 4},
         {do_jump, 0xffffffff80100000, 14, 0x15},
     };
 
@@ -69,19 +80,24 @@ TEST(exception_registers) {
     u64 seen[15], flags;
     __asm__ volatile(
         "pushq %%rbx; pushq %%rbp; pushq %%r12; pushq %%r13; pushq %%r14; pushq %%r15; pushq %0\n"
-        "movq $1, %%rax; movq $2, %%rbx; movq $3, %%rcx; movq $4, %%rdx; movq $5, %%rsi; movq $6, %%rdi\n"
-        "movq $7, %%rbp; movq $8, %%r8; movq $9, %%r9; movq $10, %%r10; movq $11, %%r11; movq $12, %%r12\n"
+        "movq $1, %%rax; movq $2, %%rbx; movq $3, %%rcx; movq $4, %%rdx; movq $5, %%rsi;\n"
+        "movq $6, %%rdi\n"
+        "movq $7, %%rbp; movq $8, %%r8; movq $9, %%r9; movq $10, %%r10; movq $11, %%r11;\n"
+        "movq $12, %%r12\n"
         "movq $13, %%r13; movq $14, %%r14; movq $15, %%r15\n"
         "movq $0x5555, -8(%%rsp)\n" /* in the red zone */
         "stc; ud2\n"
         "pushfq; pushq %%rax; movq 16(%%rsp), %%rax\n"
-        "movq %%rbx, 8(%%rax); movq %%rcx, 16(%%rax); movq %%rdx, 24(%%rax); movq %%rsi, 32(%%rax)\n"
+        "movq %%rbx, 8(%%rax); movq %%rcx, 16(%%rax); movq %%rdx, 24(%%rax);\n"
+        "movq %%rsi, 32(%%rax)\n"
         "movq %%rdi, 40(%%rax); movq %%rbp, 48(%%rax); movq %%r8, 56(%%rax); movq %%r9, 64(%%rax)\n"
-        "movq %%r10, 72(%%rax); movq %%r11, 80(%%rax); movq %%r12, 88(%%rax); movq %%r13, 96(%%rax)\n"
+        "movq %%r10, 72(%%rax); movq %%r11, 80(%%rax); movq %%r12, 88(%%rax);\n"
+        "movq %%r13, 96(%%rax)\n"
         "movq %%r14, 104(%%rax); movq %%r15, 112(%%rax); popq (%%rax); popq %%rcx; addq $8, %%rsp\n"
         "popq %%r15; popq %%r14; popq %%r13; popq %%r12; popq %%rbp; popq %%rbx\n"
         "movq %%rcx, %1"
-        : : "r"(seen), "m"(flags)
+        :
+        : "r"(seen), "m"(flags)
         : "rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "memory");
     for (u32 i = 0; i < 15; i++)
         EQUAL(seen[i], i + 1);

@@ -2,8 +2,8 @@
 #include "guest.h"
 
 #define BUFFERS 4
-#define OUR_IP 0x0a00020f   /* 10.0.2.15 */
-#define HOST_IP 0x0a000202  /* 10.0.2.2, QEMU's user network */
+#define OUR_IP 0x0a00020f  /* 10.0.2.15 */
+#define HOST_IP 0x0a000202 /* 10.0.2.2, QEMU's user network */
 
 static bool has_device(void) {
     static const u8 none[6];
@@ -11,7 +11,9 @@ static bool has_device(void) {
 }
 
 static void match(struct condition *c, u16 offset, u8 width, u32 value) {
-    c->atom[c->count++] = (struct atom){.offset = offset, .width = width, .value = value,
+    c->atom[c->count++] = (struct atom){.offset = offset,
+                                        .width = width,
+                                        .value = value,
                                         .mask = width == 4 ? ~0u : (1u << width * 8) - 1};
 }
 
@@ -132,7 +134,10 @@ TEST(flow_send_pieces, .needs = NEED_FLOW) {
     u32 page = page_alloc(1);
     u8 *tail = (u8 *)mapped(page, 1, MAP_WRITE);
     struct flow_binding b = binding(0x0806);
-    struct send s = {.headers = (u64)frame, .length = 20, .pieces = 1, .piece[0] = {.page = page, .offset = 100, .length = 22}};
+    struct send s = {.headers = (u64)frame,
+                     .length = 20,
+                     .pieces = 1,
+                     .piece[0] = {.page = page, .offset = 100, .length = 22}};
 
     if (!has_device())
         return;

@@ -50,9 +50,7 @@ TEST(slice_start_upcall) {
 }
 
 static volatile u64 ends;
-static void count_end(struct frame *f) {
-    ends += f->cause == CAUSE_SLICE_END;
-}
+static void count_end(struct frame *f) { ends += f->cause == CAUSE_SLICE_END; }
 
 ROLE(spinner) {
     rt_on_slice_end(NULL);
@@ -103,7 +101,8 @@ ROLE(stubborn) {
         __atomic_fetch_add(&up->word[0], 1, __ATOMIC_SEQ_CST);
 }
 
-/* Who keeps the CPU beyond the allowance is cut off, charged, and stopped when it does so for ever. */
+/* Who keeps the CPU beyond the allowance is cut off, charged, and stopped when it does so for ever.
+ */
 TEST(slice_overrun, .seconds = 30) {
     struct event_ring *ring = bind_events();
     struct event event;

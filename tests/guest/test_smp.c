@@ -7,7 +7,8 @@ static struct {
 } shared_state;
 static struct context *other;
 void thread_exception(struct frame *frame);
-void thread_exception_entry(void); /* stubs.S: thread_exception on a stack of its own, then sleeps for ever */
+void thread_exception_entry(
+    void); /* stubs.S: thread_exception on a stack of its own, then sleeps for ever */
 
 void thread_exception(struct frame *frame) {
     shared_state.address = frame->address;
@@ -81,7 +82,7 @@ TEST(smp_protect, .cpus = 2) {
 
 static void update_for_ever(u64 argument) {
     u64 va = argument;
-    u32 page = (u32)*(u64 *)(va + RT_PAGE);
+    u32 page = (u32) * (u64 *)(va + RT_PAGE);
 
     while (!shared_state.stop) {
         struct update u = {.op = UPDATE_MAP, .va = va, .page = page, .count = 1};
@@ -116,7 +117,8 @@ TEST(smp_crossfire, .cpus = 2) {
 
 /* Says who it is, waits for the other, and destroys it. */
 ROLE(mutual) {
-    struct cap mine = {.type = CAP_ENV, .rights = RIGHT_OWN | RIGHT_MANAGE, .name = rt_self(), .count = 1};
+    struct cap mine = {
+        .type = CAP_ENV, .rights = RIGHT_OWN | RIGHT_MANAGE, .name = rt_self(), .count = 1};
 
     OK(sys_cap_derive(0, &mine));
     up->cap[__atomic_fetch_add(&up->word[0], 1, __ATOMIC_SEQ_CST)] = mine;

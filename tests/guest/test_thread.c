@@ -178,11 +178,13 @@ static u64 preempted(u64 cpus) {
     for (u32 cpu = 1; cpu < cpus; cpu++)
         OK(thread_add_cpu(cpu, 2));
     start_peer(&p, "rival", 0);
+    wait_for(&down->word[20], 1);
+    u64 before = down->word[20];
     for (u64 i = 0; i < 6; i++)
         t[i] = thread_create(registers, i << 32);
     for (u64 i = 0; i < 6; i++)
         EQUAL(thread_join(t[i]), 0);
-    CHECK(down->word[20] > 0);
+    CHECK(down->word[20] > before);
     end_peer(&p);
     return 0;
 }

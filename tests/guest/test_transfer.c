@@ -115,13 +115,16 @@ TEST(transfer_frames_full) {
     end_peer(&p);
 }
 
-/* Passes a call on to the environment whose name is in rdi, and tries what must not work meanwhile. */
+/* Passes a call on to the environment whose name is in rdi, and tries what must not work meanwhile.
+ */
 static void pass_on(u32 caller, u32 kind, struct rt_message *m) {
     struct rt_message probe = {0};
 
     (void)kind;
-    up->word[10] = (u64)rt_transfer(caller, TRANSFER_CALL, &probe); /* who waits for a reply is not entered */
-    up->word[11] = (u64)rt_transfer(m->rsi ? (u32)m->rdi : 0, TRANSFER_REPLY, &probe); /* nor answered for */
+    up->word[10] =
+        (u64)rt_transfer(caller, TRANSFER_CALL, &probe); /* who waits for a reply is not entered */
+    up->word[11] =
+        (u64)rt_transfer(m->rsi ? (u32)m->rdi : 0, TRANSFER_REPLY, &probe); /* nor answered for */
     if (m->rdi)
         up->word[12] = (u64)rt_transfer((u32)m->rdi, TRANSFER_CALL, m);
 }
@@ -192,7 +195,8 @@ ROLE(sleeper) {
         sys_sleep(NEVER, 0, 0);
 }
 
-/* A callee may sleep in the caller's time. A transfer ends the callee's own sleep, with result 2. */
+/* A callee may sleep in the caller's time. A transfer ends the callee's own sleep, with result 2.
+ */
 TEST(transfer_to_sleeper) {
     struct peer p;
     struct rt_message m = {.rdi = milliseconds(5)};
@@ -211,10 +215,12 @@ TEST(transfer_to_sleeper) {
 static void spin(u32 caller, u32 kind, struct rt_message *m) {
     (void)caller;
     (void)kind;
-    for (u64 end = rt_tsc() + m->rdi; rt_tsc() < end;)
+    u64 end = rt_tsc() + milliseconds(3000);
+    while (__atomic_load_n(&up->word[6], __ATOMIC_SEQ_CST) <= m->rdi && rt_tsc() < end)
         ;
 }
 ROLE(slow) {
+    machine_info(); /* mapped before, not in the caller's time */
     rt_on_transfer(spin);
     up->word[0] = 1;
     for (;;)
@@ -228,11 +234,10 @@ ROLE(competitor) {
 /* A call may last for many slices, which are the caller's, while others have theirs. */
 TEST(transfer_long_call) {
     struct peer p, other;
-    struct rt_message m = {.rdi = milliseconds(30)};
-
     start_server(&p, "slow");
     start_peer(&other, "competitor", 0);
     u64 before = down->word[6];
+    struct rt_message m = {.rdi = before};
     EQUAL(rt_transfer(p.env, TRANSFER_CALL, &m), 0);
     CHECK(down->word[6] > before);
     end_peer(&p);

@@ -11,7 +11,7 @@ import threading
 import time
 from pathlib import Path
 
-from harness.guest import PASSED, Configuration, GuestSuite
+from harness.guest import PASSED, Configuration, GuestSuite, test_parts
 from targe import iso, project
 from targe.machine import die_with_parent
 
@@ -33,10 +33,11 @@ error: action=report
 class BochsMachine:
     """As much of targe.machine.Machine as the suite uses."""
 
-    def __init__(self, parts, configuration, append):
+    def __init__(self, configuration, append):
         self._folder = tempfile.TemporaryDirectory(prefix="targe-bochs-")
         folder = Path(self._folder.name)
-        iso.write(parts, project.kernel(configuration.variant), folder / "image", append)
+        iso.write(test_parts(configuration.variant), project.kernel(configuration.variant),
+                  folder / "image", append)
         (folder / "settings").write_text(
             _SETTINGS.format(cpus=configuration.smp, folder=folder), encoding="utf-8")
         (folder / "commands").write_text("c\n", encoding="utf-8")
@@ -93,5 +94,5 @@ class BochsSuite(GuestSuite):
     """The same tests, on one machine of two CPUs."""
     configurations = (Configuration("bochs2", "debug", 2),)
 
-    def _start(self, configuration, parts, append):
-        return BochsMachine(parts, configuration, append)
+    def _start(self, configuration, append):
+        return BochsMachine(configuration, append)

@@ -35,7 +35,8 @@ class Context(contextlib.ExitStack):
     def folder(self):
         """A folder that is removed after the test."""
         if self._folder is None:
-            temporary = tempfile.TemporaryDirectory(prefix="targe-test-")
+            temporary = tempfile.TemporaryDirectory(prefix="targe-test-",
+                                                        ignore_cleanup_errors=True)
             self._folder = Path(self.enter_context(temporary))
         return self._folder
 

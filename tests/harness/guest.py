@@ -17,7 +17,7 @@ from targe.build import build
 from targe.machine import Config, Machine
 
 _SILENCE = 60
-# What `testexit` on the command line makes of switching off (TESTPASSED in kernel/dev/dev.h).
+# What `testexit` on the command line makes of switching off (TEST_PASSED in kernel/dev/dev.h).
 PASSED = 16 << 1 | 1
 _TAIL_LINES = 40
 _INIT = "testinit.elf"
@@ -43,6 +43,23 @@ def _sources():
         for source in sorted((project.ROOT / "tests" / folder).glob("*.c")):
             for name in _SOURCE.findall(source.read_text(encoding="utf-8")):
                 yield folder, name
+
+
+def test_parts(variant):
+    """What the boot archive has, with the test runner as init."""
+    programs = project.programs(variant)
+    return archive.boot_members(programs.pop(_INIT, project.kernel(variant)),
+                                manifest.read(project.DEFAULT_MANIFEST).text, programs)
+
+
+@contextlib.contextmanager
+def test_machine(variant, smp, append, memory=256):
+    """A machine with the test runner as init; `append` goes on its command line."""
+    with boot.open_archive(test_parts(variant)) as file:
+        config = Config(kernel=str(project.kernel(variant)), archive=file, memory=memory,
+                        append=f"testexit {append}", smp=smp, exit_device=True, net="user")
+        with Machine(config) as machine:
+            yield machine
 
 
 class GuestSuite:
@@ -83,22 +100,13 @@ class GuestSuite:
 
     def _machine(self, configuration, expected, append):
         """One run of the machine; yields an outcome for each expected test."""
-        programs = project.programs(configuration.variant)
-        parts = archive.boot_members(programs.pop(_INIT, project.kernel(configuration.variant)),
-                                     manifest.read(project.DEFAULT_MANIFEST).text, programs)
-        with self._start(configuration, parts, append) as machine:
+        with self._start(configuration, append) as machine:
             yield from self._follow(configuration, machine, expected)
             log = project.ARTIFACTS / f"guest-{configuration.name}{append and '-' + append}.log"
             log.write_text(machine.output, encoding="utf-8")
 
-    @contextlib.contextmanager
-    def _start(self, configuration, parts, append):
-        with boot.open_archive(parts) as file:
-            config = Config(kernel=str(project.kernel(configuration.variant)), archive=file,
-                            append=f"testexit {append}", smp=configuration.smp, exit_device=True,
-                            net="user")
-            with Machine(config) as machine:
-                yield machine
+    def _start(self, configuration, append):
+        return test_machine(configuration.variant, configuration.smp, append)
 
     def _follow(self, configuration, machine, expected):
         """Yields outcomes as the machine reports them."""

@@ -154,10 +154,12 @@ static void test_arithmetic(void **state) {
 static void test_arithmetic_same_register(void **state) {
     (void)state;
     static const struct row rows[] = {
-        {BPF_ADD, 0, 9, 9, 18, 18}, {BPF_SUB, 0, 9, 9, 0, 0},   {BPF_MUL, 0, 9, 9, 81, 81},
-        {BPF_DIV, 0, 9, 9, 1, 1},   {BPF_DIV, 1, 9, 9, 1, 1},   {BPF_MOD, 0, 9, 9, 0, 0},
-        {BPF_XOR, 0, 9, 9, 0, 0},   {BPF_AND, 0, 9, 9, 9, 9},   {BPF_OR, 0, 9, 9, 9, 9},
-        {BPF_LSH, 0, 9, 9, 9 << 9, 9 << 9}, {BPF_RSH, 0, 9, 9, 0, 0}, {BPF_MOV, 8, 0x80, 0, (u64)-128, 0xffffff80},
+        {BPF_ADD, 0, 9, 9, 18, 18}, {BPF_SUB, 0, 9, 9, 0, 0},
+        {BPF_MUL, 0, 9, 9, 81, 81}, {BPF_DIV, 0, 9, 9, 1, 1},
+        {BPF_DIV, 1, 9, 9, 1, 1},   {BPF_MOD, 0, 9, 9, 0, 0},
+        {BPF_XOR, 0, 9, 9, 0, 0},   {BPF_AND, 0, 9, 9, 9, 9},
+        {BPF_OR, 0, 9, 9, 9, 9},    {BPF_LSH, 0, 9, 9, 9 << 9, 9 << 9},
+        {BPF_RSH, 0, 9, 9, 0, 0},   {BPF_MOV, 8, 0x80, 0, (u64)-128, 0xffffff80},
         {BPF_DIV, 0, 0, 0, 0, 0},   {BPF_MOD, 0, 0, 0, 0, 0},
     };
     for (u32 n = 0; n < ARRAY_SIZE(rows); n++) {
@@ -216,8 +218,9 @@ static void test_constants(void **state) {
                                  (u64)-0x80000000ll, TOP, 0x123456789abcdef0};
     for (u32 n = 0; n < ARRAY_SIZE(values); n++) {
         for (u8 reg = 0; reg < 10; reg++)
-            assert_int_equal(run_program(PROGRAM(LDDW(reg, values[n]), INSN(0xbf, 0, reg, 0, 0), EXIT)),
-                             values[n]);
+            assert_int_equal(
+                run_program(PROGRAM(LDDW(reg, values[n]), INSN(0xbf, 0, reg, 0, 0), EXIT)),
+                values[n]);
     }
     assert_int_equal(run_program(PROGRAM(MOV(0, -1), EXIT)), ~0ull);
     assert_int_equal(run_program(PROGRAM(INSN(0xb4, 0, 0, 0, -1), EXIT)), 0xffffffff);
@@ -298,8 +301,9 @@ static void test_loads_and_stores(void **state) {
             u8 dst = pair / 10 & 15, src = pair % 10 & 15;
             u64 value = 0x8182838485868788;
             memcpy(memory + 3, &value, 8);
-            u64 got = run_program(PROGRAM(INSN(0xbf, src, 1, 0, 0), INSN(rows[n].load, dst, src, 3, 0),
-                                          INSN(0xbf, 0, dst, 0, 0), EXIT));
+            u64 got =
+                run_program(PROGRAM(INSN(0xbf, src, 1, 0, 0), INSN(rows[n].load, dst, src, 3, 0),
+                                    INSN(0xbf, 0, dst, 0, 0), EXIT));
             assert_int_equal(got, rows[n].result);
         }
     }
@@ -384,8 +388,8 @@ static void test_local_calls(void **state) {
         run_program(PROGRAM(MOV(6, 6), MOV(7, 7), MOV(8, 8), MOV(9, 9), INSN(0x7a, 10, 0, -8, 77),
                             MOV(1, 1), MOV(2, 2), MOV(3, 3), MOV(4, 4), MOV(5, 5),
                             INSN(0x85, 0, 1, 0, 7), INSN(0x0f, 0, 6, 0, 0), INSN(0x0f, 0, 7, 0, 0),
-                            INSN(0x0f, 0, 8, 0, 0), INSN(0x0f, 0, 9, 0, 0), INSN(0x79, 1, 10, -8, 0),
-                            INSN(0x0f, 0, 1, 0, 0), EXIT,
+                            INSN(0x0f, 0, 8, 0, 0), INSN(0x0f, 0, 9, 0, 0),
+                            INSN(0x79, 1, 10, -8, 0), INSN(0x0f, 0, 1, 0, 0), EXIT,
                             /* function: sum of its arguments */
                             INSN(0xbf, 0, 1, 0, 0), INSN(0x0f, 0, 2, 0, 0), INSN(0x0f, 0, 3, 0, 0),
                             INSN(0x0f, 0, 4, 0, 0), INSN(0x0f, 0, 5, 0, 0), MOV(6, 0), MOV(7, 0),
@@ -437,8 +441,10 @@ static void test_budget(void **state) {
     run_with(&profile, PROGRAM(MOV(0, 0), INSN(0x05, 0, 0, -1, 0), EXIT), &status);
     assert_int_equal(status, CODE_BUDGET);
     start(&profile); /* out of a function */
-    run_with(&profile, PROGRAM(INSN(0x85, 0, 1, 0, 1), EXIT, INSN(0x85, 0, 1, 0, 1), EXIT, MOV(6, 0),
-                               INSN(0x05, 0, 0, -1, 0)), &status);
+    run_with(&profile,
+             PROGRAM(INSN(0x85, 0, 1, 0, 1), EXIT, INSN(0x85, 0, 1, 0, 1), EXIT, MOV(6, 0),
+                     INSN(0x05, 0, 0, -1, 0)),
+             &status);
     assert_int_equal(status, CODE_BUDGET);
 }
 
@@ -507,10 +513,12 @@ static void test_context(void **state) {
     run.value[1] = 1000;
     run.window[1] = (struct code_window){memory + 8, 8};
     memory[3] = 5;
-    u64 got = run_with(profile, PROGRAM(INSN(0x79, 2, 1, 0, 0), INSN(0x79, 3, 1, 8, 0),
-                                        INSN(0x79, 4, 1, 128 + 8, 0), INSN(0x79, 5, 1, 16, 0),
-                                        INSN(0x71, 0, 2, 3, 0), INSN(0x0f, 0, 3, 0, 0),
-                                        INSN(0x0f, 0, 4, 0, 0), INSN(0x7b, 5, 0, 0, 0), EXIT), NULL);
+    u64 got = run_with(profile,
+                       PROGRAM(INSN(0x79, 2, 1, 0, 0), INSN(0x79, 3, 1, 8, 0),
+                               INSN(0x79, 4, 1, 128 + 8, 0), INSN(0x79, 5, 1, 16, 0),
+                               INSN(0x71, 0, 2, 3, 0), INSN(0x0f, 0, 3, 0, 0),
+                               INSN(0x0f, 0, 4, 0, 0), INSN(0x7b, 5, 0, 0, 0), EXIT),
+                       NULL);
     assert_int_equal(got, 5 + sizeof(memory) + 1000);
     assert_memory_equal(memory + 8, &got, 8);
 }
@@ -560,7 +568,8 @@ static void test_unaligned_atomic(void **state) {
             u32 status;
             start(&profile);
             run.window[0] = (struct code_window){(u8 *)aligned, sizeof(aligned)};
-            run_with(&profile, PROGRAM(MOV(0, 1), INSN(wide ? 0xdb : 0xc3, 1, 0, (int16_t)at, 0), EXIT),
+            run_with(&profile,
+                     PROGRAM(MOV(0, 1), INSN(wide ? 0xdb : 0xc3, 1, 0, (int16_t)at, 0), EXIT),
                      &status);
             assert_int_equal(status, at % (wide ? 8 : 4) ? CODE_ACCESS : CODE_DONE);
         }

@@ -80,7 +80,8 @@ static void test_moves_and_signed_division(void **state) {
     for (s32 offset = 0; offset <= 32; offset += offset ? offset : 8) {
         check_all((struct code_insn){.op = BPF_ALU64 | BPF_X | BPF_MOV, .offset = (int16_t)offset});
         if (offset < 32)
-            check_all((struct code_insn){.op = BPF_ALU | BPF_X | BPF_MOV, .offset = (int16_t)offset});
+            check_all(
+                (struct code_insn){.op = BPF_ALU | BPF_X | BPF_MOV, .offset = (int16_t)offset});
         if (offset < 32) {
             s32 width = offset ? offset * 2 : 64;
             check_all((struct code_insn){.op = BPF_ALU | BPF_END, .imm = width});

@@ -160,6 +160,7 @@ static const char *ask(const char *request) {
     struct http *h = connect();
 
     http_input(h, request, (u32)strlen(request));
+    acknowledge(h); /* the rest of a long answer waits for it */
     return output();
 }
 

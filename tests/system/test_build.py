@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+from contextlib import redirect_stderr
 
 from harness.sites import make
 from harness.system import limit
@@ -16,6 +17,18 @@ _PAGE = 4096
 def test_clang(_ctx):
     """clang finds nothing to complain about either."""
     build("release", settings=["CC=clang", "OUT=build/clang"])
+
+
+def test_make_errors(_ctx):
+    """What make itself complains of is shown."""
+    errors = io.StringIO()
+    try:
+        with redirect_stderr(errors):
+            build(goals=["no-such-goal"])
+        raise AssertionError("a goal that does not exist was made")
+    except Failure:
+        pass
+    assert "No rule to make target 'no-such-goal'" in errors.getvalue(), errors.getvalue()
 
 
 def test_archive_layout(ctx):

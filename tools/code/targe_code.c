@@ -4,8 +4,8 @@
  *     targe-code FILE.o [--profile NAME] [--section NAME] [--hex]
  *
  * The profile is the section's name, if there is one of this name, else `handler`. --hex prints the
- * bytes of the linked program only. Each line of the program begins with the section and the slot in
- * it, as in `handler:12`. */
+ * bytes of the linked program only. Each line of the program begins with the section and the slot
+ * in it, as in `handler:12`. */
 #define _GNU_SOURCE
 #include "host.h"
 #include "code/verify.h"
@@ -120,7 +120,8 @@ static void print_insn(const struct listing *l, u32 at) {
         print_address(i, i->src);
     } else {
         print_address(i, i->dst);
-        printf(bpf_class(i) == BPF_ST ? " = %d" : " = r%d", bpf_class(i) == BPF_ST ? i->imm : i->src);
+        printf(bpf_class(i) == BPF_ST ? " = %d" : " = r%d",
+               bpf_class(i) == BPF_ST ? i->imm : i->src);
     }
 }
 
@@ -188,7 +189,8 @@ static void print_note(const struct listing *l, u32 at) {
             print_value(p->profile, &s->reg[i->dst]);
         }
         if (target <= at)
-            printf("%sgoing back costs %ld", bpf_code(i) == BPF_JA ? "" : "; ", (long)(at - target + 1));
+            printf("%sgoing back costs %ld", bpf_code(i) == BPF_JA ? "" : "; ",
+                   (long)(at - target + 1));
     } else if (bpf_is_alu(i) && i->dst < 10 && bpf_code(i) != BPF_MOV) {
         printf("r%u was ", i->dst);
         print_value(p->profile, &s->reg[i->dst]);

@@ -13,6 +13,7 @@ from targe.report import Failure, Progress, say
 
 _TARGET = re.compile(r"(?:^|\s)-o (\S+)")
 _COMMAND = re.compile(r"^\S*(gcc|clang|cc|ar|ld|python3|mkdir|touch|make)\b")
+_MAKE_ERROR = re.compile(r"make(\[\d+\])?: \*\*\*")
 
 
 def build(variant="release", goals=(), settings=()):
@@ -57,8 +58,8 @@ def _make(arguments, title):
                 progress.show(target.group(1))
     progress.clear()
     if process.returncode != 0:
-        # The commands themselves only hide what the compiler says.
+        # The commands themselves only hide what the compiler and make say.
         for line in lines:
-            if not _COMMAND.match(line):
+            if _MAKE_ERROR.match(line) or not _COMMAND.match(line):
                 print(line, file=sys.stderr)
         raise Failure("the build failed, see above")

@@ -154,8 +154,8 @@ static bool relocate(struct loader *l, const struct code_part *part, const struc
     u64 count = s->size / sizeof(struct elf_relocation);
     const struct elf_relocation *r = at(l, s->offset, count, sizeof(*r), 8);
     u64 symbol_count = symbols ? symbols->size / sizeof(struct elf_symbol) : 0;
-    const struct elf_symbol *table = symbols ? at(l, symbols->offset, symbol_count, sizeof(*table), 8)
-                                             : NULL;
+    const struct elf_symbol *table =
+        symbols ? at(l, symbols->offset, symbol_count, sizeof(*table), 8) : NULL;
     if (!r || !table)
         return refuse(l, "its relocations are damaged", part->name);
     u32 start = part->start, slots = part->count;

@@ -25,7 +25,7 @@ struct handler_context {
 
 #define PROGRAM(name) __attribute__((section(name), used))
 
-/* Helpers of handlers. Sums are one's complement sums of big-endian 16-bit words, not yet inverted. */
+/* Helpers of handlers. Sums are one's complement sums of big-endian 16-bit words, not inverted. */
 static u64 (*const checksum)(const void *from, u64 size, u64 sum) = (void *)1;
 static u64 (*const copy)(void *to, const void *from, u64 size, u64 sum) = (void *)2;
 

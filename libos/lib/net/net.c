@@ -10,7 +10,9 @@
 #include "net/net.h"
 #include "lwip/init.h"
 #include "lwip/ip4.h"
+#include "lwip/memp.h"
 #include "lwip/netif.h"
+#include "lwip/priv/memp_priv.h"
 #include "lwip/priv/tcp_priv.h"
 #include "lwip/sys.h"
 #include "lwip/tcp.h"
@@ -20,7 +22,6 @@
 
 #define ETH_HEADER 14
 #define IP_HEADER 20
-#define LEAST_MSS 128 /* a peer that asks for less is refused; IPv4's least is 536 */
 #define TIMER_MS TCP_TMR_INTERVAL
 
 static struct netif interface;
@@ -54,11 +55,27 @@ unsigned net_initial_sequence(unsigned local, unsigned short local_port, unsigne
     return (unsigned)siphash(secret, who, sizeof who) + (unsigned)(net_now_ms() * 250);
 }
 
+/* Before a connection is asked for: if none is free, drops the one that has been nobody's for longest.
+ * A connection without an argument is half open, or closed by us and not yet by its peer; lwIP
+ * would keep it for some 20 s and refuse everybody else meanwhile. */
+static void make_room(void) {
+    struct tcp_pcb *oldest = NULL;
+
+    if (*memp_pools[MEMP_TCP_PCB]->tab)
+        return;
+    for (struct tcp_pcb *pcb = tcp_active_pcbs; pcb; pcb = pcb->next)
+        if (!pcb->callback_arg && (!oldest || tcp_ticks - pcb->tmr > tcp_ticks - oldest->tmr))
+            oldest = pcb;
+    if (oldest)
+        tcp_abandon(oldest, 0);
+}
+
 /* lwIP believes an MSS option in any segment, and asserts that a connection's MSS does not shrink
  * below what it has queued: anybody could end us. Only a SYN has options that mean something here,
  * so those of all others are overwritten with "end of options". */
-signed char net_strip_options(struct tcp_pcb *pcb, struct tcp_hdr *header, unsigned short length) {
-    LWIP_UNUSED_ARG(pcb);
+signed char net_before_segment(struct tcp_pcb *pcb, struct tcp_hdr *header, unsigned short length) {
+    if (pcb->state == LISTEN && (TCPH_FLAGS(header) & (TCP_SYN | TCP_ACK)) == TCP_SYN)
+        make_room();
     if (length && !(TCPH_FLAGS(header) & TCP_SYN))
         memset(header + 1, LWIP_TCP_OPT_EOL, length);
     return ERR_OK;
@@ -70,7 +87,7 @@ signed char net_strip_options(struct tcp_pcb *pcb, struct tcp_hdr *header, unsig
 bool net_welcome(struct tcp_pcb *pcb) {
     if (pcb->snd_wnd_max < 2 * TCP_MSS)
         pcb->snd_wnd_max = 2 * TCP_MSS;
-    return pcb->mss >= LEAST_MSS;
+    return pcb->mss >= NET_LEAST_MSS;
 }
 
 /* ---- sending */

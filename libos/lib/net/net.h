@@ -25,5 +25,7 @@ u64 net_now_ms(void);
  * it a peer can choose segment and window sizes that lwIP ends the program for. */
 struct tcp_pcb;
 bool net_welcome(struct tcp_pcb *pcb);
+/* A connection that is somebody's has an argument (tcp_arg). Those without are half open or closing,
+ * and the oldest of them gives way when there is no room for a new one. */
 /* To be had from the program: ends it, because something that cannot happen did. */
 __attribute__((noreturn)) void net_panic(const char *message);

@@ -12,7 +12,7 @@ folder=$(mktemp -d)
 space=try-$$
 server=
 finish() {
-    [ -z "$server" ] || { kill "$server"; wait "$server" || true; } 2>/dev/null
+    [ -z "$server" ] || { kill "$server" || true; wait "$server" || true; } 2>/dev/null
     ip netns del "$space" 2>/dev/null || true
     rm -rf "$folder"
 }
