@@ -177,7 +177,7 @@ static u64 preempted(u64 cpus) {
 
     for (u32 cpu = 1; cpu < cpus; cpu++)
         OK(thread_add_cpu(cpu, 2));
-    start_peer(&p, "rival", 0);
+    start_peer(&p, "thread_rival", 0);
     wait_for(&down->word[20], 1);
     u64 before = down->word[20];
     for (u64 i = 0; i < 6; i++)
@@ -188,7 +188,7 @@ static u64 preempted(u64 cpus) {
     end_peer(&p);
     return 0;
 }
-ROLE(rival) {
+ROLE(thread_rival) {
     for (;;)
         __atomic_fetch_add(&up->word[20], 1, __ATOMIC_SEQ_CST);
 }
