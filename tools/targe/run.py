@@ -1,6 +1,8 @@
 """`targe run`: boots the machine and stays until it ends or Ctrl-C."""
 
 import http.client
+import os
+import socket
 import sys
 import threading
 import time
@@ -52,42 +54,59 @@ def _announce_later(machine, config, settings):
     """Prints the site's address once the machine has answered a request."""
     if config.net == "none":
         return
+    device = None
     if config.net == "user":
         host, port = "127.0.0.1", config.port
     else:
         host, port = str(settings.address.ip), 80
+        device = _wire(config.net.removeprefix("tap="))
+    threading.Thread(target=_announce, args=(machine, host, port, device), daemon=True).start()
+
+
+def _wire(tap):
+    """The interface that the host reaches the machine by: the tap, or the bridge it is part of."""
+    try:
+        return os.path.basename(os.readlink(f"/sys/class/net/{tap}/master"))
+    except OSError:
+        return tap
+
+
+def _announce(machine, host, port, device):
     address = f"http://{host}:{port}" if port != 80 else f"http://{host}"
-    threading.Thread(target=_announce, args=(machine, host, port, address), daemon=True).start()
-
-
-def _announce(machine, host, port, address):
-    if wait_for_answer(host, port, machine.running):
+    if wait_for_answer(host, port, machine.running, device) and machine.running():
         # The console may be in the middle of a line.
         print(f"\ntarge: serving {address}", flush=True)
 
 
-def wait_for_answer(host, port, go_on):
+def wait_for_answer(host, port, go_on, device=None):
     """Asks again and again until somebody speaks HTTP, or `go_on()` is false; gives which.
 
     What is sent to a machine that still boots is lost, so the first attempts are short; a slow
-    machine gets more time with each.
+    machine gets more time with each. With `device`, only answers that come in there count: at the
+    address of a machine on a tap there may be somebody else, or this host itself.
     """
     timeout = 0.3
     while go_on():
-        if _answers(host, port, timeout):
+        if _answers(host, port, timeout, device):
             return True
         timeout = min(timeout * 1.3, 5)
         time.sleep(0.05)
     return False
 
 
-def _answers(host, port, timeout):
-    connection = http.client.HTTPConnection(host, port, timeout=timeout)
-    try:
-        connection.request("GET", "/", headers={"Connection": "close"})
-        connection.getresponse()
-        return True
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
+def _answers(host, port, timeout, device):
+    connection = http.client.HTTPConnection(host, port)
+    with socket.socket() as probe:
+        try:
+            probe.settimeout(timeout)
+            if device:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+            probe.connect((host, port))
+            if device and probe.getsockname()[0] == host:
+                return False
+            connection.sock = probe
+            connection.request("GET", "/", headers={"Connection": "close"})
+            connection.getresponse()
+            return True
+        except (OSError, http.client.HTTPException):
+            return False
