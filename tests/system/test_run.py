@@ -189,6 +189,9 @@ def test_broken_manifest(ctx):
         ("env web program=web pages=1 slices=0:1 flow=tcp:99999", "manifest:1: flow= needs"),
         ("env web program=web pages=1 slices=0:1 console=loud", "manifest:1: console= needs"),
         ("env web program=none pages=1 slices=0:1", "manifest:1: there is no program 'none'"),
+        (f"{good}\nenv b program=web pages=1 slices=0:1,1:1",
+         "manifest:2: slices= names CPU 1, but the machine has only CPU 0"),
+        (f"{good}\nenv b program=web pages=1 slices=0:56", "manifest:2: 64 slices of CPU 0"),
         (f"net address=10.0.2.15\n{good}", "manifest:1: net takes"),
         ("# \u00fc\n", "manifest:1: only ASCII"),
     )

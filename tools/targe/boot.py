@@ -31,7 +31,7 @@ def check(options):
     if not re.fullmatch(r"user|none|tap=[^/\s,]{1,15}", options.net):
         raise Failure(f"--net takes user, tap=NAME or none, not '{options.net}'")
     site_folder(options)
-    manifest.read(manifest_file(options))
+    manifest.read(manifest_file(options), cpus=options.smp)
     if options.net.startswith("tap="):
         _check_interface(options.net.removeprefix("tap="))
     if options.net == "none" and options.pcap:
