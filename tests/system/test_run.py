@@ -202,6 +202,19 @@ def test_broken_manifest(ctx):
     _refused(ctx, "cannot read the manifest", "--manifest", str(ctx.folder / "none"))
 
 
+def test_web_not_started(ctx):
+    """A script hears of a web server that init cannot start, and need not wait."""
+    file = ctx.folder / "manifest"
+    file.write_text("env web program=web pages=3 slices=0:8 flow=tcp:80 site\n", encoding="ascii")
+    process = ctx.targe("run", "--headless", "--accel", "tcg", "--manifest", str(file),
+                        "--port", str(free_port()))
+    out, errors = process.communicate(timeout=60)
+    lines = errors.decode().splitlines()
+    assert process.returncode == 1 and not out, (process.returncode, out)
+    assert "targe: init: web cannot be started: limit" in lines, lines
+    assert "'web', which is to serve the site, was not started" in lines[-1], lines
+
+
 def test_missing_packages(ctx):
     """Missing packages: without rights, the command to run; with them, apt-get is called."""
     tools = ctx.folder / "tools"

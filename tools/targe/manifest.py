@@ -35,6 +35,7 @@ class Manifest:
     gateway: ipaddress.IPv4Address = ipaddress.IPv4Address("10.0.2.2")
     programs: dict = field(default_factory=dict)
     pages: int = 0
+    flows: dict = field(default_factory=dict)       # the environment's name by flow
     slices: dict = field(default_factory=lambda: dict(_INIT_SLICES))    # given out, by CPU
 
 
@@ -48,7 +49,6 @@ def read(path, programs=None, cpus=_CPUS):
     except OSError as error:
         raise Failure(f"cannot read the manifest {path}: {error.strerror}") from error
     result = Manifest(text)
-    flows = {}
     try:
         lines = text.decode("ascii").splitlines()
     except UnicodeDecodeError as error:
@@ -56,7 +56,7 @@ def read(path, programs=None, cpus=_CPUS):
         raise Failure(f"manifest:{number}: only ASCII text is allowed") from error
     for number, line in enumerate(lines, 1):
         try:
-            _line(result, flows, line.split("#", 1)[0].split())
+            _line(result, line.split("#", 1)[0].split())
             _check_slices(result, cpus)
             if programs is not None:
                 _check_programs(result, programs)
@@ -68,12 +68,12 @@ def read(path, programs=None, cpus=_CPUS):
     return result
 
 
-def _line(result, flows, words):
+def _line(result, words):
     if not words:
         return
     kind, *rest = words
     if kind == "env":
-        _env(result, flows, rest)
+        _env(result, rest)
     elif kind == "net":
         _net(result, rest)
     elif kind == "memory":
@@ -82,7 +82,7 @@ def _line(result, flows, words):
         raise ValueError(f"unknown word '{kind}': a line begins with `env`, `net` or `memory`")
 
 
-def _env(result, flows, words):
+def _env(result, words):
     if not words or not _NAME.fullmatch(words[0]):
         raise ValueError("`env` needs a name of 1 to 15 letters, digits, '.', '-' or '_'")
     name = words[0]
@@ -99,8 +99,8 @@ def _env(result, flows, words):
             raise ValueError(f"'{key}' is given twice")
         found.setdefault(key, []).append(value)
         _check_value(key, value)
-        if key == "flow" and flows.setdefault(value, name) != name:
-            raise ValueError(f"flow={value} is already taken by '{flows[value]}'")
+        if key == "flow" and result.flows.setdefault(value, name) != name:
+            raise ValueError(f"flow={value} is already taken by '{result.flows[value]}'")
     _check_environment(name, found)
     result.programs[name] = found["program"][0]
     result.pages += int(found["pages"][0])

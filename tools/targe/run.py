@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import re
 import socket
 import sys
 import threading
@@ -14,6 +15,9 @@ from targe.machine import Machine
 from targe.report import Failure, Stopped, say
 
 _TAIL_LINES = 20
+# How long a script waits for a site that is to be served. Slow machines answer within seconds.
+_PATIENCE = 120
+_NOT_STARTED = re.compile(rb"init: (\S+) cannot be started: .*")
 
 
 def run(options):
@@ -22,12 +26,14 @@ def run(options):
     packages.ensure("run")
     build("release")
     config, settings = boot.prepare(options, "release")
+    starts = _Starts() if options.headless else None
     with config.archive:
-        machine = Machine(config, None if options.headless else console.show)
+        machine = Machine(config, starts.take if options.headless else console.show)
         with nullcontext() if options.headless else console.Terminal(), machine:
             say(f"booting ({config.machine}, {config.accel}, {config.smp} "
                 f"CPU{'s' * (config.smp > 1)}, {config.memory} MB); Ctrl-C ends the machine")
-            _announce_later(machine, config, settings)
+            serving = _Serving(machine, config, settings, starts)
+            serving.start()
             try:
                 console.attend(machine, keys=not options.headless)
             except (KeyboardInterrupt, Stopped):
@@ -35,7 +41,31 @@ def run(options):
                 say("stopped")
                 return 0
             machine.wait()
+    if serving.failure:
+        _show_tail(machine)
+        raise Failure(serving.failure)
     return _explain_end(machine, options)
+
+
+class _Starts:
+    """Reads the unseen console: environments that `init` could not start are said and kept."""
+
+    def __init__(self):
+        self.failed = set()
+        self._rest = b""
+
+    def take(self, data):
+        """The console's next bytes."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            found = _NOT_STARTED.search(line)
+            if found:
+                say(found.group().decode("utf-8", "replace").rstrip("\r"))
+                self.failed.add(found.group(1).decode("utf-8", "replace"))
+
+
+def _show_tail(machine):
+    print("\n".join(machine.output.splitlines()[-_TAIL_LINES:]), file=sys.stderr)
 
 
 def _explain_end(machine, options):
@@ -44,23 +74,50 @@ def _explain_end(machine, options):
         say("the machine has switched itself off")
         return 0
     if options.headless:
-        print("\n".join(machine.output.splitlines()[-_TAIL_LINES:]), file=sys.stderr)
+        _show_tail(machine)
     if reason == "reset":
         raise Failure("the machine stopped by a reset: it crashed, or asked to start again")
     raise Failure(f"the machine ended: {reason}")
 
 
-def _announce_later(machine, config, settings):
-    """Prints the site's address once the machine has answered a request."""
-    if config.net == "none":
-        return
-    device = None
-    if config.net == "user":
-        host, port = "127.0.0.1", config.port
-    else:
-        host, port = str(settings.address.ip), 80
-        device = _wire(config.net.removeprefix("tap="))
-    threading.Thread(target=_announce, args=(machine, host, port, device), daemon=True).start()
+class _Serving(threading.Thread):
+    """Prints the site's address once the machine has answered a request.
+
+    With `starts` (a script cannot see the console) a machine that does not serve what its manifest
+    promises is ended; `failure` then says why.
+    """
+
+    def __init__(self, machine, config, settings, starts):
+        super().__init__(daemon=True)
+        self.failure = None
+        self._machine = machine
+        self._config = config
+        self._starts = starts
+        self._address = str(settings.address.ip)
+        self._server = settings.flows.get("tcp:80")
+        self._limit = time.monotonic() + _PATIENCE
+
+    def run(self):
+        if self._config.net == "none":
+            return
+        host, port, device = "127.0.0.1", self._config.port, None
+        if self._config.net != "user":
+            host, port = self._address, 80
+            device = _wire(self._config.net.removeprefix("tap="))
+        address = f"http://{host}:{port}" if port != 80 else f"http://{host}"
+        if wait_for_answer(host, port, self._go_on, device) and self._machine.running():
+            # The console may be in the middle of a line.
+            print(f"\ntarge: serving {address}", flush=True)
+        elif self.failure:
+            self._machine.stop()
+
+    def _go_on(self):
+        if self._starts and self._server:
+            if self._server in self._starts.failed:
+                self.failure = f"'{self._server}', which is to serve the site, was not started"
+            elif time.monotonic() > self._limit:
+                self.failure = f"the site has not answered within {_PATIENCE} s"
+        return self._machine.running() and not self.failure
 
 
 def _wire(tap):
@@ -69,13 +126,6 @@ def _wire(tap):
         return os.path.basename(os.readlink(f"/sys/class/net/{tap}/master"))
     except OSError:
         return tap
-
-
-def _announce(machine, host, port, device):
-    address = f"http://{host}:{port}" if port != 80 else f"http://{host}"
-    if wait_for_answer(host, port, machine.running, device) and machine.running():
-        # The console may be in the middle of a line.
-        print(f"\ntarge: serving {address}", flush=True)
 
 
 def wait_for_answer(host, port, go_on, device=None):
