@@ -156,11 +156,26 @@ def test_port_in_use(ctx):
 
 
 def test_missing_site(ctx):
-    """A site folder that is not there, or is a file."""
+    """A site folder that is not there, or is a file, or has no first page."""
     file = ctx.folder / "file"
     file.touch()
-    for path in (ctx.folder / "none", file):
-        _refused(ctx, f"the site folder {path} does not exist", "--site", str(path))
+    none = ctx.folder / "none"
+    _refused(ctx, f"the site folder {none} does not exist", "--site", str(none))
+    _refused(ctx, f"--site takes a folder, but {file} is a file", "--site", str(file))
+    process = ctx.targe("run", "--headless", "--site", str(ctx.folder), "--port", "0")
+    errors = process.communicate(timeout=60)[1].decode()
+    assert f"targe: warning: {ctx.folder} has no index.html" in errors, errors
+
+
+def test_missing_output_folder(ctx):
+    """Files are to be written where there is no folder, or where one is."""
+    for name, message in ((ctx.folder / "none" / "x", "there is no folder"),
+                          (ctx.folder, "this is a folder")):
+        _refused(ctx, message, "--pcap", str(name))
+        process = ctx.targe("iso", "--output", str(name))
+        errors = process.communicate(timeout=60)[1].decode()
+        assert process.returncode == 1 and errors.startswith(f"targe: --output {name}: "), errors
+        assert len(errors.splitlines()) == 1, errors
 
 
 @limit(180)
