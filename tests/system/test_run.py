@@ -204,6 +204,7 @@ def test_broken_manifest(ctx):
         ("env web program=web pages=1 slices=0:1 flow=tcp:99999", "manifest:1: flow= needs"),
         ("env web program=web pages=1 slices=0:1 console=loud", "manifest:1: console= needs"),
         ("env web program=none pages=1 slices=0:1", "manifest:1: there is no program 'none'"),
+        ("env web program=web pages=1 slices=0:1", "manifest:1: there is no program 'web'"),
         (f"{good}\nenv b program=web pages=1 slices=0:1,1:1",
          "manifest:2: slices= names CPU 1, but the machine has only CPU 0"),
         (f"{good}\nenv b program=web pages=1 slices=0:56", "manifest:2: 64 slices of CPU 0"),
@@ -220,7 +221,8 @@ def test_broken_manifest(ctx):
 def test_web_not_started(ctx):
     """A script hears of a web server that init cannot start, and need not wait."""
     file = ctx.folder / "manifest"
-    file.write_text("env web program=web pages=3 slices=0:8 flow=tcp:80 site\n", encoding="ascii")
+    file.write_text("env web program=web.elf pages=3 slices=0:8 flow=tcp:80 site\n",
+                    encoding="ascii")
     process = ctx.targe("run", "--headless", "--accel", "tcg", "--manifest", str(file),
                         "--port", str(free_port()))
     out, errors = process.communicate(timeout=60)

@@ -182,6 +182,6 @@ def _memory(words):
 
 def _check_programs(result, programs):
     for program in result.programs.values():
-        if program not in programs and f"{program}.elf" not in programs:
+        if program not in programs:
             names = ", ".join(sorted(programs)) or "none"
             raise ValueError(f"there is no program '{program}' (there are: {names})")
