@@ -156,11 +156,26 @@ def test_port_in_use(ctx):
 
 
 def test_missing_site(ctx):
-    """A site folder that is not there, or is a file."""
+    """A site folder that is not there, or is a file, or has no first page."""
     file = ctx.folder / "file"
     file.touch()
-    for path in (ctx.folder / "none", file):
-        _refused(ctx, f"the site folder {path} does not exist", "--site", str(path))
+    none = ctx.folder / "none"
+    _refused(ctx, f"the site folder {none} does not exist", "--site", str(none))
+    _refused(ctx, f"--site takes a folder, but {file} is a file", "--site", str(file))
+    process = ctx.targe("run", "--headless", "--site", str(ctx.folder), "--port", "0")
+    errors = process.communicate(timeout=60)[1].decode()
+    assert f"targe: warning: {ctx.folder} has no index.html" in errors, errors
+
+
+def test_missing_output_folder(ctx):
+    """Files are to be written where there is no folder, or where one is."""
+    for name, message in ((ctx.folder / "none" / "x", "there is no folder"),
+                          (ctx.folder, "this is a folder")):
+        _refused(ctx, message, "--pcap", str(name))
+        process = ctx.targe("iso", "--output", str(name))
+        errors = process.communicate(timeout=60)[1].decode()
+        assert process.returncode == 1 and errors.startswith(f"targe: --output {name}: "), errors
+        assert len(errors.splitlines()) == 1, errors
 
 
 @limit(180)
@@ -189,6 +204,10 @@ def test_broken_manifest(ctx):
         ("env web program=web pages=1 slices=0:1 flow=tcp:99999", "manifest:1: flow= needs"),
         ("env web program=web pages=1 slices=0:1 console=loud", "manifest:1: console= needs"),
         ("env web program=none pages=1 slices=0:1", "manifest:1: there is no program 'none'"),
+        ("env web program=web pages=1 slices=0:1", "manifest:1: there is no program 'web'"),
+        (f"{good}\nenv b program=web pages=1 slices=0:1,1:1",
+         "manifest:2: slices= names CPU 1, but the machine has only CPU 0"),
+        (f"{good}\nenv b program=web pages=1 slices=0:56", "manifest:2: 64 slices of CPU 0"),
         (f"net address=10.0.2.15\n{good}", "manifest:1: net takes"),
         ("# \u00fc\n", "manifest:1: only ASCII"),
     )
@@ -197,6 +216,20 @@ def test_broken_manifest(ctx):
         file.write_text(text, encoding="utf-8")
         _refused(ctx, message, "--manifest", str(file), "--port", str(free_port()))
     _refused(ctx, "cannot read the manifest", "--manifest", str(ctx.folder / "none"))
+
+
+def test_web_not_started(ctx):
+    """A script hears of a web server that init cannot start, and need not wait."""
+    file = ctx.folder / "manifest"
+    file.write_text("env web program=web.elf pages=3 slices=0:8 flow=tcp:80 site\n",
+                    encoding="ascii")
+    process = ctx.targe("run", "--headless", "--accel", "tcg", "--manifest", str(file),
+                        "--port", str(free_port()))
+    out, errors = process.communicate(timeout=60)
+    lines = errors.decode().splitlines()
+    assert process.returncode == 1 and not out, (process.returncode, out)
+    assert "targe: init: web cannot be started: limit" in lines, lines
+    assert "'web', which is to serve the site, was not started" in lines[-1], lines
 
 
 def test_missing_packages(ctx):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from targe import accel, archive, manifest, project
 from targe.machine import Config
-from targe.report import Failure
+from targe.report import Failure, say
 
 _MIB = 1 << 20
 # What the firmware, the kernel, its page array and `init` need beside archive and programs.
@@ -30,12 +30,14 @@ def check(options):
         memory_bytes(options.memory)
     if not re.fullmatch(r"user|none|tap=[^/\s,]{1,15}", options.net):
         raise Failure(f"--net takes user, tap=NAME or none, not '{options.net}'")
-    site_folder(options)
-    manifest.read(manifest_file(options))
+    check_site(options)
+    manifest.read(manifest_file(options), cpus=options.smp)
     if options.net.startswith("tap="):
         _check_interface(options.net.removeprefix("tap="))
     if options.net == "none" and options.pcap:
         raise Failure("--pcap needs a network, but --net is none")
+    if options.pcap:
+        check_output("--pcap", options.pcap)
     if options.net == "user":
         check_port(options.port)
 
@@ -60,9 +62,27 @@ def site_folder(options):
     if options.site is None:
         return project.DEFAULT_SITE
     folder = Path(options.site)
+    if folder.exists() and not folder.is_dir():
+        raise Failure(f"--site takes a folder, but {options.site} is a file")
     if not folder.is_dir():
         raise Failure(f"the site folder {options.site} does not exist")
     return folder
+
+
+def check_site(options):
+    """The site must be a folder; one without a first page is probably a mistake."""
+    folder = site_folder(options)
+    if not (folder / "index.html").is_file():
+        say(f"warning: {folder} has no index.html, so / will not be found")
+
+
+def check_output(option, name):
+    """A file that is to be written needs a folder that exists."""
+    folder = Path(name).parent
+    if not folder.is_dir():
+        raise Failure(f"{option} {name}: there is no folder {folder}")
+    if Path(name).is_dir():
+        raise Failure(f"{option} {name}: this is a folder, not a file")
 
 
 def manifest_file(options):

@@ -177,6 +177,10 @@ def main(arguments):
         return 130
     except BrokenPipeError:
         return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"targe: {where}{error.strerror or error}", file=sys.stderr)
+        return 1
     except subprocess.CalledProcessError as error:
         print(f"targe: {error}", file=sys.stderr)
         return 1

@@ -23,7 +23,9 @@ menuentry "Targe" {{
 
 def iso(options):
     """Builds and writes the image. Gives the exit status."""
-    boot.site_folder(options)
+    boot.check_site(options)
+    if options.output:
+        boot.check_output("--output", options.output)
     manifest.read(boot.manifest_file(options))
     packages.ensure("iso")
     build("release")

@@ -17,6 +17,7 @@ _SLICES = re.compile(r"\d{1,2}:\d{1,2}(,\d{1,2}:\d{1,2})*")
 _FLOW = re.compile(r"(?:tcp|udp):(\d{1,5})|arp|icmp")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 _CPUS = _SLOTS = 64
+_INIT_SLICES = {0: 1}
 _MOST_PAGES = 1 << 24
 # Sizes of init's own tables (libos/init/manifest.h).
 _MOST_ENVS = 32
@@ -34,16 +35,20 @@ class Manifest:
     gateway: ipaddress.IPv4Address = ipaddress.IPv4Address("10.0.2.2")
     programs: dict = field(default_factory=dict)
     pages: int = 0
+    flows: dict = field(default_factory=dict)       # the environment's name by flow
+    slices: dict = field(default_factory=lambda: dict(_INIT_SLICES))    # given out, by CPU
 
 
-def read(path, programs=None):
-    """Reads and checks a manifest. `programs`: names that exist, or None for any."""
+def read(path, programs=None, cpus=_CPUS):
+    """Reads and checks a manifest.
+
+    `programs`: names that exist, or None for any; `cpus`: how many the machine has.
+    """
     try:
         text = path.read_bytes()
     except OSError as error:
         raise Failure(f"cannot read the manifest {path}: {error.strerror}") from error
     result = Manifest(text)
-    flows = {}
     try:
         lines = text.decode("ascii").splitlines()
     except UnicodeDecodeError as error:
@@ -51,7 +56,8 @@ def read(path, programs=None):
         raise Failure(f"manifest:{number}: only ASCII text is allowed") from error
     for number, line in enumerate(lines, 1):
         try:
-            _line(result, flows, line.split("#", 1)[0].split())
+            _line(result, line.split("#", 1)[0].split())
+            _check_slices(result, cpus)
             if programs is not None:
                 _check_programs(result, programs)
         except ValueError as error:
@@ -62,12 +68,12 @@ def read(path, programs=None):
     return result
 
 
-def _line(result, flows, words):
+def _line(result, words):
     if not words:
         return
     kind, *rest = words
     if kind == "env":
-        _env(result, flows, rest)
+        _env(result, rest)
     elif kind == "net":
         _net(result, rest)
     elif kind == "memory":
@@ -76,7 +82,7 @@ def _line(result, flows, words):
         raise ValueError(f"unknown word '{kind}': a line begins with `env`, `net` or `memory`")
 
 
-def _env(result, flows, words):
+def _env(result, words):
     if not words or not _NAME.fullmatch(words[0]):
         raise ValueError("`env` needs a name of 1 to 15 letters, digits, '.', '-' or '_'")
     name = words[0]
@@ -93,11 +99,13 @@ def _env(result, flows, words):
             raise ValueError(f"'{key}' is given twice")
         found.setdefault(key, []).append(value)
         _check_value(key, value)
-        if key == "flow" and flows.setdefault(value, name) != name:
-            raise ValueError(f"flow={value} is already taken by '{flows[value]}'")
+        if key == "flow" and result.flows.setdefault(value, name) != name:
+            raise ValueError(f"flow={value} is already taken by '{result.flows[value]}'")
     _check_environment(name, found)
     result.programs[name] = found["program"][0]
     result.pages += int(found["pages"][0])
+    for cpu, count in _pairs(found["slices"][0]):
+        result.slices[cpu] = result.slices.get(cpu, 0) + count
 
 
 def _check_environment(name, found):
@@ -119,7 +127,7 @@ def _check_value(key, value):
         if value.count(",") >= _MOST_SLICE_PAIRS:
             raise ValueError(f"slices= names more than {_MOST_SLICE_PAIRS} CPUs")
         for pair in value.split(","):
-            cpu, count = map(int, pair.split(":"))
+            cpu, count = _pairs(pair)[0]
             if cpu >= _CPUS or not 0 < count <= _SLOTS:
                 raise ValueError(f"slices={pair}: CPUs are 0 to {_CPUS - 1}, "
                                  f"a CPU has {_SLOTS} slices")
@@ -131,6 +139,22 @@ def _check_value(key, value):
         raise ValueError(f"console= needs read, write or both, not '{value}'")
     if key == "program" and not 0 < len(value) <= _MOST_PROGRAM:
         raise ValueError(f"program= needs a file name of 1 to {_MOST_PROGRAM} bytes")
+
+
+def _pairs(text):
+    """CPU:COUNT[,CPU:COUNT] as pairs of numbers."""
+    return [tuple(map(int, pair.split(":"))) for pair in text.split(",")]
+
+
+def _check_slices(result, cpus):
+    for cpu, count in result.slices.items():
+        if cpu >= cpus:
+            raise ValueError(f"slices= names CPU {cpu}, but the machine has "
+                             f"{'only CPU 0' if cpus == 1 else f'CPUs 0 to {cpus - 1}'} (--smp)")
+        if count > _SLOTS:
+            kept = _INIT_SLICES.get(cpu, 0)
+            raise ValueError(f"{count - kept} slices of CPU {cpu} are given out up to here, but "
+                             f"there are {_SLOTS - kept}{', and one for init' if kept else ''}")
 
 
 def _net(result, words):
@@ -158,6 +182,6 @@ def _memory(words):
 
 def _check_programs(result, programs):
     for program in result.programs.values():
-        if program not in programs and f"{program}.elf" not in programs:
+        if program not in programs:
             names = ", ".join(sorted(programs)) or "none"
             raise ValueError(f"there is no program '{program}' (there are: {names})")

@@ -1,6 +1,9 @@
 """`targe run`: boots the machine and stays until it ends or Ctrl-C."""
 
 import http.client
+import os
+import re
+import socket
 import sys
 import threading
 import time
@@ -12,6 +15,9 @@ from targe.machine import Machine
 from targe.report import Failure, Stopped, say
 
 _TAIL_LINES = 20
+# How long a script waits for a site that is to be served. Slow machines answer within seconds.
+_PATIENCE = 120
+_NOT_STARTED = re.compile(rb"init: (\S+) cannot be started: .*")
 
 
 def run(options):
@@ -20,12 +26,14 @@ def run(options):
     packages.ensure("run")
     build("release")
     config, settings = boot.prepare(options, "release")
+    starts = _Starts() if options.headless else None
     with config.archive:
-        machine = Machine(config, None if options.headless else console.show)
+        machine = Machine(config, starts.take if options.headless else console.show)
         with nullcontext() if options.headless else console.Terminal(), machine:
             say(f"booting ({config.machine}, {config.accel}, {config.smp} "
                 f"CPU{'s' * (config.smp > 1)}, {config.memory} MB); Ctrl-C ends the machine")
-            _announce_later(machine, config, settings)
+            serving = _Serving(machine, config, settings, starts)
+            serving.start()
             try:
                 console.attend(machine, keys=not options.headless)
             except (KeyboardInterrupt, Stopped):
@@ -33,7 +41,31 @@ def run(options):
                 say("stopped")
                 return 0
             machine.wait()
+    if serving.failure:
+        _show_tail(machine)
+        raise Failure(serving.failure)
     return _explain_end(machine, options)
+
+
+class _Starts:
+    """Reads the unseen console: environments that `init` could not start are said and kept."""
+
+    def __init__(self):
+        self.failed = set()
+        self._rest = b""
+
+    def take(self, data):
+        """The console's next bytes."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            found = _NOT_STARTED.search(line)
+            if found:
+                say(found.group().decode("utf-8", "replace").rstrip("\r"))
+                self.failed.add(found.group(1).decode("utf-8", "replace"))
+
+
+def _show_tail(machine):
+    print("\n".join(machine.output.splitlines()[-_TAIL_LINES:]), file=sys.stderr)
 
 
 def _explain_end(machine, options):
@@ -42,52 +74,89 @@ def _explain_end(machine, options):
         say("the machine has switched itself off")
         return 0
     if options.headless:
-        print("\n".join(machine.output.splitlines()[-_TAIL_LINES:]), file=sys.stderr)
+        _show_tail(machine)
     if reason == "reset":
         raise Failure("the machine stopped by a reset: it crashed, or asked to start again")
     raise Failure(f"the machine ended: {reason}")
 
 
-def _announce_later(machine, config, settings):
-    """Prints the site's address once the machine has answered a request."""
-    if config.net == "none":
-        return
-    if config.net == "user":
-        host, port = "127.0.0.1", config.port
-    else:
-        host, port = str(settings.address.ip), 80
-    address = f"http://{host}:{port}" if port != 80 else f"http://{host}"
-    threading.Thread(target=_announce, args=(machine, host, port, address), daemon=True).start()
+class _Serving(threading.Thread):
+    """Prints the site's address once the machine has answered a request.
+
+    With `starts` (a script cannot see the console) a machine that does not serve what its manifest
+    promises is ended; `failure` then says why.
+    """
+
+    def __init__(self, machine, config, settings, starts):
+        super().__init__(daemon=True)
+        self.failure = None
+        self._machine = machine
+        self._config = config
+        self._starts = starts
+        self._address = str(settings.address.ip)
+        self._server = settings.flows.get("tcp:80")
+        self._limit = time.monotonic() + _PATIENCE
+
+    def run(self):
+        if self._config.net == "none":
+            return
+        host, port, device = "127.0.0.1", self._config.port, None
+        if self._config.net != "user":
+            host, port = self._address, 80
+            device = _wire(self._config.net.removeprefix("tap="))
+        address = f"http://{host}:{port}" if port != 80 else f"http://{host}"
+        if wait_for_answer(host, port, self._go_on, device) and self._machine.running():
+            # The console may be in the middle of a line.
+            print(f"\ntarge: serving {address}", flush=True)
+        elif self.failure:
+            self._machine.stop()
+
+    def _go_on(self):
+        if self._starts and self._server:
+            if self._server in self._starts.failed:
+                self.failure = f"'{self._server}', which is to serve the site, was not started"
+            elif time.monotonic() > self._limit:
+                self.failure = f"the site has not answered within {_PATIENCE} s"
+        return self._machine.running() and not self.failure
 
 
-def _announce(machine, host, port, address):
-    if wait_for_answer(host, port, machine.running):
-        # The console may be in the middle of a line.
-        print(f"\ntarge: serving {address}", flush=True)
+def _wire(tap):
+    """The interface that the host reaches the machine by: the tap, or the bridge it is part of."""
+    try:
+        return os.path.basename(os.readlink(f"/sys/class/net/{tap}/master"))
+    except OSError:
+        return tap
 
 
-def wait_for_answer(host, port, go_on):
+def wait_for_answer(host, port, go_on, device=None):
     """Asks again and again until somebody speaks HTTP, or `go_on()` is false; gives which.
 
     What is sent to a machine that still boots is lost, so the first attempts are short; a slow
-    machine gets more time with each.
+    machine gets more time with each. With `device`, only answers that come in there count: at the
+    address of a machine on a tap there may be somebody else, or this host itself.
     """
     timeout = 0.3
     while go_on():
-        if _answers(host, port, timeout):
+        if _answers(host, port, timeout, device):
             return True
         timeout = min(timeout * 1.3, 5)
         time.sleep(0.05)
     return False
 
 
-def _answers(host, port, timeout):
-    connection = http.client.HTTPConnection(host, port, timeout=timeout)
-    try:
-        connection.request("GET", "/", headers={"Connection": "close"})
-        connection.getresponse()
-        return True
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
+def _answers(host, port, timeout, device):
+    connection = http.client.HTTPConnection(host, port)
+    with socket.socket() as probe:
+        try:
+            probe.settimeout(timeout)
+            if device:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+            probe.connect((host, port))
+            if device and probe.getsockname()[0] == host:
+                return False
+            connection.sock = probe
+            connection.request("GET", "/", headers={"Connection": "close"})
+            connection.getresponse()
+            return True
+        except (OSError, http.client.HTTPException):
+            return False
