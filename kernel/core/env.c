@@ -96,7 +96,7 @@ static s64 take_from_creator(struct env *creator, u32 page, u32 root, const stru
     s64 error = page_retype(root, creator->self, PAGE_DATA, PAGE_TABLE | 4 << 8, 0);
     if (error)
         return error;
-    error = page_retype(page, creator->self, PAGE_DATA, PAGE_ENV, 0);
+    error = page_retype(page, creator->self, PAGE_DATA, PAGE_KERNEL, 0); /* until it is cleared */
     if (error) {
         page_retype(root, creator->self, PAGE_TABLE, PAGE_DATA, 0);
         return error;
@@ -133,6 +133,7 @@ s64 env_make(struct env *creator, u32 page, u32 root, const struct env_spec *spe
     page_get(page)->owner = page_get(root)->owner = page;
     page_get(page)->where = page_get(root)->where = 0;
     page_get(page)->generation = page_new_generation(); /* no capability for it as memory lives on */
+    page_retype(page, page, PAGE_KERNEL, PAGE_ENV, UINT32_MAX);
     env_unlock(creator);
     list_insert(e);
     __atomic_store_n(&e->state, ENV_LIVE, __ATOMIC_SEQ_CST);

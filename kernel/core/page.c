@@ -152,7 +152,7 @@ s64 page_bind(u32 page, u8 type) {
     u64 old = page_state(p);
 
     do {
-        if (STATE_TYPE(old) != type)
+        if (STATE_TYPE(old) != type || type == PAGE_FREE)
             return E_WRONG_TYPE;
         if (STATE_BINDINGS(old) == UINT32_MAX || old & STATE_TAKEN)
             return E_BUSY;

@@ -117,13 +117,18 @@ static bool pick(struct cpu *cpu, u64 now, bool forfeit, struct choice *c) {
     u64 owned = __atomic_load_n(&cpu->owned, __ATOMIC_SEQ_CST);
     u32 from = (cpu->slot + 1) % SLOTS;
     u64 order[2] = {owned >> from << from, owned & ((1ull << from) - 1)};
+    u32 refused = 0; /* owners that cannot run often have slots side by side */
 
     for (u32 half = 0; half < 2; half++) {
         for (u64 left = order[half]; left; left &= left - 1) {
             u32 slot = (u32)__builtin_ctzll(left);
             u32 owner = cpu->slices->slot[slot].owner;
-            if (!owner || !find_runnable(cpu, owner, now, c))
+            if (!owner || owner == refused)
                 continue;
+            if (!find_runnable(cpu, owner, now, c)) {
+                refused = owner;
+                continue;
+            }
             if (c->record->excess >= cpu->slices->length) { /* this one is forfeited */
                 if (forfeit)
                     c->record->excess -= cpu->slices->length;

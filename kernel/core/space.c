@@ -119,12 +119,12 @@ static void remove_entry(struct removal *r, u64 *entry) {
 }
 
 /* What a mapping may be, for a page of this type: 0, or an error; *may_write says the most. */
-static s64 permitted(const struct env *env, u32 page, const struct update *u, const struct cap *cap,
+static s64 permitted(const struct env *env, u32 page, u8 type, const struct update *u, const struct cap *cap,
                      bool *may_write) {
     struct page *p = page_get(page);
     bool owner = page_owner(p) == env->self;
 
-    switch (page_type(p)) {
+    switch (type) {
     case PAGE_DATA:
         if (cap && page_generation(p) != cap->generation)
             return E_BAD_CAPABILITY;
@@ -168,12 +168,13 @@ static s64 map_one(struct env *env, const struct update *u, const struct cap *ca
     struct page *p = page_get(page);
     if (!p)
         return E_BAD_ARGUMENT;
-    s64 error = permitted(env, page, u, cap, &may_write);
+    u8 type = page_type(p); /* read once: what was permitted is what is bound */
+    s64 error = permitted(env, page, type, u, cap, &may_write);
     if (error)
         return error;
-    if (page_bind(page, page_type(p)))
+    if (page_bind(page, type))
         return E_WRONG_TYPE;
-    error = permitted(env, page, u, cap, &may_write); /* now it can no longer change its type */
+    error = permitted(env, page, type, u, cap, &may_write); /* now it can no longer change its type */
     if (error) {
         page_unbind(page);
         return error;
@@ -211,13 +212,13 @@ static void unbind_run(u32 first, u32 count) {
 }
 
 static s64 bind_large(const struct env *env, u32 page, const struct update *u, const struct cap *cap, bool *may_write) {
-    s64 error = page_get(page) ? permitted(env, page, u, cap, may_write) : E_BAD_ARGUMENT;
+    s64 error = page_get(page) ? permitted(env, page, PAGE_DATA, u, cap, may_write) : E_BAD_ARGUMENT;
 
     if (!error)
         error = page_bind(page, PAGE_DATA);
     if (error)
         return error;
-    error = permitted(env, page, u, cap, may_write); /* now it can no longer change its type */
+    error = permitted(env, page, PAGE_DATA, u, cap, may_write); /* now it can no longer change its type */
     if (error)
         page_unbind(page);
     return error;

@@ -30,14 +30,26 @@ static bool leave_caller(struct regs *r, u32 kind) {
     return true;
 }
 
+/* Whether a caller still waits on this CPU for the callee's reply. */
+static bool is_waited_for(const struct env *callee, u32 caller) {
+    const struct env *env = env_live(caller);
+    const struct env_context *record = env ? &env->context[this_cpu()->number] : NULL;
+
+    return record && record->state == CONTEXT_CALLING && record->peer == callee->self;
+}
+
 static s64 call_or_give(struct regs *r, struct env *callee, u32 kind) {
     struct cpu *cpu = this_cpu();
     u32 self = cpu->name;
     struct env_context *mine = cpu->record, *record = &callee->context[cpu->number];
 
+    if (record->caller && !is_waited_for(callee, record->caller))
+        record->caller = 0; /* it ended while it was served */
     if (record->state == CONTEXT_NONE || record->state == CONTEXT_CALLING || record->caller)
         return E_BUSY;
     struct context *context = page_ptr(record->page);
+    if (__atomic_load_n(&context->depth, __ATOMIC_RELAXED) >= FRAMES / 2)
+        return E_BUSY; /* or those who enter it could use up its frames */
     u64 entry = __atomic_load_n(&context->transfer, __ATOMIC_RELAXED);
     if (!entry || entry >= USER_TOP)
         return E_BUSY;
@@ -66,8 +78,12 @@ static s64 reply(struct regs *r, struct env *caller) {
     struct cpu *cpu = this_cpu();
     struct env_context *mine = cpu->record, *record = &caller->context[cpu->number];
 
-    if (mine->caller != caller->self || record->state != CONTEXT_CALLING || record->peer != cpu->name)
+    if (mine->caller != caller->self)
         return E_BAD_ARGUMENT;
+    if (!is_waited_for(cpu->env, caller->self)) {
+        mine->caller = 0;
+        return E_DEAD;
+    }
 
     /* The point of no return. */
     mine->caller = 0;
@@ -97,6 +113,15 @@ static s64 put_off(struct regs *r) {
     return E_FULL;
 }
 
+/* A reply that nobody waits for frees its server all the same. */
+static s64 to_the_dead(u32 target) {
+    struct env_context *mine = this_cpu()->record;
+
+    if (mine->caller == target)
+        mine->caller = 0;
+    return E_DEAD;
+}
+
 void call_transfer(struct regs *r) {
     u32 target = (u32)(r->f.rax >> 32), kind = (u8)(r->f.rax >> 8);
     struct cpu *cpu = this_cpu();
@@ -106,8 +131,8 @@ void call_transfer(struct regs *r) {
     if (kind > TRANSFER_GIVE || target == cpu->name)
         error = E_BAD_ARGUMENT;
     else if (!env)
-        error = E_DEAD;
-    else if (cpu->ending)
+        error = to_the_dead(target);
+    else if (cpu->ending || cpu->put_off)
         error = put_off(r);
     else
         error = kind == TRANSFER_REPLY ? reply(r, env) : call_or_give(r, env, kind);

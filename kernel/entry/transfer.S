@@ -52,6 +52,8 @@ entry_transfer:
     addq %gs:CPU_DIRECT, %r11
     cmpq $0, CONTEXT_FPU_AT(%r11)       /* and `bases` */
     jne slow_call_known
+    cmpl $(FRAMES / 2), CONTEXT_DEPTH_AT(%r11)
+    jae slow_call_known
     cmpq $0, CONTEXT_TRANSFER_AT(%r11)
     je slow_call_known
 
@@ -183,6 +185,8 @@ give:
     addq %gs:CPU_DIRECT, %rcx
     cmpq $0, CONTEXT_FPU_AT(%rcx)       /* and `bases` */
     jne slow_give_known
+    cmpl $(FRAMES / 2), CONTEXT_DEPTH_AT(%rcx)
+    jae slow_give_known
     cmpq $0, CONTEXT_TRANSFER_AT(%rcx)
     je slow_give_known
 

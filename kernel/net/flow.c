@@ -312,22 +312,44 @@ static s64 flow_end(struct flow *f, u32 mappings) {
     return 0;
 }
 
-s64 call_flow_destroy(u64 flow) {
+/* Ends a flow whose owner's lock is held, as env_destroy holds it when it comes to the flow itself. */
+static s64 destroy_owned(u64 user, u32 page, const struct env *owner) {
     struct flow *f;
 
-    lock_with_caller();
-    s64 error = flow_from(flow, RIGHT_OWN, &f);
-    if (!error && !f->parent)
-        error = E_NO_RIGHT; /* the first flow stays */
+    spin_lock(&net_lock);
+    s64 error = flow_from(user, RIGHT_OWN, &f);
+    if (!error && (f->self != page || f->owner != owner->self || owner->state != ENV_LIVE))
+        error = E_BUSY;
     if (!error && f->children)
         error = E_BUSY;
-    u32 page = error ? 0 : f->self, owner = error ? 0 : f->owner;
-    if (!error)
+    if (!error) {
         give_back(f);
-    if (!error)
         error = flow_end(f, UINT32_MAX);
-    unlock_with_caller();
-    if (!error && !page_take_begin(page, owner)) { /* whoever looked at it as a flow no longer sees it */
+    }
+    spin_unlock(&net_lock);
+    return error;
+}
+
+s64 call_flow_destroy(u64 flow) {
+    u32 page;
+    struct env *caller = current_env();
+    s64 error = cap_object(flow, CAP_FLOW, RIGHT_OWN, PAGE_FLOW, &page);
+
+    if (error)
+        return error;
+    u32 name = page_owner(page_get(page));
+    struct env *owner = name ? env_live(name) : NULL;
+    if (!owner)
+        return name ? E_BUSY : E_NO_RIGHT; /* the first flow is the kernel's, and stays */
+    if (owner == caller)
+        env_lock(owner);
+    else
+        env_lock_two(owner, caller); /* the ring may be the caller's */
+    error = destroy_owned(flow, page, owner);
+    env_unlock(owner);
+    if (owner != caller)
+        env_unlock(caller);
+    if (!error && !page_take_begin(page, name)) { /* whoever looked at it as a flow no longer sees it */
         repossess_mappings(page);
         page_take_end(page, NULL, NULL);
     }

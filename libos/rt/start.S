@@ -201,7 +201,7 @@ rt_transfer_entry:
     load_message %rcx
     movl $0, transfer_busy(%rip)
     syscall
-    ud2                         /* a reply does not return */
+    jmp leave_top_frame         /* a reply returns only if nobody waits for it any more */
 1:  movl $0, transfer_busy(%rip)
     jmp leave_top_frame         /* GIVE: nobody waits for a reply */
 
@@ -213,7 +213,6 @@ transfer_refused:
     orq $(TRANSFER_REPLY << 8 | CALL_TRANSFER), %rax
     movq $E_BUSY, %rdi
     syscall
-    ud2
 2:  jmp leave_top_frame
 
     .bss

@@ -74,6 +74,7 @@ void spin_unlock(struct lock *l) {
     assert_int_equal(l->taken--, 1);
     locks--;
 }
+struct env *env_live(u32 page) { return page_ptr(page); }
 void env_lock(struct env *e) { assert_int_equal(e->lock++, 0); }
 void env_unlock(struct env *e) { assert_int_equal(e->lock--, 1); }
 void env_lock_two(struct env *a, struct env *b) {
