@@ -47,7 +47,7 @@ Options of test:
     --list              name the tests, run none
     --keep-going        run every test even if a build or a whole folder fails
 
-On the console, Ctrl-C ends the machine, as does the monitor's `poweroff`.
+On the console, Ctrl-C ends the machine, as do the monitor's `poweroff` and `reset`.
 docs/running.md has examples.
 """
 
