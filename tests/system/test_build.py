@@ -41,6 +41,28 @@ def test_make_errors(_ctx):
     assert "No rule to make target 'no-such-goal'" in errors.getvalue(), errors.getvalue()
 
 
+def test_missing_source(ctx):
+    """A program that was built from a source that is gone now is not up to date."""
+    makefile = ctx.folder / "Makefile"
+    source = ctx.folder / "gone.c"
+    source.write_text("int main(void);\nint main(void) {\n    return 0;\n}\n", encoding="ascii")
+    makefile.write_text(f"include Makefile\n$(eval $(call program,gone,{source},,))\n",
+                        encoding="ascii")
+    out = ctx.folder / "out"
+    settings = ["-f", str(makefile), f"OUT={out}"]
+    goals = [f"{out}/gone/{source}.o"]
+    build(goals=goals, settings=settings)
+    source.unlink()
+    errors = io.StringIO()
+    try:
+        with redirect_stderr(errors):
+            build(goals=[f"{out}/programs/gone.elf"], settings=settings)
+        raise AssertionError("a program without its source was built")
+    except Failure:
+        pass
+    assert f"No rule to make target '{source}'" in errors.getvalue(), errors.getvalue()
+
+
 def test_broken_off(ctx):
     """SIGINT and SIGTERM end all that make has started before the command ends."""
     makefile = ctx.folder / "Makefile"
