@@ -246,7 +246,7 @@ static const struct {
     {"start", "NAME", "start one of the manifest's environments again", start, true},
     {"check", "", "let the kernel hold its page array against everything else", check, false},
     {"poweroff", "", "switch the machine off", poweroff, false},
-    {"reset", "", "start the machine again", reset, false},
+    {"reset", "", "start the machine again; ends ./targe run", reset, false},
 };
 
 static void help(struct sheet *s, const char *argument) {

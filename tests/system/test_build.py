@@ -1,16 +1,26 @@
 """The tree builds without a warning by both compilers, and the archive is as promised."""
 
 import io
+import signal
+import subprocess
+import sys
 import tarfile
 from contextlib import redirect_stderr
 
+from harness.context import processes_with, until
 from harness.sites import make
 from harness.system import limit
-from targe import archive
+from targe import archive, project
 from targe.build import build
 from targe.report import Failure
 
 _PAGE = 4096
+# What the command line does with signals.
+_HANDLE = """import signal, sys
+sys.path[0] = "."
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+"""
 
 
 @limit(300)
@@ -29,6 +39,44 @@ def test_make_errors(_ctx):
     except Failure:
         pass
     assert "No rule to make target 'no-such-goal'" in errors.getvalue(), errors.getvalue()
+
+
+def test_missing_source(ctx):
+    """A program that was built from a source that is gone now is not up to date."""
+    makefile = ctx.folder / "Makefile"
+    source = ctx.folder / "gone.c"
+    source.write_text("int main(void);\nint main(void) {\n    return 0;\n}\n", encoding="ascii")
+    makefile.write_text(f"include Makefile\n$(eval $(call program,gone,{source},,))\n",
+                        encoding="ascii")
+    out = ctx.folder / "out"
+    settings = ["-f", str(makefile), f"OUT={out}"]
+    goals = [f"{out}/gone/{source}.o"]
+    build(goals=goals, settings=settings)
+    source.unlink()
+    errors = io.StringIO()
+    try:
+        with redirect_stderr(errors):
+            build(goals=[f"{out}/programs/gone.elf"], settings=settings)
+        raise AssertionError("a program without its source was built")
+    except Failure:
+        pass
+    assert f"No rule to make target '{source}'" in errors.getvalue(), errors.getvalue()
+
+
+def test_broken_off(ctx):
+    """SIGINT and SIGTERM end all that make has started before the command ends."""
+    makefile = ctx.folder / "Makefile"
+    mark = str(ctx.folder / "mark")
+    makefile.write_text(f"all:\n\tsh -c 'while sleep 0.1; do :; done' {mark}; true\n",
+                        encoding="ascii")
+    program = f"from targe.build import build; build(settings=['-f', {str(makefile)!r}])"
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with subprocess.Popen([sys.executable, "-B", "-c", _HANDLE + program],
+                              cwd=project.ROOT / "tools", stderr=subprocess.DEVNULL) as command:
+            until(lambda: processes_with(mark), 60, "the slow build")
+            command.send_signal(number)
+            command.wait(20)
+        assert not processes_with(mark), "a part of the build still runs"
 
 
 def test_archive_layout(ctx):

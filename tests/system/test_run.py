@@ -112,6 +112,17 @@ def test_poweroff(ctx):
     _nothing_left(terminal.port)
 
 
+def test_reset(ctx):
+    """The monitor's `reset` ends the command too, and is no error, on every machine."""
+    for machine in ("q35", "pc", "microvm"):
+        terminal = _OnTerminal(ctx, "--machine", machine)
+        terminal.expect(b"serving")
+        terminal.type(b"reset\r")
+        terminal.expect(b"the machine asked to start again")
+        assert terminal.ended() == 0
+        _nothing_left(terminal.port)
+
+
 def test_control_c_while_booting(ctx):
     """Ctrl-C before the machine answers leaves nothing either."""
     terminal = _OnTerminal(ctx)

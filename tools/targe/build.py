@@ -3,14 +3,16 @@
 import fcntl
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from targe import project
 from targe.report import Failure, Progress, say
 
+_SECONDS_TO_END = 5
 _TARGET = re.compile(r"(?:^|\s)-o (\S+)")
 _COMMAND = re.compile(r"^\S*(gcc|clang|cc|ar|ld|python3|mkdir|touch|make)\b")
 _MAKE_ERROR = re.compile(r"make(\[\d+\])?: \*\*\*")
@@ -50,12 +52,16 @@ def _make(arguments, title):
     lines = []
     with subprocess.Popen(command, cwd=project.ROOT, stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                          errors="replace") as process:
-        for line in process.stdout:
-            lines.append(line.rstrip("\n"))
-            target = _TARGET.search(line)
-            if target:
-                progress.show(target.group(1))
+                          errors="replace", process_group=0) as process:
+        try:
+            for line in process.stdout:
+                lines.append(line.rstrip("\n"))
+                target = _TARGET.search(line)
+                if target:
+                    progress.show(target.group(1))
+        except BaseException:
+            _end_group(process)
+            raise
     progress.clear()
     if process.returncode != 0:
         # The commands themselves only hide what the compiler and make say.
@@ -63,3 +69,16 @@ def _make(arguments, title):
             if _MAKE_ERROR.match(line) or not _COMMAND.match(line):
                 print(line, file=sys.stderr)
         raise Failure("the build failed, see above")
+
+
+def _end_group(process):
+    """Ends make and all that it started: nothing may write to build/ once the lock is free."""
+    limit = time.monotonic() + _SECONDS_TO_END
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+        while time.monotonic() < limit:
+            process.poll()
+            os.killpg(process.pid, 0)
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

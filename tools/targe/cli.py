@@ -48,7 +48,7 @@ Options of test:
     --bochs             run the guest tests under Bochs instead: x2APIC, TSC deadline
     --keep-going        run every test even if a build or a whole folder fails
 
-On the console, Ctrl-C ends the machine, as does the monitor's `poweroff`.
+On the console, Ctrl-C ends the machine, as do the monitor's `poweroff` and `reset`.
 docs/running.md has examples.
 """
 

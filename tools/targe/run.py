@@ -15,6 +15,7 @@ from targe.machine import Machine
 from targe.report import Failure, Stopped, say
 
 _TAIL_LINES = 20
+_RESET_ASKED = "targe: reset as asked"      # the kernel's last line (kernel/core/console.c)
 # How long a script waits for a site that is to be served. Slow machines answer within seconds.
 _PATIENCE = 120
 _NOT_STARTED = re.compile(rb"init: (\S+) cannot be started: .*")
@@ -73,10 +74,13 @@ def _explain_end(machine, options):
     if reason == "poweroff":
         say("the machine has switched itself off")
         return 0
+    if reason == "reset" and machine.output.rstrip().endswith(_RESET_ASKED):
+        say("the machine asked to start again; ./targe run does that")
+        return 0
     if options.headless:
         _show_tail(machine)
     if reason == "reset":
-        raise Failure("the machine stopped by a reset: it crashed, or asked to start again")
+        raise Failure("the machine stopped by a reset that nobody asked for: it crashed")
     raise Failure(f"the machine ended: {reason}")
 
 
