@@ -393,6 +393,14 @@ void schedule_tick(struct regs *r) {
     timer_set(cpu->ends);
 }
 
+void schedule_charge_late(void) {
+    struct cpu *cpu = this_cpu();
+    u64 now = rdtsc();
+
+    if (now > cpu->ends && !cpu->ending && !cpu->put_off)
+        cpu->record->excess += now - cpu->ends;
+}
+
 void schedule_wake(u32 page) {
     struct env *env = env_live(page);
 

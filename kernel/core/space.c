@@ -11,6 +11,7 @@
 #include "core/env.h"
 #include "core/memory.h"
 #include "core/page.h"
+#include "core/schedule.h"
 #include "core/shootdown.h"
 #include "core/user.h"
 #include "targe/call_table.h"
@@ -495,6 +496,7 @@ s64 call_space_update(u64 user, u64 batch, u32 count) {
         return error;
     if (!count || count > UPDATES_A_CALL || batch % 8)
         return E_BAD_ARGUMENT;
+    u64 pages = 0;
     for (u32 i = 0; i < count; i++) {
         u64 at = batch + i * sizeof(struct update);
         struct update u;
@@ -507,6 +509,7 @@ s64 call_space_update(u64 user, u64 batch, u32 count) {
         env_lock(env);
         result = env->state == ENV_LIVE ? (s32)space_apply(env, &u) : E_DEAD;
         env_unlock(env);
+        pages += span_of(&u);
         if (!result)
             continue;
         failed++;
@@ -514,5 +517,7 @@ s64 call_space_update(u64 user, u64 batch, u32 count) {
         if (error)
             return error;
     }
+    if (pages > PAGES_A_CALL)
+        schedule_charge_late();
     return failed;
 }
