@@ -17,6 +17,7 @@ _HELP = """Targe: an exokernel with library operating systems, run under QEMU.
     ./targe test     install what is missing, build, run every test
     ./targe build    build the kernel and all programs
     ./targe debug    boot a debug build under gdb
+    ./targe bench    the same rows on Targe and on Linux, side by side
     ./targe iso      write build/targe.iso, which boots on BIOS and UEFI
     ./targe clean    remove build/
     ./targe help     this text
@@ -42,6 +43,12 @@ Options of test:
     NAME or FOLDER ...  only these, such as `system/http`, `guest`
     --list              name the tests, run none
     --keep-going        run every test even if a build or a whole folder fails
+Options of bench:
+    GROUP ...           only these rows: exceptions memory ipc processor network web size
+    --quick             instructions only, few samples
+    --json FILE         write the figures to this file
+    --docs              put table and plot into docs/performance.md
+    --breakdown ROW     where the instructions of one of Targe's rows go (names: bench/rows.toml)
 
 On the console, Ctrl-C ends the machine, as does the monitor's `poweroff`.
 docs/running.md has examples.
@@ -74,6 +81,7 @@ def _parser():
     add("build", lambda make: make.add_argument(
         "--variant", default="release", choices=("release", "debug", "ubsan")))
     add("test", _test_options)
+    add("bench", _bench_options)
     add("clean")
     add("help", lambda help_: help_.add_argument("about", nargs="*"))
     return parser
@@ -99,6 +107,14 @@ def _test_options(parser):
     parser.add_argument("names", nargs="*")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--keep-going", action="store_true")
+
+
+def _bench_options(parser):
+    parser.add_argument("groups", nargs="*")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json")
+    parser.add_argument("--docs", action="store_true")
+    parser.add_argument("--breakdown")
 
 
 def _build(options):
@@ -127,6 +143,9 @@ def _dispatch(options):
     if options.command == "run":
         from targe.run import run
         return run(options)
+    if options.command == "bench":
+        from targe.bench import bench
+        return bench(options)
     if options.command == "debug":
         from targe.debug import debug
         return debug(options)
