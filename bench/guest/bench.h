@@ -70,3 +70,7 @@ extern struct shared *const shared;
 u32 start_role(const char *role);
 /* In a role: is ready, and sleeps for ever; what is left to do happens in its transfer entry. */
 NORETURN void serve(void);
+
+/* Splits the device's flow into `count`, each with a filter for a UDP port of its own from 10,000 on, says so, and
+ * waits for ever while the kernel classifies what comes. */
+NORETURN void bind_filters(const struct cap *parent, u32 count);

@@ -2,7 +2,8 @@
  * pages, slices, the right to print. That one runs the rows, and starts a third where a row needs two.
  *
  * From the kernel's command line: `rows=A,B` runs the rows A and B, `samples=N`
- * takes so many of each, `loops=N` multiplies the operations of a sample (for bench's --breakdown). */
+ * takes so many of each, `loops=N` multiplies the operations of a sample (for bench's --breakdown).
+ * `filters=N` binds N filters and waits for packets instead. */
 #include "base/archive.h"
 #include "bench.h"
 
@@ -15,7 +16,7 @@ struct shared *const shared = (struct shared *)SHARED;
 u32 random_state;
 
 /* The kernel leaves capabilities in the first environment's context page. */
-static struct { struct cap machine, console; } first_caps;
+static struct { struct cap machine, console, flow; } first_caps;
 static bool is_first(void) { return rt_context(0)->message[0] != 0; }
 
 static const struct row *current;
@@ -205,6 +206,8 @@ static int run_first(void) {
     OK(sys_cap_derive(0, &program));
     OK(sys_cap_derive(&first_caps.console, &console));
     OK(sys_event_bind(0, page));
+    if (option("filters"))
+        bind_filters(&first_caps.flow, (u32)number_option("filters", 0));
     start_program("rows", &program, member.size, &console, NULL, ROWS_SLOTS - 8);
     while (!__atomic_load_n(&events->produced, __ATOMIC_ACQUIRE))
         sys_sleep(NEVER, &events->produced, 0);

@@ -64,6 +64,10 @@ class Symbols:
         self._addresses = [address for address, _ in found]
         self._names = [name for _, name in found]
 
+    def address(self, name):
+        """Where a function begins."""
+        return self._addresses[self._names.index(name)]
+
     def name(self, address):
         """The function that an address lies in."""
         at = bisect.bisect(self._addresses, address) - 1

@@ -17,7 +17,7 @@ _SOURCES = project.ROOT / "bench" / "linux"
 _PACKAGE = "linux-image-cloud-amd64"
 _IMAGE = re.compile(r"linux-image-\d[\w.+~-]*-cloud-amd64")
 # In the order in which they need each other.
-_MODULES = ("virtio", "virtio_ring", "virtio_pci_legacy_dev", "virtio_pci_modern_dev",
+_MODULES = ("virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev",
             "virtio_pci", "failover", "net_failover", "virtio_net")
 APPEND = ("console=ttyS0 quiet panic=-1 mitigations=off nokaslr init_on_alloc=0 "
           "randomize_kstack_offset=off lsm=capability audit=0 cgroup_disable=memory "

@@ -86,6 +86,11 @@ class Running:
         self.lines.append(line.decode("utf-8", "replace").strip())
         return self.lines[-1]
 
+    def rest(self):
+        """The last of what a machine has said that nobody listened to."""
+        os.set_blocking(self._process.stdout.fileno(), False)
+        return (self._process.stdout.read() or b"")[-300:].decode("utf-8", "replace").strip()
+
     def _explain(self):
         if self._process.wait() and not self.lines:
             errors = self._process.stderr.read().decode("utf-8", "replace").strip()
@@ -105,21 +110,29 @@ class Counter:
 
     _HEAD = 64
 
-    def __init__(self, places=False):
-        self._places = places
+    def __init__(self, places=False, mark=None):
+        self._options = ",places=on" * places + (f",mark={mark:#x}" if mark else "")
 
     def __enter__(self):
         self._file = tempfile.NamedTemporaryFile(dir=project.BUILD / "bench")
-        self.words = ["-plugin", f"{_plugin()},to={self._file.name}" + ",places=on" * self._places]
+        self.words = ["-plugin", f"{_plugin()},to={self._file.name}{self._options}"]
         return self
 
     def __exit__(self, *_):
+        self._marked = self._head()[1]
         self._file.close()
+
+    def _head(self):
+        head = os.pread(self._file.fileno(), 16, 0)
+        return struct.unpack("<QQ", head) if len(head) == 16 else (0, 0)
 
     def total(self):
         """Instructions executed so far; 0 before the machine has begun."""
-        head = os.pread(self._file.fileno(), 8, 0)
-        return struct.unpack("<Q", head)[0] if len(head) == 8 else 0
+        return self._head()[0]
+
+    def marked(self):
+        """Those executed when the mark was first reached; to be asked afterwards."""
+        return self._marked
 
     def places(self):
         """How often each instruction was executed, by address."""
