@@ -7,13 +7,14 @@ Only one machine runs at a time.
 
 import statistics
 import tomllib
-from dataclasses import dataclass
 
 from targe import accel, archive, boot, manifest, packages, project
 from targe.bench_breakdown import breakdown
 from targe.bench_linux import APPEND, Linux
 from targe.bench_machine import ICOUNT, KVM, TIME, Running, machine_words
+from targe.bench_outside import BREAKDOWNS, breakdown_outside, measure_outside
 from targe.bench_report import publish
+from targe.bench_result import Result
 from targe.build import build
 from targe.report import Failure, Progress, say
 
@@ -27,36 +28,14 @@ _SIZES = (128, 512, 2048, 16384)
 _FLAT = ("page_alloc", "page_free", "page_map", "page_unmap", "prot1", "prot100", "dirty")
 
 
-@dataclass
-class Result:
-    """A row's figures by one measure. None: the system has no such row."""
-    row: str
-    unit: str
-    measure: str
-    linux: float = None
-    targe: float = None
-    goal: float = None
-    paper: float = None
-    group: str = ""
-    spread: str = ""
-
-    @property
-    def ratio(self):
-        """How many times more Linux needs."""
-        return self.linux / self.targe if self.linux and self.targe else None
-
-    @property
-    def met(self):
-        """Whether the goal is met; None: there is none."""
-        return None if self.goal is None or self.targe is None else self.targe <= self.goal
-
-
 def bench(options):
     """Runs the command. Gives the exit status."""
     groups = _groups(options.groups)
     packages.ensure("bench")
     build("release")
     (project.BUILD / "bench").mkdir(exist_ok=True)
+    if options.breakdown in BREAKDOWNS:
+        return breakdown_outside(options.breakdown)
     if options.breakdown:
         return breakdown(_targe_machine, options.breakdown)
     linux = _linux()
@@ -71,7 +50,6 @@ def bench(options):
         results += _flatness(_SIZES[:2] if options.quick else _SIZES)
     outside = [group for group in groups if group in OUTSIDE]
     if outside:
-        from targe.bench_outside import measure_outside
         results += measure_outside(outside, linux, options.quick)
     publish(results, linux.version if linux else None, options)
     return 0

@@ -20,17 +20,23 @@ def breakdown(make_machine, row):
     """Prints the functions by what they cost. Gives the exit status."""
     few, first = _run(make_machine, row, 1)
     many, second = _run(make_machine, row, 2)
-    symbols = Symbols("bench.elf")
+    spent = {pc: (count - first.get(pc, 0)) / (many - few) for pc, count in second.items()}
+    show(f"{row}: instructions for each operation, with what is done around it", spent,
+         Symbols("bench.elf"))
+    return 0
+
+
+def show(title, spent, symbols):
+    """Prints functions by what they cost; `spent` is by address."""
     costs = {}
-    for pc, count in second.items():
+    for pc, cost in spent.items():
         name = symbols.name(pc)
-        costs[name] = costs.get(name, 0) + (count - first.get(pc, 0)) / (many - few)
-    print(f"{row}: instructions for each operation, with what is done around it")
+        costs[name] = costs.get(name, 0) + cost
+    print(title)
     for name, cost in sorted(costs.items(), key=lambda item: -item[1]):
         if cost >= _LEAST:
             print(f"{cost:12,.2f}  {name}")
     print(f"{sum(costs.values()):12,.2f}  in all")
-    return 0
 
 
 def _run(make_machine, row, loops):

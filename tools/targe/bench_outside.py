@@ -12,13 +12,15 @@ import subprocess
 import time
 
 from targe import archive, boot, manifest, project
-from targe.bench_breakdown import Symbols
+from targe.bench_breakdown import Symbols, show
 from targe.bench_linux import APPEND, load_program
 from targe.bench_machine import ICOUNT_IDLE, TIME, Counter, Running, machine_words
 from targe.bench_network import GUEST, TAP, Network
+from targe.bench_result import Result
 from targe.report import Failure, Progress
 
 _MANIFEST = project.ROOT / "bench" / "manifest"
+_SMALL = project.ROOT / "bench" / "manifest-small"
 _SITE = project.ROOT / "bench" / "site"
 _SILENCE = 60
 _FEW, _MANY = 100, 500
@@ -41,10 +43,9 @@ _LINUX_ENTRY = 0x100000  # where a bzImage begins in protected mode, before it u
 
 def measure_outside(groups, linux, quick):
     """Results of the groups network, web and size."""
-    from targe.bench import Result
     client = load_program()
     with Network() as network:
-        bench = _Outside(network, client, linux, quick, Result)
+        bench = _Outside(network, client, linux, quick)
         results = []
         if "network" in groups or "web" in groups:
             results += bench.requests([row for row in _REQUESTS if row[0] in groups])
@@ -55,14 +56,39 @@ def measure_outside(groups, linux, quick):
     return results
 
 
+# For --breakdown: the client's words, and the program that serves.
+BREAKDOWNS = {"echo": (_REQUESTS[0][3], "echo.elf"), "kept": (_REQUESTS[1][3], "web.elf"),
+              "kept16": (_REQUESTS[2][3], "web.elf"), "connect": (_REQUESTS[3][3], "web.elf")}
+
+
+def breakdown_outside(name):
+    """Prints where the instructions of a request go. Gives the exit status."""
+    words, program = BREAKDOWNS[name]
+    with Network() as network, Counter(places=True) as counter:
+        bench = _Outside(network, load_program(), None, True)
+        system = _Targe()
+        file, machine = system.boot(ICOUNT_IDLE, network, 512, counter.words)
+        with file, machine:
+            bench.insist(system, machine)
+            bench.ask(words, _FEW)
+            marks = [counter.places()]
+            for count in (_FEW, _MANY):
+                bench.ask(words, count)
+                marks.append(counter.places())
+    spent = {pc: (count - 2 * marks[1].get(pc, 0) + marks[0].get(pc, 0)) / (_MANY - _FEW)
+             for pc, count in marks[2].items()}
+    show(f"{name}: instructions for each request", spent, Symbols(program))
+    return 0
+
+
 class _Targe:
-    """Boots the machine with bench/manifest."""
+    """Boots the machine with a manifest of this folder."""
     name = "Targe"
 
-    def __init__(self):
+    def __init__(self, what=_MANIFEST):
         programs = project.programs("release")
         first = programs.pop("init.elf")
-        settings = manifest.read(_MANIFEST, set(programs))
+        settings = manifest.read(what, set(programs))
         wanted = {name: programs[name] for name in sorted(settings.programs.values())}
         self._parts = archive.boot_members(first, settings.text, wanted, _SITE)
         self.entry = next(int(line.split()[0], 16) & 0x7fffffff for line in subprocess.run(
@@ -94,13 +120,12 @@ class _Linux:
 
 
 class _Outside:
-    def __init__(self, network, client, linux, quick, result):
+    def __init__(self, network, client, linux, quick):
         self._network = network
         self._client = client
         self._systems = [_Targe()] + ([_Linux(linux)] if linux else [])
         self._rounds = 3 if quick else _ROUNDS
         self._quick = quick
-        self._result = result
 
     def _load(self, *words):
         return self._network.run(self._client, *words)
@@ -113,7 +138,8 @@ class _Outside:
                 return True
         return False
 
-    def _insist(self, system, machine):
+    def insist(self, system, machine):
+        """Fails if the machine does not answer."""
         if not self._await(machine):
             raise Failure(f"{system.name} does not answer; its last words: {machine.rest()}")
 
@@ -133,7 +159,7 @@ class _Outside:
         return results
 
     def _table(self, rows, values, measure, goals):
-        return [self._result(row, unit, measure, group=group,
+        return [Result(row, unit, measure, group=group,
                              linux=values.get("Linux", {}).get(row), targe=values["Targe"][row],
                              goal=goal if goals else None)
                 for group, row, unit, _, goal in rows]
@@ -143,23 +169,24 @@ class _Outside:
             file, machine = system.boot(ICOUNT_IDLE, self._network, 512, counter.words)
             with file, machine:
                 progress.show(f"{system.name} boots")
-                self._insist(system, machine)
+                self.insist(system, machine)
                 found = {}
                 for _, row, _, words, _ in rows:
                     progress.show(f"{system.name}: {row}")
-                    self._ask(words, _FEW)
+                    self.ask(words, _FEW)
                     found[row] = statistics.median(
                         self._difference(counter, words) for _ in range(self._rounds))
         return found
 
-    def _ask(self, words, count):
+    def ask(self, words, count):
+        """Makes so many requests; gives what the client says."""
         return self._load(*(count if word == "N" else word for word in words))
 
     def _difference(self, counter, words):
         """What a request costs: the same work around few and many of them."""
         marks = [counter.total()]
         for count in (_FEW, _MANY):
-            self._ask(words, count)
+            self.ask(words, count)
             marks.append(counter.total())
         return ((marks[2] - marks[1]) - (marks[1] - marks[0])) / (_MANY - _FEW)
 
@@ -167,12 +194,12 @@ class _Outside:
         """The median time from request to answer, in ns."""
         file, machine = system.boot(TIME, self._network, 512, [])
         with file, machine:
-            self._insist(system, machine)
+            self.insist(system, machine)
             found = {}
             for _, row, _, words, _ in rows:
                 progress.show(f"{system.name}: {row}")
-                self._ask(words, _FEW)
-                medians = [float(re.search(r"p50_us=([\d.]+)", self._ask(words, 2 * _MANY))[1])
+                self.ask(words, _FEW)
+                medians = [float(re.search(r"p50_us=([\d.]+)", self.ask(words, 2 * _MANY))[1])
                            for _ in range(self._rounds)]
                 found[row] = statistics.median(medians) * 1000
         return found
@@ -182,7 +209,7 @@ class _Outside:
     def filters(self):
         """What the kernel executes to find a packet's flow, with few and many filters bound."""
         names = _functions_of(("classify", "filter"))
-        return [self._result(f"classify a packet, {count:,} filters", "packet", "instructions",
+        return [Result(f"classify a packet, {count:,} filters", "packet", "instructions",
                              group="network", targe=self._classify(count, names), goal=goal)
                 for count, goal in _FILTERS]
 
@@ -219,12 +246,13 @@ class _Outside:
         first, memory = {}, {}
         for system in self._systems:
             first[system.name] = self._first(system)
-            memory[system.name] = self._smallest(system)
+            memory[system.name] = self._smallest(
+                _Targe(_SMALL) if system.name == "Targe" else system)
         return [
-            self._result("kernel's entry to first HTTP answer", "ms of 1 ns instructions",
+            Result("kernel's entry to first HTTP answer", "ms of 1 ns instructions",
                          "instructions", group="size", linux=first.get("Linux"),
                          targe=first["Targe"], goal=30),
-            self._result("smallest machine that serves", "MB", "memory", group="size",
+            Result("smallest machine that serves", "MB", "memory", group="size",
                          linux=memory.get("Linux"), targe=memory["Targe"], goal=8)]
 
     def _first(self, system):
@@ -232,7 +260,7 @@ class _Outside:
         with Counter(mark=system.entry) as counter:
             file, machine = system.boot(ICOUNT_IDLE, self._network, 512, counter.words)
             with file, machine:
-                self._insist(system, machine)
+                self.insist(system, machine)
                 total = counter.total()
         if not counter.marked():
             raise Failure(f"{system.name} was not entered at {system.entry:#x}")
