@@ -1,8 +1,8 @@
 /* echo: a library OS that sends each UDP datagram back (RFC 862), for `./targe bench network`.
  *
- * The answer is made where the request lies: addresses and ports change places, which leaves checksums as
- * they are. A frame of up to SEND_HEADERS bytes goes to the kernel as headers, which it copies and checks, so the
- * buffer is free again at once; longer ones are not answered. */
+ * The answer is made where the request lies: addresses and ports change places, which leaves
+ * checksums as they are. A frame of up to SEND_HEADERS bytes goes to the kernel as headers,
+ * which it copies and checks, so the buffer is free again at once; longer ones are not answered. */
 #include "base/condition.h"
 #include "base/memory.h"
 #include "base/start.h"
@@ -26,15 +26,19 @@ static struct ring *ring;
 static u8 *buffers;
 static struct send batch[BATCH];
 
-/* Makes the answer of a request in its place; false: it deserves none. The flow's filter has looked at
- * protocol, address, port and fragmentation already. */
+/* Makes the answer of a request in its place; false: it deserves none. The flow's filter has
+ * looked at protocol, address, port and fragmentation already. */
 static bool answer(struct datagram *f, u32 length) {
     u32 total = __builtin_bswap16(f->length);
 
-    if (length < sizeof *f || length > SEND_HEADERS || f->version_length != 0x45 || total < sizeof *f - 14 ||
-        total > length - 14 || (f->from[0] & 1) || f->from_port == f->to_port)
+    if (length < sizeof *f || length > SEND_HEADERS || f->version_length != 0x45 ||
+        total < sizeof *f - 14 || total > length - 14 || (f->from[0] & 1) ||
+        f->from_port == f->to_port)
         return false;
-    struct __attribute__((packed)) { u32 high; u16 low; } asker;
+    struct __attribute__((packed)) {
+        u32 high;
+        u16 low;
+    } asker;
     u32 address = f->source;
     u16 port = f->from_port;
     __builtin_memcpy(&asker, f->from, 6);
@@ -56,8 +60,8 @@ static u16 pseudo_header(const struct datagram *f) {
     return (u16)((sum & 0xffff) + (sum >> 16));
 }
 
-/* A frame that the device has checked may have come with no full checksum, as between two machines of one host: then
- * the device makes it anew. */
+/* A frame that the device has checked may have come with no full checksum, as between two
+ * machines of one host: then the device makes it anew. */
 static void fill(struct send *s, struct datagram *f, u16 length, bool checked) {
     s->headers = (u64)f;
     s->length = length;
@@ -79,7 +83,8 @@ static void serve(const struct cap *flow) {
             u32 entry = consumed % ENTRIES, length = ring->entry[entry].length;
             u8 *at = buffers + entry * BUFFER;
             if (answer((struct datagram *)at, length))
-                fill(&batch[queued++], (struct datagram *)at, (u16)length, ring->entry[entry].flags & 1);
+                fill(&batch[queued++], (struct datagram *)at, (u16)length,
+                     ring->entry[entry].flags & 1);
         }
         if (queued)
             sys_flow_send(flow, batch, queued);

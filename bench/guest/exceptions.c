@@ -19,18 +19,22 @@ static void protect(u16 flags) {
     CHECK(sys_space_update(0, &u, 1) == 0);
 }
 
-/* `name`_there takes the time with nothing between it and the fault: rax and rdx come back with it. */
-#define KIND(name, code) \
-    static void name##_back(u64 n) { \
-        while (n--) \
-            __asm__ volatile(code : : "S"(page), "a"(0), "c"(0), "d"(0) : "memory", "cc"); \
-    } \
-    static void name##_there(u64 n, u64 *sum) { \
-        while (n--) { \
-            u64 low, high; \
-            __asm__ volatile("rdtsc;" code : "=a"(low), "=d"(high) : "S"(page), "c"(0) : "memory", "cc"); \
-            *sum += exception_tsc - (high << 32 | low); \
-        } \
+/* `name`_there takes the time with nothing between it and the fault: rax and rdx come back with
+ * it. */
+#define KIND(name, code)                                                                           \
+    static void name##_back(u64 n) {                                                               \
+        while (n--)                                                                                \
+            __asm__ volatile(code : : "S"(page), "a"(0), "c"(0), "d"(0) : "memory", "cc");         \
+    }                                                                                              \
+    static void name##_there(u64 n, u64 *sum) {                                                    \
+        while (n--) {                                                                              \
+            u64 low, high;                                                                         \
+            __asm__ volatile("rdtsc;" code                                                         \
+                             : "=a"(low), "=d"(high)                                               \
+                             : "S"(page), "c"(0)                                                   \
+                             : "memory", "cc");                                                    \
+            *sum += exception_tsc - (high << 32 | low);                                            \
+        }                                                                                          \
     }
 KIND(ud2, "ud2")
 KIND(divide, "divl %%ecx")
@@ -43,14 +47,38 @@ static void prepare(u64 skip) {
     rt_context(0)->exception = (u64)exception_entry;
 }
 
-ROW(ud2_there, "fault to handler") { prepare(2); measure_sum(1000, ud2_there); }
-ROW(ud2_back, "fault and return") { prepare(2); measure(1000, ud2_back); }
-ROW(divide_there, "fault to handler") { prepare(2); measure_sum(1000, divide_there); }
-ROW(divide_back, "fault and return") { prepare(2); measure(1000, divide_back); }
-ROW(int3_there, "trap to handler") { prepare(0); measure_sum(1000, int3_there); }
-ROW(int3_back, "trap and return") { prepare(0); measure(1000, int3_back); }
-ROW(gp_there, "fault to handler") { prepare(1); measure_sum(1000, gp_there); }
-ROW(gp_back, "fault and return") { prepare(1); measure(1000, gp_back); }
+ROW(ud2_there, "fault to handler") {
+    prepare(2);
+    measure_sum(1000, ud2_there);
+}
+ROW(ud2_back, "fault and return") {
+    prepare(2);
+    measure(1000, ud2_back);
+}
+ROW(divide_there, "fault to handler") {
+    prepare(2);
+    measure_sum(1000, divide_there);
+}
+ROW(divide_back, "fault and return") {
+    prepare(2);
+    measure(1000, divide_back);
+}
+ROW(int3_there, "trap to handler") {
+    prepare(0);
+    measure_sum(1000, int3_there);
+}
+ROW(int3_back, "trap and return") {
+    prepare(0);
+    measure(1000, int3_back);
+}
+ROW(gp_there, "fault to handler") {
+    prepare(1);
+    measure_sum(1000, gp_there);
+}
+ROW(gp_back, "fault and return") {
+    prepare(1);
+    measure(1000, gp_back);
+}
 ROW(protection_there, "fault to handler") {
     prepare(3);
     protect(0);

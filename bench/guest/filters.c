@@ -7,7 +7,8 @@
 #define ENTRIES 2
 
 static void bind_one(const struct cap *parent, u16 port) {
-    static const struct manifest network = {.address = 0x0a00020f, .gateway = 0x0a000202, .prefix = 24};
+    static const struct manifest network = {
+        .address = 0x0a00020f, .gateway = 0x0a000202, .prefix = 24};
     const struct manifest_flow wanted = {.protocol = START_UDP, .port = port};
     struct flow_spec spec;
     struct cap cap;
@@ -18,8 +19,11 @@ static void bind_one(const struct cap *parent, u16 port) {
     CHECK(ring);
     flow_conditions(&network, machine_info()->mac, &wanted, &spec);
     OK(sys_flow_create(parent, page, &spec, &cap));
-    struct flow_binding binding = {.filter = spec.receive, .pages = (u64)&buffer, .count = 1,
-                                   .ring = ring_page, .entries = ENTRIES};
+    struct flow_binding binding = {.filter = spec.receive,
+                                   .pages = (u64)&buffer,
+                                   .count = 1,
+                                   .ring = ring_page,
+                                   .entries = ENTRIES};
     for (u16 i = 0; i < ENTRIES; i++)
         ring->entry[i].buffer = i;
     ring->posted = ENTRIES;

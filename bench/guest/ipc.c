@@ -17,16 +17,28 @@ static void accept_by(void (*entry)(void)) {
 }
 
 /* ---- control transfer */
-ROLE(one_way_server) { accept_by(pct_one_way_entry); serve(); }
+ROLE(one_way_server) {
+    accept_by(pct_one_way_entry);
+    serve();
+}
 static void one_way(u64 n, u64 *sum) {
     while (n--)
         *sum += pct_one_way(peer);
 }
-ROW(transfer_there, "entry to entry") { peer = start_role("one_way_server"); measure_sum(1000, one_way); }
+ROW(transfer_there, "entry to entry") {
+    peer = start_role("one_way_server");
+    measure_sum(1000, one_way);
+}
 
-ROLE(pct_server) { accept_by(pct_entry); serve(); }
+ROLE(pct_server) {
+    accept_by(pct_entry);
+    serve();
+}
 static void there_and_back(u64 n) { pct_loop(n, peer); }
-ROW(transfer_back, "call and reply") { peer = start_role("pct_server"); measure(1000, there_and_back); }
+ROW(transfer_back, "call and reply") {
+    peer = start_role("pct_server");
+    measure(1000, there_and_back);
+}
 
 /* ---- lrpc: a counter in the other address space */
 u64 rpc_server(void) {
@@ -34,7 +46,10 @@ u64 rpc_server(void) {
 
     return ++counter;
 }
-ROLE(counter_server) { accept_by(rpc_entry); serve(); }
+ROLE(counter_server) {
+    accept_by(rpc_entry);
+    serve();
+}
 static void call_lrpc(u64 n) {
     u64 before = lrpc(peer);
 
@@ -49,8 +64,14 @@ static void call_tlrpc(u64 n) {
         if (tlrpc(peer) != before + i)
             fail(__FILE__, __LINE__, "tlrpc", 0);
 }
-ROW(lrpc_call, "call and return") { peer = start_role("counter_server"); measure(1000, call_lrpc); }
-ROW(tlrpc_call, "call and return") { peer = start_role("counter_server"); measure(1000, call_tlrpc); }
+ROW(lrpc_call, "call and return") {
+    peer = start_role("counter_server");
+    measure(1000, call_lrpc);
+}
+ROW(tlrpc_call, "call and return") {
+    peer = start_role("counter_server");
+    measure(1000, call_tlrpc);
+}
 
 /* ---- a shared counter, with directed yield: each side adds one when the other has */
 static void take_turns(u64 n, u64 *counter, u32 other) {

@@ -1,9 +1,10 @@
-/* The runner of the rows. The first environment only makes the second, with what any program may have:
- * pages, slices, the right to print. That one runs the rows, and starts a third where a row needs two.
+/* The runner of the rows. The first environment only makes the second, with what any program may
+ * have: pages, slices, the right to print. That one runs the rows, and starts a third where a
+ * row needs two.
  *
- * From the kernel's command line: `rows=A,B` runs the rows A and B, `samples=N`
- * takes so many of each, `loops=N` multiplies the operations of a sample (for bench's --breakdown).
- * `filters=N` binds N filters and waits for packets instead. */
+ * From the kernel's command line: `rows=A,B` runs the rows A and B, `samples=N` takes so many of
+ * each, `loops=N` multiplies the operations of a sample (for bench's --breakdown). `filters=N`
+ * binds N filters and waits for packets instead. */
 #include "base/archive.h"
 #include "bench.h"
 
@@ -23,7 +24,8 @@ static const struct row *current;
 static u64 samples = 15, loops = 1;
 
 void fail(const char *file, int line, const char *what, s64 result) {
-    print("BENCH\t%s\tFAIL %s:%d: %s: %s\n", current ? current->name : "-", file, line, what, error_name(result));
+    print("BENCH\t%s\tFAIL %s:%d: %s: %s\n", current ? current->name : "-", file, line, what,
+          error_name(result));
     if (is_first())
         for (;;)
             sys_machine_off(&first_caps.machine, POWER_FAIL);
@@ -76,8 +78,8 @@ static void sort(u64 *v, u64 n) {
 
 static void report(u64 n, u64 *v) {
     sort(v, samples);
-    print("BENCH\t%s\tok\t%s\t%lu\t%lu\t%lu\t%lu\t%lu\n", current->name, current->unit, n, samples, v[samples / 2],
-          v[0], v[(samples - 1) * 9 / 10]);
+    print("BENCH\t%s\tok\t%s\t%lu\t%lu\t%lu\t%lu\t%lu\n", current->name, current->unit, n, samples,
+          v[samples / 2], v[0], v[(samples - 1) * 9 / 10]);
 }
 
 void measure_parts(u64 n, u64 parts, void (*body)(u64)) {
@@ -118,8 +120,8 @@ static void add(struct start *start, const char *name, const struct cap *cap, u6
     item->a = a;
 }
 
-static struct cap start_program(const char *what, const struct cap *program, u64 bytes, const struct cap *console,
-                         const struct cap *share, u32 slots) {
+static struct cap start_program(const char *what, const struct cap *program, u64 bytes,
+                                const struct cap *console, const struct cap *share, u32 slots) {
     static struct start start;
     struct spawn_slices slices = {0, slots};
     const u8 *image = memory_map(program->name, program->count, 0, program);
@@ -131,8 +133,13 @@ static struct cap start_program(const char *what, const struct cap *program, u64
     add(&start, "console", console, 0);
     if (share)
         add(&start, "share", share, 0);
-    struct spawn s = {.name = what, .image = image, .image_bytes = bytes, .page_limit = share ? 200 : ROWS_PAGES,
-                      .slice_limit = share ? slots : ROWS_SLOTS, .start = &start, .slices = &slices,
+    struct spawn s = {.name = what,
+                      .image = image,
+                      .image_bytes = bytes,
+                      .page_limit = share ? 200 : ROWS_PAGES,
+                      .slice_limit = share ? slots : ROWS_SLOTS,
+                      .start = &start,
+                      .slices = &slices,
                       .slice_kinds = 1};
     OK(spawn(&s));
     memory_unmap((void *)image, program->count);
@@ -141,7 +148,9 @@ static struct cap start_program(const char *what, const struct cap *program, u64
 
 u32 start_role(const char *role) {
     const struct start_item *program = start_item("program", 0);
-    struct cap share = {.type = CAP_PAGE, .rights = RIGHT_READ | RIGHT_WRITE, .count = 1,
+    struct cap share = {.type = CAP_PAGE,
+                        .rights = RIGHT_READ | RIGHT_WRITE,
+                        .count = 1,
                         .name = memory_page_of(shared)};
 
     static struct cap last;
@@ -150,7 +159,8 @@ u32 start_role(const char *role) {
     memset(shared, 0, sizeof *shared);
     shared->env = rt_self();
     OK(sys_cap_derive(0, &share));
-    last = start_program(role, &program->cap, program->a, &start_item("console", 0)->cap, &share, 1);
+    last =
+        start_program(role, &program->cap, program->a, &start_item("console", 0)->cap, &share, 1);
     while (!__atomic_load_n(&shared->ready, __ATOMIC_SEQ_CST))
         sys_yield();
     return last.name;
@@ -199,7 +209,9 @@ static int run_first(void) {
     const u8 *archive = memory_map(info->archive, info->archive_pages, 0, 0);
     struct event_ring *events = memory_alloc_run(1, &page);
     CHECK(archive && events && archive_find(archive, info->archive_bytes, "init", &member));
-    struct cap program = {.type = CAP_PAGE, .rights = RIGHT_READ, .count = (u32)((member.size + RT_PAGE - 1) / RT_PAGE),
+    struct cap program = {.type = CAP_PAGE,
+                          .rights = RIGHT_READ,
+                          .count = (u32)((member.size + RT_PAGE - 1) / RT_PAGE),
                           .name = info->archive + (u32)((u64)(member.data - archive) / RT_PAGE)};
     struct cap console = first_caps.console;
     console.rights = RIGHT_WRITE;
@@ -212,8 +224,9 @@ static int run_first(void) {
     while (!__atomic_load_n(&events->produced, __ATOMIC_ACQUIRE))
         sys_sleep(NEVER, &events->produced, 0);
     for (;;)
-        sys_machine_off(&first_caps.machine, events->event[0].a == END_STOPPED && !events->event[0].b ? POWER_OFF
-                                                                                                    : POWER_FAIL);
+        sys_machine_off(&first_caps.machine,
+                        events->event[0].a == END_STOPPED && !events->event[0].b ? POWER_OFF
+                                                                                 : POWER_FAIL);
 }
 
 int main(void) {

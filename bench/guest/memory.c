@@ -28,7 +28,10 @@ static void set_up(u32 count) {
         region = (char *)((memory_reserve(1024) + 0x1fffff) & ~0x1fffffull);
         u32 page = (u32)OK(sys_page_alloc(0, PAGE_ANY, 1, 0, 0));
         OK(memory_map_at((u64)region - RT_PAGE, page, 1, 0, 0)); /* the tables above it */
-        struct update bind = {.op = UPDATE_BIND_TABLE, .level = 1, .va = (u64)region, .count = 1,
+        struct update bind = {.op = UPDATE_BIND_TABLE,
+                              .level = 1,
+                              .va = (u64)region,
+                              .count = 1,
                               .page = (u32)OK(sys_page_alloc(0, PAGE_ANY, 1, 0, 0))};
         if (sys_space_update(0, &bind, 1))
             fail(__FILE__, __LINE__, "bind a table", bind.result);
@@ -79,10 +82,22 @@ static void do_prot1(u64 n, u64 *sum) { protect_part(n, sum, region + 50 * RT_PA
 static void do_unprot1(u64 n, u64 *sum) { protect_part(n, sum, region + 50 * RT_PAGE, 1, false); }
 static void do_prot100(u64 n, u64 *sum) { protect_part(n, sum, region, PAGES, true); }
 static void do_unprot100(u64 n, u64 *sum) { protect_part(n, sum, region, PAGES, false); }
-ROW(prot1, "call") { set_up(PAGES); measure_sum(500, do_prot1); }
-ROW(unprot1, "call") { set_up(PAGES); measure_sum(500, do_unprot1); }
-ROW(prot100, "100 pages") { set_up(PAGES); measure_sum(200, do_prot100); }
-ROW(unprot100, "100 pages") { set_up(PAGES); measure_sum(200, do_unprot100); }
+ROW(prot1, "call") {
+    set_up(PAGES);
+    measure_sum(500, do_prot1);
+}
+ROW(unprot1, "call") {
+    set_up(PAGES);
+    measure_sum(500, do_unprot1);
+}
+ROW(prot100, "100 pages") {
+    set_up(PAGES);
+    measure_sum(200, do_prot100);
+}
+ROW(unprot100, "100 pages") {
+    set_up(PAGES);
+    measure_sum(200, do_unprot100);
+}
 
 /* ---- appel1, appel2 */
 static volatile u32 open_page; /* appel1: the one that may be written */
@@ -220,6 +235,15 @@ static void use_page(u64 n) {
 }
 ROW(page_alloc, "page, zeroed") { measure_sum(500, allocate); }
 ROW(page_free, "page") { measure_sum(500, release); }
-ROW(page_map, "page") { set_up(0); measure_sum(500, do_map); }
-ROW(page_unmap, "page") { set_up(0); measure_sum(500, do_unmap); }
-ROW(page_use, "allocate, map, touch, unmap, free") { set_up(0); measure(500, use_page); }
+ROW(page_map, "page") {
+    set_up(0);
+    measure_sum(500, do_map);
+}
+ROW(page_unmap, "page") {
+    set_up(0);
+    measure_sum(500, do_unmap);
+}
+ROW(page_use, "allocate, map, touch, unmap, free") {
+    set_up(0);
+    measure(500, use_page);
+}

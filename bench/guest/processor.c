@@ -3,16 +3,22 @@
 
 extern char short_life[], short_life_end[];
 
-/* Addresses in the new space; all in the 2 MiB of the code page, so one table of each level does. */
+/* Addresses in the new space; all in the 2 MiB of the code page, so one table of each level
+ * does. */
 #define CONTEXT_AT ((u64)short_life + 0x10000)
 #define STACK_AT ((u64)short_life + 0x20000)
 enum { CONTEXT_PAGE, STACK_PAGE, TABLE3, TABLE2, TABLE1, GIVEN_PAGES };
 
-static struct cap code;   /* of the page with short_life */
+static struct cap code;        /* of the page with short_life */
 static struct context *window; /* where a new context page is filled in */
 
 static s64 fill_context(u32 page, const struct cap *cap) {
-    struct update u = {.op = UPDATE_MAP, .flags = MAP_WRITE, .va = (u64)window, .page = page, .count = 1, .cap = (u64)cap};
+    struct update u = {.op = UPDATE_MAP,
+                       .flags = MAP_WRITE,
+                       .va = (u64)window,
+                       .page = page,
+                       .count = 1,
+                       .cap = (u64)cap};
     s64 error = sys_space_update(0, &u, 1);
 
     if (error)
@@ -30,9 +36,22 @@ static s64 fill_space(const struct cap *env, u32 page) {
         {.op = UPDATE_BIND_TABLE, .level = 3, .va = va, .page = page + TABLE3, .count = 1},
         {.op = UPDATE_BIND_TABLE, .level = 2, .va = va, .page = page + TABLE2, .count = 1},
         {.op = UPDATE_BIND_TABLE, .level = 1, .va = va, .page = page + TABLE1, .count = 1},
-        {.op = UPDATE_MAP, .flags = MAP_EXECUTE, .va = va, .page = code.name, .count = 1, .cap = (u64)&code},
-        {.op = UPDATE_MAP, .flags = MAP_WRITE, .va = CONTEXT_AT, .page = page + CONTEXT_PAGE, .count = 1},
-        {.op = UPDATE_MAP, .flags = MAP_WRITE, .va = STACK_AT, .page = page + STACK_PAGE, .count = 1},
+        {.op = UPDATE_MAP,
+         .flags = MAP_EXECUTE,
+         .va = va,
+         .page = code.name,
+         .count = 1,
+         .cap = (u64)&code},
+        {.op = UPDATE_MAP,
+         .flags = MAP_WRITE,
+         .va = CONTEXT_AT,
+         .page = page + CONTEXT_PAGE,
+         .count = 1},
+        {.op = UPDATE_MAP,
+         .flags = MAP_WRITE,
+         .va = STACK_AT,
+         .page = page + STACK_PAGE,
+         .count = 1},
     };
 
     return sys_space_update(env, u, ARRAY_SIZE(u));
@@ -56,7 +75,8 @@ static void live(u64 n) {
 }
 ROW(env_life, "environment") {
     CHECK(((u64)short_life & 0x1fffff) + 0x30000 < 0x200000);
-    code = (struct cap){.type = CAP_PAGE, .rights = RIGHT_READ, .count = 1, .name = memory_page_of(short_life)};
+    code = (struct cap){
+        .type = CAP_PAGE, .rights = RIGHT_READ, .count = 1, .name = memory_page_of(short_life)};
     OK(sys_cap_derive(0, &code));
     if (!window) {
         u32 page = (u32)OK(sys_page_alloc(0, PAGE_ANY, 1, 0, 0)); /* for the tables */

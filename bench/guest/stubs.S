@@ -2,10 +2,10 @@
 #include "targe/abi.h"
 
     .text
-/* ---- exceptions: an entry of one's own, without libos/rt. It keeps the time, steps over the faulting
- * instruction and resumes without the kernel. Only rax, rcx, rdx, rsi, rdi are touched: those are in the
- * frame. As in libos/rt, the state goes over the interrupted stack, below the red zone, and the
- * frame is given back before the last step. */
+/* ---- exceptions: an entry of one's own, without libos/rt. It keeps the time, steps over the
+ * faulting instruction and resumes without the kernel. Only rax, rcx, rdx, rsi, rdi are touched:
+ * those are in the frame. As in libos/rt, the state goes over the interrupted stack, below the
+ * red zone, and the frame is given back before the last step. */
     .globl exception_entry
 exception_entry:            /* rdi: frame */
     rdtsc
@@ -38,7 +38,8 @@ exception_entry:            /* rdi: frame */
 /* ---- control transfer */
 #define CALL_OF(kind) ((kind) << 8 | CALL_TRANSFER)
 
-/* u64 pct_one_way(u32 env): one call; ticks from before `syscall` to the callee's first instruction. */
+/* u64 pct_one_way(u32 env): one call; ticks from before `syscall` to the callee's first
+ * instruction. */
     .globl pct_one_way
 pct_one_way:
     pushq %rbx
@@ -62,7 +63,8 @@ pct_one_way:
     popq %rbp
     popq %rbx
     ret
-    .globl pct_one_way_entry    /* the callee: rdi: the time of the call, rax: caller << 32 | TRANSFER_CALL */
+/* the callee: rdi: the time of the call; rax: caller << 32 | TRANSFER_CALL */
+    .globl pct_one_way_entry
 pct_one_way_entry:
     movq %rax, %rcx
     rdtsc
@@ -74,7 +76,8 @@ pct_one_way_entry:
     syscall
     ud2
 
-/* void pct_loop(u64 n, u32 env): n calls of an entry that replies at once; all registers come back. */
+/* void pct_loop(u64 n, u32 env): n calls of an entry that replies at once; all registers come
+ * back. */
     .globl pct_loop
 pct_loop:
     pushq %rbx
@@ -95,8 +98,9 @@ pct_entry:
     syscall
     ud2
 
-/* u64 lrpc(u32 env): calls the function in the other space; every register that C expects to be kept is
- * kept here, since the server may return anything. u64 tlrpc(u32 env): the server is trusted to keep them. */
+/* u64 lrpc(u32 env): calls the function in the other space; every register that C expects to be
+ * kept is kept here, since the server may return anything. u64 tlrpc(u32 env): the server is
+ * trusted to keep them. */
     .globl lrpc, tlrpc
 lrpc:
     pushq %rbx
@@ -124,7 +128,8 @@ tlrpc:
     syscall
     movq %rdi, %rax
     ret
-    .globl rpc_entry            /* the server, on its transfer stack: C keeps what the caller wants kept */
+/* the server, on its transfer stack: C keeps what the caller wants kept */
+    .globl rpc_entry
 rpc_entry:
     pushq %rax
     call rpc_server
@@ -134,9 +139,9 @@ rpc_entry:
     syscall
     ud2
 
-/* ---- directed yield: void give(u32 env). The kernel keeps rip, rsp and the registers that C expects to be kept
- * in a frame. It resumes that itself in a later slice; when the other gives the processor back
- * first, give_entry does. */
+/* ---- directed yield: void give(u32 env). The kernel keeps rip, rsp and the registers that C
+ * expects to be kept in a frame. It resumes that itself in a later slice; when the other gives
+ * the processor back first, give_entry does. */
     .globl give, give_entry
 give:
     movq %rdi, %rax
@@ -166,15 +171,53 @@ give_entry:
     movl %edx, CONTEXT_DEPTH_AT(%rcx)
     xorl %eax, %eax
     ret $128
-give_entry_all:                 /* the slice was cut off: every register counts; the kernel resumes it later */
-    movl $CALL_YIELD, %eax
-    syscall
-    ud2
+/* The slice was cut off: every register counts. Until the frame is given back an upcall finds it
+ * counted, and puts its own above. */
+give_entry_all:
+    movq FRAME_RSP_AT(%rdx), %rsp
+    leaq -128(%rsp), %rsp
+    pushq FRAME_RIP_AT(%rdx)
+    pushq FRAME_RFLAGS_AT(%rdx)
+    pushq FRAME_RAX_AT(%rdx)
+    pushq FRAME_RCX_AT(%rdx)
+    pushq FRAME_RDX_AT(%rdx)
+    pushq FRAME_RSI_AT(%rdx)
+    pushq FRAME_RDI_AT(%rdx)
+    pushq FRAME_RBX_AT(%rdx)
+    pushq FRAME_RBP_AT(%rdx)
+    pushq FRAME_R8_AT(%rdx)
+    pushq FRAME_R9_AT(%rdx)
+    pushq FRAME_R10_AT(%rdx)
+    pushq FRAME_R11_AT(%rdx)
+    pushq FRAME_R12_AT(%rdx)
+    pushq FRAME_R13_AT(%rdx)
+    pushq FRAME_R14_AT(%rdx)
+    pushq FRAME_R15_AT(%rdx)
+    movl FRAME_PREVIOUS_AT(%rdx), %edx
+    movl %edx, CONTEXT_DEPTH_AT(%rcx)
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %r11
+    popq %r10
+    popq %r9
+    popq %r8
+    popq %rbp
+    popq %rbx
+    popq %rdi
+    popq %rsi
+    popq %rdx
+    popq %rcx
+    popq %rax
+    popfq
+    ret $128
     .if FRAME_BYTES != 192
     .error "give_entry computes 192 * depth"
     .endif
 
-/* ---- environments: where one that is made to end begins (page-aligned: the page is shared with it) */
+/* ---- environments: where one that is made to end begins (page-aligned: the page is shared with
+ * it) */
     .balign 4096
     .globl short_life, short_life_end
 short_life:

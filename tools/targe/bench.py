@@ -198,9 +198,8 @@ def _time(rows, linux, words, measure):
     results = []
     for row in rows:
         result = _result(row, measure, _median(targe), _median(other))
-        spread = [f"{_range(runs, row[key], row.get('parts', 1) if key == 'linux' else 1)}"
-                  if key in row and runs else "-" for key, runs in (("linux", other), ("targe", targe))]
-        result.spread = f"{spread[0]}; {spread[1]}"
+        result.spread = (f"{_range(other, row.get('linux'), row.get('parts', 1))}; "
+                         f"{_range(targe, row['targe'], 1)}")
         results.append(result)
     return results
 
@@ -225,8 +224,8 @@ def _flatness(sizes):
         runs[size] = _run_targe(_FLAT, ICOUNT, 5, progress, size)
     progress.done("counted instructions by size of memory")
     first = runs[sizes[0]]
-    return [Result(f"{name} in a machine of {size} MB", "page" if name.startswith("page") else "call",
-                   "instructions", targe=values[name][0], group="memory by size",
+    return [Result(f"{name} in a machine of {size} MB", "call", "instructions",
+                   targe=values[name][0], group="memory by size",
                    goal=round(first[name][0] * 1.05) if size != sizes[0] else None)
             for name in _FLAT for size, values in runs.items()]
 

@@ -31,7 +31,8 @@ class Network:
         try:
             for words in (["link", "set", "lo", "up"], ["tuntap", "add", "dev", TAP, "mode", "tap"],
                           ["addr", "add", f"{HOST}/24", "dev", TAP], ["link", "set", TAP, "up"],
-                          ["neigh", "replace", GUEST, "lladdr", MAC, "dev", TAP, "nud", "permanent"]):
+                          ["neigh", "replace", GUEST, "lladdr", MAC, "dev", TAP,
+                           "nud", "permanent"]):
                 self.run("ip", *words)
         except Failure:
             self.__exit__()

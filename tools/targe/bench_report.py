@@ -131,9 +131,10 @@ def _plot(results):
         return _LEFT + _WIDTH * (math.log10(ratio) + below) / (decades + below)
 
     height = _TOP + _STEP * len(results) + 20
-    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_LEFT + _WIDTH + 70} {height}" '
+    parts = ['<svg xmlns="http://www.w3.org/2000/svg" '
+             f'viewBox="0 0 {_LEFT + _WIDTH + 70} {height}" '
              'font-family="sans-serif" font-size="12">',
-             f'<rect width="100%" height="100%" fill="#fff"/>',
+             '<rect width="100%" height="100%" fill="#fff"/>',
              f'<text x="{_LEFT}" y="18" font-size="14">Instructions: Linux / Targe '
              '(red line: Ultrix / Aegis or ExOS, 1995, in time)</text>']
     for exponent in range(-below, decades + 1):
@@ -145,7 +146,8 @@ def _plot(results):
     for i, result in enumerate(results):
         y = _TOP + i * _STEP
         begin, end = sorted((x(1), x(result.ratio)))
-        parts.append(f'<text x="{_LEFT - 8}" y="{y + 12}" text-anchor="end">{escape(result.row)}</text>'
+        parts.append(f'<text x="{_LEFT - 8}" y="{y + 12}" text-anchor="end">'
+                     f'{escape(result.row)}</text>'
                      f'<rect x="{begin:.1f}" y="{y + 2}" width="{end - begin:.1f}" height="12" '
                      f'fill="{"#2a7a4b" if result.ratio >= 1 else "#b5651d"}"/>'
                      f'<text x="{x(max(1, result.ratio)) + 4:.1f}" y="{y + 12}">'
