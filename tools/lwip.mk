@@ -1,5 +1,5 @@
-# Builds lwIP's TCP over IPv4 as a static library. Called by libos/lib/build.mk in a make of its own,
-# because the list of sources is known only when tools/lwip.sh has fetched them.
+# Builds lwIP's TCP over IPv4 as a static library. Called by libos/lib/build.mk in a make of its
+# own, because the list of sources is known only when tools/lwip.sh has fetched them.
 #
 #   make -f tools/lwip.mk OUT=folder CC=compiler CFLAGS='...' [SOURCE=build/lwip/source]
 #

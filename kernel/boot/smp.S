@@ -34,10 +34,8 @@ protected:
     ljmp $24, $AT(long)
     .code64
 long:
-    movabsq $smp_stack, %rax
-    movq (%rax), %rsp
-    movabsq $smp_enter, %rax
-    callq *%rax
+    movabsq $smp_first, %rax
+    jmp *%rax
     .balign 8
 gdt:
     .quad 0, 0x00cf9b000000ffff, 0x00cf93000000ffff, 0x00af9b000000ffff
@@ -45,4 +43,16 @@ pointer:
     .word 31
     .long AT(gdt)
 trampoline_end:
+
+/* In the kernel's text, which the boot tables have too; they lack memory above 1 GiB, where the stack may be. */
+    .text
+smp_first:
+    movl $MSR_EFER, %ecx
+    movl smp_efer(%rip), %eax
+    xorl %edx, %edx
+    wrmsr
+    movq smp_root(%rip), %rax
+    movq %rax, %cr3
+    movq smp_stack(%rip), %rsp
+    call smp_enter
     .section .note.GNU-stack, "", @progbits

@@ -14,7 +14,8 @@
 
 NORETURN void smp_enter(void);
 extern char trampoline[], trampoline_end[];
-u64 smp_stack;
+u64 smp_stack, smp_root;
+u32 smp_efer;
 static struct cpu *starting;
 
 void smp_enter(void) {
@@ -28,6 +29,8 @@ void smp_enter(void) {
 }
 
 void smp_start(void) {
+    smp_root = ptr_phys(kernel_root).v;
+    smp_efer = (u32)rdmsr(MSR_EFER);
     memcpy(page_ptr(TRAMPOLINE_PAGE), trampoline, (u64)(trampoline_end - trampoline));
     for (u32 i = 0; i < tables.cpus && cpu_count < MAX_CPUS; i++) {
         u32 number = cpu_count;

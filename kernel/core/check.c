@@ -10,6 +10,7 @@
 #include "core/memory.h"
 #include "core/page.h"
 #include "core/shootdown.h"
+#include "core/wait.h"
 #include "net/flow.h"
 #include "targe/call_table.h"
 #include "x86/registers.h"
@@ -78,6 +79,8 @@ static void check_env(struct env *e) {
     for (u32 n = 0; n < MAX_CPUS; n++) {
         if (e->context[n].page)
             held(e->context[n].page, false);
+        if (e->context[n].state == CONTEXT_WAITING)
+            wait_pages((u32)e->context[n].value, held);
         if (e->context[n].word)
             held(page_of_phys((phys){e->context[n].word}), false);
     }

@@ -7,11 +7,21 @@
 #define CPU_USER_RAX 24
 #define CPU_TRACE 32
 #define CPU_CONTEXT 40
+#define CPU_ENV 48
+#define CPU_RECORD 56
+#define CPU_RECORDS 64
+#define CPU_DIRECT 72
+#define CPU_NAME 80
+#define CPU_UNPLAIN 84
+#define CPU_PEER 88
+#define CPU_REPLY_PEER 96
+#define CPU_USER_RCX 104
 
 #ifndef __ASSEMBLER__
 #include "lib/base.h"
 
 #define CAP_CACHE 64
+#define NO_PEER (1ull << 32) /* no name is equal to it */
 
 struct cpu {
     struct cpu *self;
@@ -21,8 +31,18 @@ struct cpu {
     struct trace *trace;    /* exposed */
     struct context *context; /* context page of what runs; NULL: nothing does (idle) */
 
-    struct env *env;            /* whose space is loaded; NULL: the kernel's own */
+    struct env *env;            /* whose space is loaded; NULL: the kernel's own. Other CPUs read it */
     struct env_context *record; /* its record for this CPU */
+    u64 records;            /* name << 12 + this is where an environment's record for this CPU lies */
+    u64 direct;             /* page << 12 + this is where a page lies */
+    u32 name;               /* env's name */
+    bool ending;            /* the end upcall was made; `ends` is the end of the allowance */
+    bool fpu;               /* extended state of `context` is in the registers */
+    bool put_off;           /* the end of the slice was put off; `ends` is the end of that */
+    bool zero;              /* so that the three before can be tested at once */
+    u64 peer;               /* name that was found to be an environment's; forgotten in note_quiet */
+    u64 reply_peer;         /* the same, for replies */
+    u64 user_rcx;           /* the caller's, in the fast control transfer */
     struct slices *slices;      /* exposed */
     u32 number;
     u32 apic;
@@ -31,8 +51,6 @@ struct cpu {
     u64 owned;              /* slots that have an owner, a bit each; under the vector's lock */
     u64 begun;              /* TSC since when `slot` has not been charged */
     u64 ends;               /* TSC at which the slice ends */
-    bool ending;            /* the end upcall was made; `ends` is the end of the allowance */
-    bool fpu;               /* extended state of `context` is in the registers */
     bool idle;              /* halted or about to be; read by other CPUs */
     bool look;              /* asked by another CPU to look at the slices again */
     u64 quiet;              /* rises whenever this CPU holds no pointer to a kernel object */
@@ -54,6 +72,15 @@ _Static_assert(offsetof(struct cpu, kernel_rsp) == CPU_KERNEL_RSP, "entry.S");
 _Static_assert(offsetof(struct cpu, user_rax) == CPU_USER_RAX, "entry.S");
 _Static_assert(offsetof(struct cpu, trace) == CPU_TRACE, "entry.S");
 _Static_assert(offsetof(struct cpu, context) == CPU_CONTEXT, "entry.S");
+_Static_assert(offsetof(struct cpu, env) == CPU_ENV, "transfer.S");
+_Static_assert(offsetof(struct cpu, record) == CPU_RECORD, "transfer.S");
+_Static_assert(offsetof(struct cpu, records) == CPU_RECORDS, "transfer.S");
+_Static_assert(offsetof(struct cpu, direct) == CPU_DIRECT, "transfer.S");
+_Static_assert(offsetof(struct cpu, name) == CPU_NAME, "transfer.S");
+_Static_assert(offsetof(struct cpu, peer) == CPU_PEER, "transfer.S");
+_Static_assert(offsetof(struct cpu, reply_peer) == CPU_REPLY_PEER, "transfer.S");
+_Static_assert(offsetof(struct cpu, ending) == CPU_UNPLAIN && offsetof(struct cpu, fpu) == CPU_UNPLAIN + 1, "transfer.S");
+_Static_assert(offsetof(struct cpu, user_rcx) == CPU_USER_RCX, "transfer.S");
 
 extern struct cpu *cpus[MAX_CPUS]; /* by number */
 extern u32 cpu_count;              /* those that run */
@@ -64,4 +91,10 @@ static inline struct cpu *this_cpu(void) {
     return c;
 }
 static inline struct env *current_env(void) { return this_cpu()->env; }
+
+/* This CPU holds no pointer to a kernel object, nor a name that it takes for one. */
+static inline void note_quiet(struct cpu *cpu) {
+    cpu->peer = cpu->reply_peer = NO_PEER;
+    __atomic_fetch_add(&cpu->quiet, 1, __ATOMIC_SEQ_CST);
+}
 #endif

@@ -32,6 +32,15 @@ struct env *env_live(u32 page) {
     return __atomic_load_n(&e->state, __ATOMIC_SEQ_CST) == ENV_LIVE ? e : NULL;
 }
 
+u64 env_active(const struct env *e) {
+    u64 active = 0;
+
+    __atomic_thread_fence(__ATOMIC_SEQ_CST); /* what was changed before is seen by whoever loads the space after */
+    for (u32 n = 0; n < cpu_count; n++)
+        active |= (u64)(__atomic_load_n(&cpus[n]->env, __ATOMIC_SEQ_CST) == e) << n;
+    return active;
+}
+
 void env_lock(struct env *e) { word_lock(&e->lock, LOCK_ENV); }
 void env_unlock(struct env *e) { word_unlock(&e->lock, LOCK_ENV); }
 
@@ -110,6 +119,7 @@ s64 env_make(struct env *creator, u32 page, u32 root, const struct env_spec *spe
     e->creator = creator->self;
     e->creator_generation = page_generation(page_get(creator->self));
     e->root = root;
+    e->root_address = phys_of_page(root).v;
     e->page_limit = spec->page_limit;
     e->slice_limit = spec->slice_limit;
     space_prepare_root(root);
@@ -178,7 +188,7 @@ s64 call_context_bind(u64 user, u32 n, u32 page) {
 
 /* CPUs that run it notice when they take the interrupt. */
 static void chase(struct env *e) {
-    for (u64 left = __atomic_load_n(&e->active, __ATOMIC_SEQ_CST); left; left &= left - 1) {
+    for (u64 left = env_active(e); left; left &= left - 1) {
         struct cpu *cpu = cpus[__builtin_ctzll(left)];
         if (cpu != this_cpu())
             apic_send(cpu->apic, VECTOR_KICK);
@@ -222,8 +232,7 @@ enum { PHASE_STOP, PHASE_RELEASE, PHASE_BINDINGS, PHASE_PAGES, PHASE_GONE };
 static void release_contexts(struct env *e) {
     for (u32 n = 0; n < MAX_CPUS; n++) {
         struct env_context *record = &e->context[n];
-        if (record->word)
-            page_unbind(page_of_phys((phys){record->word}));
+        schedule_forget_sleep(record);
         if (record->page) {
             page_retype(record->page, e->self, PAGE_CONTEXT, PAGE_DATA, UINT32_MAX);
             page_unbind(record->page);
@@ -354,7 +363,7 @@ s64 call_env_destroy(u64 cap) {
         if (page_type(p) != PAGE_ENV || page_generation(p) != generation)
             return E_DEAD; /* another CPU has done all the rest meanwhile */
         env_lock(e);
-        if (e->phase == PHASE_STOP && !e->active)
+        if (e->phase == PHASE_STOP && !env_active(e))
             e->phase = PHASE_RELEASE;
     }
     if (e->phase == PHASE_RELEASE && flow_unbind_all(e->self)) {

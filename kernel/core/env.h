@@ -7,6 +7,9 @@
 static inline struct env *env_of(u32 page); /* of a page known to be an ENV page */
 struct env *env_live(u32 page);             /* NULL unless a live environment's page */
 
+/* The CPUs that have an environment's space loaded, a bit each. */
+u64 env_active(const struct env *e);
+
 void env_lock(struct env *e);
 void env_unlock(struct env *e);
 void env_lock_two(struct env *a, struct env *b);

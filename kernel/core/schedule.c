@@ -10,6 +10,7 @@
 #include "core/page.h"
 #include "core/trace.h"
 #include "core/upcall.h"
+#include "core/wait.h"
 #include "core/user.h"
 #include "net/flow.h"
 #include "targe/call_table.h"
@@ -35,21 +36,49 @@ void schedule_awaken(struct env_context *record, u64 result) {
 
     if (f)
         f->rax = result;
-    if (record->word)
-        page_unbind(page_of_phys((phys){record->word}));
-    record->word = 0;
+    schedule_forget_sleep(record);
     record->state = CONTEXT_READY;
 }
 
-/* Whether a sleeper's predicate holds; wakes it if so. */
+void schedule_forget_sleep(struct env_context *record) {
+    if (record->word)
+        page_unbind(page_of_phys((phys){record->word}));
+    record->word = 0;
+    if (record->state == CONTEXT_WAITING)
+        wait_end((u32)record->value);
+}
+
+static bool is_asleep(const struct env_context *record) {
+    return record->state == CONTEXT_SLEEPING || record->state == CONTEXT_WAITING;
+}
+
+/* Whether what a sleeper waits for has come; wakes it if so. */
 static bool awakes(struct env_context *record, u64 now) {
     const u64 *word = record->word ? phys_ptr((phys){record->word}) : NULL;
+    u64 tag = record->state == CONTEXT_WAITING ? wait_evaluate((u32)record->value) : 0;
 
-    if (word && __atomic_load_n(word, __ATOMIC_SEQ_CST) != record->value)
+    if (tag)
+        schedule_awaken(record, tag);
+    else if (word && __atomic_load_n(word, __ATOMIC_SEQ_CST) != record->value)
         schedule_awaken(record, 0);
     else if (record->deadline <= now)
         schedule_awaken(record, 1);
     return record->state == CONTEXT_READY;
+}
+
+/* A CALL gets no reply any more: its caller goes on with an error. */
+static void call_failed(struct env *env, struct env_context *record) {
+    struct context *context = page_ptr(record->page);
+    u32 depth = __atomic_load_n(&context->depth, __ATOMIC_RELAXED);
+
+    record->state = CONTEXT_READY;
+    if (depth >= FRAMES) {
+        env_end(env, END_FAULT, 0);
+        return;
+    }
+    struct frame *f = &context->frame[depth];
+    *f = (struct frame){.rax = (u64)E_DEAD, .cause = CAUSE_CALL, .previous = depth, .rip = context->call_rip, .rsp = context->call_rsp};
+    __atomic_store_n(&context->depth, depth + 1, __ATOMIC_RELAXED);
 }
 
 /* The context that an owner's slice goes to: its own, or the one that serves its call. */
@@ -62,14 +91,14 @@ static bool find_runnable(struct cpu *cpu, u32 owner, u64 now, struct choice *c)
         c->record = record;
         if (record->state == CONTEXT_READY)
             return true;
-        if (record->state == CONTEXT_SLEEPING)
+        if (is_asleep(record))
             return awakes(record, now);
         if (record->state != CONTEXT_CALLING)
             return false;
         struct env *peer = env_live(record->peer);
         if (!peer || peer->context[cpu->number].caller != env->self) {
-            schedule_awaken(record, (u64)E_DEAD); /* whoever was called is gone */
-            return true;
+            call_failed(env, record); /* whoever was called is gone */
+            return env->state == ENV_LIVE;
         }
         env = peer;
     }
@@ -113,17 +142,21 @@ static void charge(struct cpu *cpu, u64 now) {
     cpu->begun = now;
 }
 
-static void load_space(struct cpu *cpu, struct env *env) {
-    struct env *old = cpu->env;
+/* What a critical section took beyond the slice is owed. */
+static void charge_put_off(struct cpu *cpu, u64 now) {
+    if (cpu->put_off && cpu->record && !cpu->ending)
+        cpu->record->excess += now - (cpu->ends - cpu->slices->allowance);
+    cpu->put_off = false;
+}
 
-    if (old == env)
+static void load_space(struct cpu *cpu, struct env *env) {
+    if (cpu->env == env)
         return;
-    if (env) /* announced before it is used: whoever changes it meanwhile flushes this CPU */
-        __atomic_fetch_or(&env->active, 1ull << cpu->number, __ATOMIC_SEQ_CST);
-    cpu->env = env;
+    /* Announced before it is used: whoever changes the space meanwhile flushes this CPU. Loading the
+     * root serializes, so the announcement is seen before the first translation is. */
+    __atomic_store_n(&cpu->env, env, __ATOMIC_SEQ_CST);
+    cpu->name = env ? env->self : 0;
     load_root(env ? phys_of_page(env->root) : ptr_phys(kernel_root));
-    if (old)
-        __atomic_fetch_and(&old->active, ~(1ull << cpu->number), __ATOMIC_SEQ_CST);
 }
 
 void schedule_leave(void) {
@@ -131,6 +164,8 @@ void schedule_leave(void) {
 
     if (!cpu->context)
         return;
+    if (unlikely(cpu->put_off))
+        charge_put_off(cpu, rdtsc());
     fpu_leave(cpu);
     bases_leave(cpu);
     cpu->context = NULL;
@@ -155,7 +190,6 @@ bool schedule_switch(struct env *env, struct env_context *record) {
     }
     cpu->record = record;
     cpu->context = page_ptr(record->page);
-    cpu->slices->running = env->self;
     cpu->slices->switches++;
     fpu_enter(cpu);
     bases_enter(cpu);
@@ -170,7 +204,9 @@ static void begin_slice(struct cpu *cpu, const struct choice *c, u64 now) {
     cpu->slot = c->slot;
     cpu->slices->current = c->slot;
     cpu->ends = now + c->count * cpu->slices->length;
-    cpu->ending = false;
+    cpu->ending = cpu->put_off = false;
+    cpu->context->deferred = 0;
+    cpu->slices->running = c->env->self;
     slot->runs++;
     timer_set(cpu->ends);
     cpu->context->slice_end = cpu->ends;
@@ -217,7 +253,7 @@ static u64 next_deadline(struct cpu *cpu, u64 now) {
         }
         if (record->state == CONTEXT_READY) /* it forfeited its slice */
             next = min_u64(next, now + cpu->slices->length);
-        else if (record->state == CONTEXT_SLEEPING)
+        else if (is_asleep(record))
             next = min_u64(next, record->deadline);
     }
     return next;
@@ -228,8 +264,10 @@ static u64 next_deadline(struct cpu *cpu, u64 now) {
 static void halt(struct cpu *cpu, u64 now) {
     timer_set(next_deadline(cpu, now));
     trace(TRACE_IDLE, 0, 0);
-    cpu->quiet++;
+    note_quiet(cpu);
+    cpu->slices->idle_since = now;
     __asm__ volatile("sti; hlt; cli" ::: "memory");
+    cpu->slices->idle_since = 0;
     cpu->slices->idle += rdtsc() - now;
 }
 
@@ -286,10 +324,20 @@ void schedule_tick(struct regs *r) {
     }
     if (cpu->ending)
         overrun(cpu, r, now);
-    if (pick(cpu, now, false, &c) && c.record == cpu->record) {
+    /* When it goes on, the others' turns have come and gone: those who owe a slice have forfeited it. */
+    if (pick(cpu, now, false, &c) && c.record == cpu->record && pick(cpu, now, true, &c) && c.record == cpu->record) {
         begin_slice(cpu, &c, now);
         return;
     }
+    if (!cpu->put_off && __atomic_load_n(&cpu->context->critical, __ATOMIC_RELAXED)) {
+        cpu->put_off = true; /* once in a slice, and what it takes is forfeited */
+        cpu->context->deferred = 1;
+        cpu->ends = now + cpu->slices->allowance;
+        timer_set(cpu->ends);
+        return;
+    }
+    if (cpu->put_off)
+        charge_put_off(cpu, now);
     u64 entry = __atomic_load_n(&cpu->context->end, __ATOMIC_RELAXED);
     if (!entry) {
         if (!frame_push(r, CAUSE_SLICE_END))
@@ -311,7 +359,7 @@ void schedule_wake(u32 page) {
     if (!env)
         return;
     for (u32 n = 0; n < cpu_count; n++)
-        if (env->context[n].state == CONTEXT_SLEEPING && cpus[n] != this_cpu() &&
+        if (is_asleep(&env->context[n]) && cpus[n] != this_cpu() &&
             __atomic_load_n(&cpus[n]->idle, __ATOMIC_SEQ_CST))
             apic_send(cpus[n]->apic, VECTOR_KICK);
 }
@@ -332,26 +380,10 @@ void call_yield(struct regs *r) {
     r->f.rax = (u64)E_FULL;
 }
 
-/* Finds the word and binds its page: its physical address, or an error. */
-static s64 bind_word(u64 at) {
-    s64 page = at % 8 ? E_BAD_ARGUMENT : user_page(at);
-
-    if (page < 0)
-        return page;
-    struct page *p = page_get((u32)page);
-    if (!p || page_bind((u32)page, page_type(p)))
-        return E_BAD_ADDRESS;
-    if (user_page(at) != page) { /* another CPU has just unmapped it */
-        page_unbind((u32)page);
-        return E_BAD_ADDRESS;
-    }
-    return page << PAGE_SHIFT | (s64)(at % PAGE_SIZE);
-}
-
 void call_sleep(struct regs *r) {
     struct cpu *cpu = this_cpu();
     u64 deadline = r->f.rdi, at = r->f.rsi, value = r->f.rdx;
-    s64 word = at ? bind_word(at) : 0;
+    s64 word = at ? wait_bind_word(at) : 0;
 
     r->f.rax = (u64)word;
     if (word < 0)
@@ -368,6 +400,32 @@ void call_sleep(struct regs *r) {
     cpu->record->deadline = deadline;
     cpu->record->overruns = 0;
     cpu->record->state = CONTEXT_SLEEPING;
+    if (awakes(cpu->record, rdtsc()) && frame_pop(r))
+        return;
+    schedule();
+}
+
+void call_wait(struct regs *r) {
+    struct cpu *cpu = this_cpu();
+    u32 page = (u32)r->f.rsi;
+    struct predicate p;
+    s64 error = user_read(&p, r->f.rdi, sizeof p);
+
+    if (!error)
+        error = wait_begin(&p, page);
+    r->f.rax = (u64)error;
+    if (error)
+        return;
+    r->f.rax = 0;
+    if (!frame_push(r, CAUSE_SLEEP)) {
+        wait_end(page);
+        r->f.rax = (u64)E_FULL;
+        return;
+    }
+    cpu->record->value = page;
+    cpu->record->deadline = p.deadline;
+    cpu->record->overruns = 0;
+    cpu->record->state = CONTEXT_WAITING;
     if (awakes(cpu->record, rdtsc()) && frame_pop(r))
         return;
     schedule();
@@ -415,6 +473,44 @@ static void free_slot(struct cpu *cpu, struct env *env, u32 slot) {
     cpu->slices->slot[slot].owner = 0;
     __atomic_fetch_and(&cpu->owned, ~(1ull << slot), __ATOMIC_SEQ_CST);
     env->slices--;
+}
+
+/* The slice changes owner without ever being free. */
+static s64 give_slot(struct cpu *cpu, struct env *from, struct env *to, u32 slot) {
+    s64 error = 0;
+
+    word_lock(&cpu->slices_lock, LOCK_SLICES);
+    if (cpu->slices->slot[slot].owner != from->self) {
+        error = E_NO_RIGHT;
+    } else {
+        cpu->slices->slot[slot].owner = to->self;
+        from->slices--;
+        to->slices++;
+    }
+    word_unlock(&cpu->slices_lock, LOCK_SLICES);
+    return error;
+}
+
+s64 call_slice_give(u32 n, u32 slot, u64 cap) {
+    struct env *to, *from = current_env();
+    s64 error = cap ? env_target(cap, RIGHT_MANAGE, &to) : E_BAD_CAPABILITY;
+
+    if (error)
+        return error;
+    if (n >= cpu_count || slot >= SLOTS || to == from)
+        return E_BAD_ARGUMENT;
+    env_lock_two(from, to);
+    if (to->state != ENV_LIVE)
+        error = E_DEAD;
+    else if (to->slices >= to->slice_limit)
+        error = E_LIMIT;
+    else
+        error = give_slot(cpus[n], from, to, slot);
+    env_unlock(from);
+    env_unlock(to);
+    if (!error && cpus[n] != this_cpu())
+        apic_send(cpus[n]->apic, VECTOR_KICK);
+    return error;
 }
 
 s64 call_slice_free(u64 user, u32 n, u32 slot) {

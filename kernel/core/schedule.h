@@ -16,6 +16,8 @@ bool schedule_switch(struct env *env, struct env_context *record);
 void schedule_leave(void);
 /* Loads the kernel's own space if a dead environment's is still there. */
 void schedule_leave_dead_space(void);
+/* Lets go of what a sleeping context waits for. */
+void schedule_forget_sleep(struct env_context *record);
 /* Ends a sleep, with this result. */
 void schedule_awaken(struct env_context *record, u64 result);
 /* Frees every slice of an environment that no CPU runs. */

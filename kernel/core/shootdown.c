@@ -31,7 +31,7 @@ void shootdown_answer(void) {
 
 void shootdown(struct env *env, u64 va, u32 count) {
     struct cpu *cpu = this_cpu();
-    u64 active = __atomic_load_n(&env->active, __ATOMIC_SEQ_CST);
+    u64 active = env_active(env);
     u64 ticket[MAX_CPUS];
 
     if (active >> cpu->number & 1)
@@ -54,11 +54,12 @@ void shootdown(struct env *env, u64 va, u32 count) {
 
 /* A CPU that waits here holds no pointer to an object that another could be destroying: env_destroy
  * is the only caller that keeps one, to what it destroys itself. */
-void quiesce(void) {
+static void wait_for_others(void) {
     struct cpu *cpu = this_cpu();
     u64 before[MAX_CPUS];
 
     ASSERT(!cpu->held);
+    note_quiet(cpu);
     for (u32 n = 0; n < cpu_count; n++)
         before[n] = __atomic_load_n(&cpus[n]->quiet, __ATOMIC_SEQ_CST);
     for (u32 n = 0; n < cpu_count; n++)
@@ -66,7 +67,7 @@ void quiesce(void) {
             apic_send(cpus[n]->apic, VECTOR_KICK);
     for (u32 n = 0; n < cpu_count; n++) {
         while (n != cpu->number && __atomic_load_n(&cpus[n]->quiet, __ATOMIC_SEQ_CST) == before[n]) {
-            __atomic_fetch_add(&cpu->quiet, 1, __ATOMIC_SEQ_CST);
+            note_quiet(cpu);
             shootdown_answer();
             cpu_relax();
         }
@@ -75,16 +76,22 @@ void quiesce(void) {
 
 static u32 stopped;
 
+/* One who waits is quiet, too, for whoever stops all meanwhile: then it must not go on. */
+void quiesce(void) {
+    wait_for_others();
+    stand_still();
+}
+
 void stop_others(void) {
     __atomic_store_n(&stopped, 1, __ATOMIC_SEQ_CST);
-    quiesce();
+    wait_for_others();
 }
 
 void start_others(void) { __atomic_store_n(&stopped, 0, __ATOMIC_SEQ_CST); }
 
 void stand_still(void) {
     while (__atomic_load_n(&stopped, __ATOMIC_SEQ_CST)) {
-        __atomic_fetch_add(&this_cpu()->quiet, 1, __ATOMIC_SEQ_CST); /* perhaps for the next who stops all */
+        note_quiet(this_cpu()); /* perhaps for the next who stops all */
         shootdown_answer();
         cpu_relax();
     }

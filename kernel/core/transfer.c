@@ -1,5 +1,6 @@
-/* Protected control transfer (docs/transfer.md). Checks first; after the point of no return
- * nothing can fail. The message is in the registers and is not touched. */
+/* Protected control transfer, the slow way: every kind and every case. transfer.S does the plain CALL
+ * and the plain REPLY with the same result. Checks first; after the point of no return nothing can
+ * fail. The message is in the registers and is not touched. */
 #include "core/cpu.h"
 #include "core/env.h"
 #include "core/schedule.h"
@@ -13,12 +14,25 @@ static void enter_callee(struct regs *r, u32 caller, u32 kind, u64 entry) {
     r->f.rax = (u64)caller << 32 | kind;
     r->f.rcx = r->f.r11 = 0;
     r->f.rsp = this_cpu()->context->transfer_stack;
+    r->f.rflags = 0;
     upcall_enter(r, entry);
+}
+
+/* What is to become of the caller: a CALL waits for its reply, a GIVE for a later slice. */
+static bool leave_caller(struct regs *r, u32 kind) {
+    struct cpu *cpu = this_cpu();
+
+    r->f.rax = 0;
+    if (kind == TRANSFER_GIVE)
+        return frame_push(r, CAUSE_YIELD);
+    cpu->context->call_rip = r->f.rip;
+    cpu->context->call_rsp = r->f.rsp;
+    return true;
 }
 
 static s64 call_or_give(struct regs *r, struct env *callee, u32 kind) {
     struct cpu *cpu = this_cpu();
-    u32 self = cpu->env->self;
+    u32 self = cpu->name;
     struct env_context *mine = cpu->record, *record = &callee->context[cpu->number];
 
     if (record->state == CONTEXT_NONE || record->state == CONTEXT_CALLING || record->caller)
@@ -27,20 +41,20 @@ static s64 call_or_give(struct regs *r, struct env *callee, u32 kind) {
     u64 entry = __atomic_load_n(&context->transfer, __ATOMIC_RELAXED);
     if (!entry || entry >= USER_TOP)
         return E_BUSY;
-    r->f.rax = 0;
-    if (!frame_push(r, kind == TRANSFER_CALL ? CAUSE_CALL : CAUSE_YIELD))
+    if (!leave_caller(r, kind))
         return E_FULL;
-    if (!schedule_switch(callee, record)) {
-        schedule(); /* it died this moment: the caller's frame is resumed in its next slice */
-    }
 
     /* The point of no return. */
     if (kind == TRANSFER_CALL) {
         mine->state = CONTEXT_CALLING;
         mine->peer = callee->self;
         record->caller = self;
+        cpu->peer = callee->self;
+        cpu->reply_peer = self;
     }
-    if (record->state == CONTEXT_SLEEPING)
+    if (!schedule_switch(callee, record))
+        schedule(); /* it died this moment: the caller learns it in its next slice */
+    if (record->state == CONTEXT_SLEEPING || record->state == CONTEXT_WAITING)
         schedule_awaken(record, 2);
     enter_callee(r, self, kind, entry);
     return 0;
@@ -49,24 +63,24 @@ static s64 call_or_give(struct regs *r, struct env *callee, u32 kind) {
 static s64 reply(struct regs *r, struct env *caller) {
     struct cpu *cpu = this_cpu();
     struct env_context *mine = cpu->record, *record = &caller->context[cpu->number];
-    struct regs back;
 
-    if (mine->caller != caller->self || record->state != CONTEXT_CALLING || record->peer != cpu->env->self)
+    if (mine->caller != caller->self || record->state != CONTEXT_CALLING || record->peer != cpu->name)
         return E_BAD_ARGUMENT;
 
     /* The point of no return. */
     mine->caller = 0;
     record->state = CONTEXT_READY;
+    cpu->reply_peer = caller->self;
     if (!schedule_switch(caller, record))
         schedule();
-    if (!frame_pop(&back)) {
+    r->f.rip = cpu->context->call_rip;
+    r->f.rsp = cpu->context->call_rsp;
+    r->f.rflags = 0;
+    r->f.rax = r->f.rcx = r->f.r11 = 0;
+    if (!regs_make_safe(r)) {
         env_end(caller, END_FAULT, 0);
         schedule();
     }
-    r->f.rip = back.f.rip;
-    r->f.rsp = back.f.rsp;
-    r->f.rflags = back.f.rflags;
-    r->f.rax = r->f.rcx = r->f.r11 = 0;
     return 0;
 }
 
@@ -87,7 +101,7 @@ void call_transfer(struct regs *r) {
     struct env *env = env_live(target);
     s64 error;
 
-    if (kind > TRANSFER_GIVE || target == cpu->env->self)
+    if (kind > TRANSFER_GIVE || target == cpu->name)
         error = E_BAD_ARGUMENT;
     else if (!env)
         error = E_DEAD;

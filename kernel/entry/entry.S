@@ -1,7 +1,7 @@
 /* The front door: system calls, exceptions and interrupts come in here, and all leave here.
  *
  * A plain call uses the caller's stack for nothing: its rsp waits in the CPU's structure, rip and
- * rflags on the kernel's stack. 26 instructions from `syscall` to `sysretq` for call 0. A call
+ * rflags on the kernel's stack. 28 instructions from `syscall` to `sysretq` for call 0. A call
  * that may suspend its caller, an exception and an interrupt build a struct regs (the layout of an
  * ABI frame) at the top of the kernel's stack. Both are safe from an interrupt between the two stacks, since
  * interrupts are off in the kernel, and non-maskable ones have a stack of their own. */
@@ -13,6 +13,10 @@
     .globl entry_syscall
 entry_syscall:
     swapgs
+    cmpb $CALL_TRANSFER, %al
+    je entry_transfer
+    .globl entry_call
+entry_call:
     movq %rsp, %gs:CPU_USER_RSP
     movq %gs:CPU_KERNEL_RSP, %rsp
     pushq %r11

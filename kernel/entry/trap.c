@@ -53,7 +53,7 @@ static void exception(struct regs *r) {
 
 /* Another CPU wants this one to look: at its slices if it idles, at the life of what it runs. */
 static void kick(struct cpu *cpu) {
-    __atomic_fetch_add(&cpu->quiet, 1, __ATOMIC_SEQ_CST);
+    note_quiet(cpu);
     stand_still();
     schedule_leave_dead_space();
 }

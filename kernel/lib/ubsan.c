@@ -1,5 +1,6 @@
-/* What gcc's and clang's undefined behaviour sanitizer calls (VARIANT=ubsan): each finding is a bug in
- * the kernel and ends it. Every kind of finding passes data that begins with where it was found. */
+/* What gcc's and clang's undefined behaviour sanitizer calls (VARIANT=ubsan): each finding is a bug
+ * in the kernel and ends it. Every kind of finding passes data that begins with where it was found.
+ */
 #ifdef UBSAN
 #include "lib/base.h"
 

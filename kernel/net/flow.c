@@ -110,10 +110,9 @@ static s64 flow_make(u64 user_parent, u32 page, const struct masked *receive,
         return E_NOT_IMPLIED;
     if (flow_count == FLOWS_MAX)
         return E_FULL;
-    /* Should the page be taken meanwhile, no page ever has this capability's generation. */
-    error = cap_grant(out, CAP_FLOW, RIGHT_READ | RIGHT_WRITE | RIGHT_OWN, page, 1, generation);
-    if (!error)
-        error = page_retype(page, self, PAGE_DATA, PAGE_FLOW, 0);
+    if (out && user_writable(out, sizeof(struct cap)))
+        return E_BAD_ADDRESS;
+    error = page_retype(page, self, PAGE_DATA, PAGE_FLOW, 0);
     if (error)
         return error;
     __atomic_store_n(&p->generation, generation, __ATOMIC_SEQ_CST);
@@ -122,7 +121,8 @@ static s64 flow_make(u64 user_parent, u32 page, const struct masked *receive,
     f->receive = *receive;
     f->transmit = *transmit;
     flow_link(f);
-    return 0;
+    /* Should the caller have unmapped `out` meanwhile on another CPU, it can still derive the capability. */
+    return cap_grant(out, CAP_FLOW, RIGHT_READ | RIGHT_WRITE | RIGHT_OWN, page, 1, generation);
 }
 
 s64 call_flow_create(u64 parent, u32 page, u64 spec, u64 out) {

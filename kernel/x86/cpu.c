@@ -19,7 +19,7 @@ bool bases_present;
 static u64 cr4_bits;
 
 extern char entry_vectors[], entry_syscall[], user_copy_open[], user_copy_close[], entry_trap_close[],
-    entry_exception_close[];
+    entry_exception_close[], transfer_wipe_call[], transfer_wipe_reply[];
 
 static struct gate { u16 low, selector; u8 ist, type; u16 middle; u32 high, zero; } idt[256] ALIGNED(16);
 
@@ -43,6 +43,10 @@ void cpu_features_init(void) {
     if (seven.b & 1) {
         cr4_bits |= CR4_FSGSBASE;
         bases_present = true;
+    }
+    if (!bases_present) { /* the fast path wipes the bases where there are any to wipe */
+        memset(transfer_wipe_call, 0x90, 10);
+        memset(transfer_wipe_reply, 0x90, 10);
     }
     if (seven.b >> 7 & 1)
         cr4_bits |= CR4_SMEP;
@@ -77,6 +81,8 @@ static void load_tables(struct cpu *cpu) {
     __asm__ volatile("movl %0, %%ss; movl %1, %%ds; movl %1, %%es; movl %1, %%fs; movl %1, %%gs"
                      : : "r"(KERNEL_SS), "r"(0));
     __asm__ volatile("ltr %w0" : : "r"(TSS_SELECTOR));
+    /* After a reset the local table is no less than 64 KiB at address 0, which is a libOS's to map. */
+    __asm__ volatile("lldt %w0" : : "r"(0));
 }
 
 void cpu_init(struct cpu *cpu) {
@@ -98,6 +104,9 @@ struct cpu *cpu_make(u32 number) {
 
     cpu->self = cpu;
     cpu->number = number;
+    cpu->direct = DIRECT_BASE;
+    cpu->peer = cpu->reply_peer = NO_PEER;
+    cpu->records = DIRECT_BASE + offsetof(struct env, context) + number * sizeof(struct env_context);
     cpu->slot = SLOTS - 1;
     cpu->trace = exposed_pages(sizeof(struct trace) / PAGE_SIZE);
     cpu->slices = exposed_pages(1);

@@ -4,7 +4,7 @@
 LWIP_SOURCE := build/lwip/source
 LWIP_THERE := $(LWIP_SOURCE)/src/core/tcp.c
 LWIP_FLAGS := -Ilibos/lib/net/lwip -isystem $(LWIP_SOURCE)/src/include
-NET_SOURCES := $(addprefix libos/lib/net/,net.c neighbour.c siphash.c)
+NET_SOURCES := $(addprefix libos/lib/net/,net.c neighbour.c siphash.c backlog.c)
 LWIP_PROGRAM_CFLAGS = $(filter-out -MMD -MP -W%,$(PROGRAM_CFLAGS)) -D__NO_INLINE__
 
 $(LWIP_THERE): | tools/lwip.sh

@@ -17,9 +17,9 @@
 #include "base/wait.h"
 #include "machine/machine.h"
 
-#define ENTRIES 32                /* of a receive ring: a power of two */
-#define BUFFER (RT_PAGE / 2)      /* each buffer page holds two buffers */
-#define ANSWERS 16                /* answers sent with one call, and pages that they lie in */
+#define ENTRIES 32           /* of a receive ring: a power of two */
+#define BUFFER (RT_PAGE / 2) /* each buffer page holds two buffers */
+#define ANSWERS 16           /* answers sent with one call, and pages that they lie in */
 #define REPORT_MS 10000
 
 /* ---- what is in the packets. Numbers are big-endian: swap16 and swap32 are for them. */
@@ -27,7 +27,10 @@
 #define swap16 __builtin_bswap16
 #define swap32 __builtin_bswap32
 
-struct PACKED ether { u8 to[6], from[6]; u16 type; };
+struct PACKED ether {
+    u8 to[6], from[6];
+    u16 type;
+};
 struct PACKED arp {
     u16 hardware, protocol;
     u8 hardware_length, protocol_length;
@@ -44,7 +47,10 @@ struct PACKED ip {
     u16 checksum;
     u32 source, destination;
 };
-struct PACKED echo { u8 type, code; u16 checksum, id, sequence; };
+struct PACKED echo {
+    u8 type, code;
+    u16 checksum, id, sequence;
+};
 
 static u8 mac[6];   /* of the machine's network device */
 static u32 address; /* of the machine, big-endian */
@@ -81,9 +87,10 @@ static u32 answer_arp(const u8 *frame, u32 length, u8 *answer) {
     const struct arp *q = (const void *)(frame + sizeof(struct ether));
     struct arp *a = (void *)(answer + sizeof(struct ether));
 
-    if (length < sizeof(struct ether) + sizeof *q || q->hardware != swap16(1) || q->protocol != swap16(0x800) ||
-        q->hardware_length != 6 || q->protocol_length != 4 || q->operation != swap16(1) ||
-        q->target != address || (q->sender_mac[0] & 1) || (q->sender && !is_host(q->sender)))
+    if (length < sizeof(struct ether) + sizeof *q || q->hardware != swap16(1) ||
+        q->protocol != swap16(0x800) || q->hardware_length != 6 || q->protocol_length != 4 ||
+        q->operation != swap16(1) || q->target != address || (q->sender_mac[0] & 1) ||
+        (q->sender && !is_host(q->sender)))
         return 0;
     address_frame((struct ether *)answer, q->sender_mac, swap16(0x806));
     *a = *q;
@@ -118,9 +125,13 @@ static u8 *ip_answer(u8 *answer, const u8 *frame, u32 bytes) {
     struct ip *a = (void *)(answer + sizeof(struct ether));
 
     address_frame((struct ether *)answer, ((const struct ether *)frame)->from, swap16(0x800));
-    *a = (struct ip){.version_length = 0x45, .length = swap16((u16)(sizeof *a + bytes)),
-                     .fragment = swap16(0x4000), .time_to_live = 64, .protocol = q->protocol,
-                     .source = address, .destination = q->source};
+    *a = (struct ip){.version_length = 0x45,
+                     .length = swap16((u16)(sizeof *a + bytes)),
+                     .fragment = swap16(0x4000),
+                     .time_to_live = 64,
+                     .protocol = q->protocol,
+                     .source = address,
+                     .destination = q->source};
     a->checksum = checksum(a, sizeof *a);
     return (u8 *)(a + 1);
 }
@@ -155,8 +166,8 @@ static struct port {
     u64 consumed; /* entries of the ring that we have seen */
 } port[ARRAY_SIZE(kinds)];
 
-/* The pages in which answers lie, one for each, and the kernel's entries for them: its page array is
- * there for everybody to read, and says whether the device still has a page. */
+/* The pages in which answers lie, one for each, and the kernel's entries for them: its page
+ * array is there for everybody to read, and says whether the device still has a page. */
 static u8 *answers;
 static u32 answers_page; /* number of the first; the others follow */
 static const volatile struct page *answers_state;
@@ -174,7 +185,8 @@ static s64 open_port(struct port *p, const struct start_item *item) {
     struct flow_binding binding = {.count = ENTRIES / 2, .entries = ENTRIES};
     u32 pages[ENTRIES / 2], first;
 
-    /* Everybody may look at a flow. We let go of it at once: a page that is mapped cannot be freed. */
+    /* Everybody may look at a flow. We let go of it at once: a page that is mapped cannot be
+     * freed. */
     const struct flow *flow = memory_map(item->cap.name, 1, 0, 0);
     p->ring = memory_alloc_run(1, &binding.ring);
     p->buffers = memory_alloc_run(ENTRIES / 2, &first);
@@ -193,12 +205,10 @@ static s64 open_port(struct port *p, const struct start_item *item) {
 }
 
 static s64 open_answers(void) {
-    u64 offset;
-
     answers = memory_alloc_run(ANSWERS, &answers_page);
     if (!answers)
         return E_LIMIT;
-    offset = answers_page * sizeof(struct page);
+    u64 offset = answers_page * sizeof(struct page);
     u32 pages = 1 + (offset % RT_PAGE + ANSWERS * sizeof(struct page) > RT_PAGE); /* of the array */
     const u8 *array = memory_map(machine_info()->array + (u32)(offset / RT_PAGE), pages, 0, 0);
     answers_state = (const void *)(array + offset % RT_PAGE);
@@ -230,9 +240,10 @@ static void take(const struct port *p, const u8 *frame, u32 length) {
         return;
     }
     u16 headers = (u16)(bytes < SEND_HEADERS ? bytes : SEND_HEADERS);
-    batch[queued] = (struct send){.headers = (u64)answer, .length = headers, .pieces = bytes > headers};
-    batch[queued].piece[0] = (struct piece){.page = answers_page + queued, .offset = headers,
-                                            .length = (u16)(bytes - headers)};
+    batch[queued] =
+        (struct send){.headers = (u64)answer, .length = headers, .pieces = bytes > headers};
+    batch[queued].piece[0] = (struct piece){
+        .page = answers_page + queued, .offset = headers, .length = (u16)(bytes - headers)};
     if (++queued == ANSWERS)
         flush(p);
 }
@@ -250,15 +261,15 @@ static void serve(struct port *p) {
 
 /* ---- upcalls */
 
-/* An exception: mini has no repair for any, so it says what happened and ends. With `restart` in the
- * manifest it begins anew. A pager would map a page here and return. */
+/* mini has no repair for any exception: it says what happened and ends, and with `restart` in the
+ * manifest begins anew. A pager would map a page here and return. */
 static void on_exception(struct frame *frame) {
     print("mini: exception %lu at %lx, address %lx\n", frame->cause, frame->rip, frame->address);
     rt_exit(frame->cause);
 }
 
-/* The end of a slice that we have not used up by sleeping. A scheduler would choose its next thread
- * here; mini only counts, and the run-time part gives the processor back. */
+/* A slice ends while we work. A scheduler would choose its next thread here; mini only counts,
+ * and the run-time part gives the processor back. */
 static void on_slice_end(struct frame *frame) {
     (void)frame;
     counted.cut++;
@@ -270,8 +281,8 @@ static u64 report(void) {
     u64 now = counted.arp + counted.echo + counted.ignored;
 
     if (now != told)
-        print("mini: answered %lu ARP and %lu echo requests, ignored %lu frames, %lu slices cut\n", counted.arp,
-              counted.echo, counted.ignored, counted.cut);
+        print("mini: answered %lu ARP and %lu echo requests, ignored %lu frames, %lu slices cut\n",
+              counted.arp, counted.echo, counted.ignored, counted.cut);
     told = now;
     return deadline_in(REPORT_MS);
 }
@@ -294,8 +305,10 @@ int main(void) {
         if (error)
             return (int)fail("a flow cannot be used", error);
     }
-    if (start_item("console", 0))
+    if (start_item("console", 0)) {
+        print("mini: ready\n");
         report_at = report();
+    }
     for (;;) {
         u64 seen = deliveries(); /* before we look, so that nothing is missed */
         for (u32 i = 0; i < ARRAY_SIZE(port) && port[i].ring; i++)

@@ -1,6 +1,6 @@
-/* Orders (kill, start) go to init by control transfer and are carried out in its own time, so it is
- * asked now and then whether it has done. Whether an environment is gone is read from the page array:
- * mapping its page would keep it. */
+/* Orders (kill, start) go to init by control transfer and are carried out in its own time, so it
+ * is asked now and then whether it has done. Whether an environment is gone is read from the
+ * page array: mapping its page would keep it. */
 #include "monitor/commands.h"
 
 #include "base/control.h"
@@ -14,8 +14,8 @@
 #define ORDER_MS 10000 /* as long an order may take */
 
 static struct {
-    u64 kind;       /* a control_order; 0: none is under way */
-    bool accepted;  /* init has it */
+    u64 kind;      /* a control_order; 0: none is under way */
+    bool accepted; /* init has it */
     u64 deadline;
     char name[16];
     u32 env;        /* KILL: its page, and */
@@ -74,8 +74,9 @@ static bool is_gone(void) {
 
 static void tell_kill(struct sheet *s) {
     if (is_gone())
-        say(s, "%s is gone; it had %u pages, and %d more are free (%u in all)\n", order.name, order.owned,
-            (int)(machine_info()->free_pages - order.free_pages), machine_info()->free_pages);
+        say(s, "%s is gone; it had %u pages, and %d more are free (%u in all)\n", order.name,
+            order.owned, (int)(machine_info()->free_pages - order.free_pages),
+            machine_info()->free_pages);
     else
         say(s, "init could not destroy %s\n", order.name);
 }
@@ -90,8 +91,8 @@ static void tell_start(struct sheet *s) {
         say(s, "init did not start %s: is it in the manifest?\n", order.name);
 }
 
-/* Tells init: `kind`, or 0, which is no order and only asks whether it has done the last one (then it
- * is E_BAD_ARGUMENT). E_BUSY: it has something to do, or no context on this CPU. */
+/* Tells init: `kind`, or 0, which is no order and only asks whether it has done the last one
+ * (then it is E_BAD_ARGUMENT). E_BUSY: it has something to do, or no context on this CPU. */
 static s64 tell_init(u64 kind) {
     struct rt_message m = {.rdi = kind};
 
@@ -164,10 +165,12 @@ static void set_trace(struct sheet *s, u64 mask) {
 
 /* After `on`: a number, or the names of kinds. */
 static bool parse_mask(struct sheet *s, const char *text, u64 *mask) {
-    static const struct { u32 kind; const char *name; } kinds[] = {
+    static const struct {
+        u32 kind;
+        const char *name;
+    } kinds[] = {
 #define KIND_ENTRY(n, name) {n, name},
-        TRACE_EVENT_NAMES(KIND_ENTRY)
-    };
+        TRACE_EVENT_NAMES(KIND_ENTRY)};
 
     if (parse_number(text, mask))
         return true;
@@ -249,10 +252,12 @@ static const struct {
 static void help(struct sheet *s, const char *argument) {
     (void)argument;
     view_list(s);
-    say(s, "  %-12s %s\n", "trace on", "record events: a mask of kinds (255: all) or a name; 'trace off' ends it");
+    say(s, "  %-12s %s\n", "trace on",
+        "record events: a mask of kinds (255: all) or a name; 'trace off' ends it");
     for (u32 i = 0; i < ARRAY_SIZE(commands); i++)
         if (*commands[i].what)
-            say(s, "  %-8s %-3s %s\n", commands[i].name, *commands[i].arguments ? "X" : "", commands[i].what);
+            say(s, "  %-8s %-3s %s\n", commands[i].name, *commands[i].arguments ? "X" : "",
+                commands[i].what);
     say(s, "X is an environment's name. Numbers may be hexadecimal: 0xff\n");
 }
 

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#define CONTROL(letter) ((letter) & 31)
+#define CONTROL(letter) ((letter)&31)
 #define DELETE 127
 #define ESCAPE 27
 
@@ -100,7 +100,7 @@ static void special_key(struct line *l, char c) {
         move(l, 0);
     else if (c == 'F' || (c == '~' && (l->number == 4 || l->number == 8)))
         move(l, l->length);
-    else if (delete && l->cursor < l->length)
+    else if (delete &&l->cursor < l->length)
         remove_part(l, l->cursor, l->cursor + 1);
 }
 

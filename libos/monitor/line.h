@@ -4,20 +4,20 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define LINE_MOST 64     /* characters in a line: with the prompt it fits into one row */
-#define LINE_HISTORY 16  /* lines that can be called back */
+#define LINE_MOST 64    /* characters in a line: with the prompt it fits into one row */
+#define LINE_HISTORY 16 /* lines that can be called back */
 
 struct line {
     const char *prompt;
     void (*show)(const char *text, size_t length);
     char text[LINE_MOST + 1]; /* ends with 0 */
     unsigned length, cursor;
-    unsigned escape; /* how far an escape sequence has come, and */
-    unsigned number; /* the number in it */
+    unsigned escape;   /* how far an escape sequence has come, and */
+    unsigned number;   /* the number in it */
     bool after_return; /* the last character was a return: a line feed belongs to it */
     char history[LINE_HISTORY][LINE_MOST + 1];
-    unsigned lines;  /* ever put in the history */
-    unsigned back;   /* how far back the line on show is; 0: the one being typed */
+    unsigned lines;            /* ever put in the history */
+    unsigned back;             /* how far back the line on show is; 0: the one being typed */
     char typed[LINE_MOST + 1]; /* that one, while another is on show */
 };
 

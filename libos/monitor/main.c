@@ -44,7 +44,8 @@ static void carry_out(const char *text) {
 }
 
 static void take_keys(void) {
-    while (!command_waits() && events->consumed != __atomic_load_n(&events->produced, __ATOMIC_ACQUIRE)) {
+    while (!command_waits() &&
+           events->consumed != __atomic_load_n(&events->produced, __ATOMIC_ACQUIRE)) {
         struct event event = events->event[events->consumed % EVENTS];
         __atomic_store_n(&events->consumed, events->consumed + 1, __ATOMIC_RELEASE);
         if (event.type == EVENT_CONSOLE && line_key(&line, (char)event.a))
@@ -93,7 +94,8 @@ static void open_network(void) {
 
     if (!flow || !net)
         return;
-    struct port_targe_config device = {.flow = &flow->cap, .mac = info->mac, .checksum = info->checksum};
+    struct port_targe_config device = {
+        .flow = &flow->cap, .mac = info->mac, .checksum = info->checksum};
     s64 error = port_targe_open(&device, &port);
     if (error) {
         print("monitor: cannot use the network: %s\n", error_name(error));

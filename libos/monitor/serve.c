@@ -100,9 +100,10 @@ static bool write_body(struct sheet *s, char *path) {
 }
 
 static const char *write_answer(struct connection *c, struct sheet *body, bool *head_only) {
+    bool complete = is_complete(c->request);
     char *at = c->request, *method = cut_word(&at), *path = method ? cut_word(&at) : NULL;
 
-    if (!path || c->received == REQUEST_BYTES)
+    if (!complete || !path)
         return "400 Bad Request";
     *head_only = !strcmp(method, "HEAD");
     if (strcmp(method, "GET") != 0 && !*head_only)
@@ -117,13 +118,16 @@ static err_t answer(struct connection *c) {
 
     if (status[0] != '2')
         say(&body, "%c%c%c\n", status[0], status[1], status[2]);
-    u32 head = (u32)format(c->head, sizeof c->head, "HTTP/1.0 %s\r\nContent-Type: text/plain\r\n"
-                           "Content-Length: %u\r\nCache-Control: no-store\r\n\r\n", status, body.used);
+    u32 head = (u32)format(c->head, sizeof c->head,
+                           "HTTP/1.0 %s\r\nContent-Type: text/plain\r\n"
+                           "Content-Length: %u\r\nCache-Control: no-store\r\n\r\n",
+                           status, body.used);
     u32 bytes = head_only ? 0 : body.used;
     c->answered = true;
     c->left = head + bytes;
     if (tcp_write(c->pcb, c->head, (u16)head, bytes ? TCP_WRITE_FLAG_MORE : 0) != ERR_OK ||
-        (bytes && tcp_write(c->pcb, c->body, (u16)bytes, 0) != ERR_OK) || tcp_shutdown(c->pcb, 0, 1) != ERR_OK)
+        (bytes && tcp_write(c->pcb, c->body, (u16)bytes, 0) != ERR_OK) ||
+        tcp_shutdown(c->pcb, 0, 1) != ERR_OK)
         return drop(c);
     return ERR_OK;
 }
@@ -137,7 +141,8 @@ static err_t on_receive(void *argument, struct tcp_pcb *pcb, struct pbuf *p, err
     if (!p) /* the peer has said all: an answer may still be under way */
         return c->answered ? ERR_OK : finish(c);
     if (!c->answered)
-        c->received += pbuf_copy_partial(p, c->request + c->received, (u16)(REQUEST_BYTES - c->received), 0);
+        c->received +=
+            pbuf_copy_partial(p, c->request + c->received, (u16)(REQUEST_BYTES - c->received), 0);
     tcp_recved(pcb, p->tot_len);
     pbuf_free(p);
     c->request[c->received] = 0;
@@ -175,6 +180,8 @@ static err_t on_accept(void *argument, struct tcp_pcb *pcb, err_t error) {
     (void)argument;
     if (error != ERR_OK || !pcb)
         return ERR_VAL;
+    if (!net_welcome(pcb))
+        return ERR_MEM; /* lwIP aborts it */
     for (u32 i = 1; i < PLACES && c->pcb; i++) /* a free place, or that of the oldest */
         if (!places[i].pcb || places[i].opened_ms < c->opened_ms)
             c = &places[i];

@@ -1,4 +1,5 @@
-/* The views over HTTP/1.0 as plain text: GET /envs, /pages/123, ..., and / for the list. Read only. */
+/* The views over HTTP/1.0 as plain text: GET /envs, /pages/123, ..., and / for the list. Read
+ * only. */
 #pragma once
 #include "rt.h"
 

@@ -1,16 +1,16 @@
-/* Everything that is read here may change at any moment: lists are followed for a bounded number of
- * steps, names are made printable, numbers are read once. A pointer to an environment or a flow is used
- * before the next one is asked for, and all are let go of at the end (machine.h). */
+/* Everything that is read here may change at any moment: lists are followed for a bounded number
+ * of steps, names are made printable, numbers are read once. A pointer to an environment or a
+ * flow is used before the next one is asked for, and all are let go of at the end (machine.h). */
 #include "monitor/views.h"
 
 #include "base/print.h"
 #include "machine/machine.h"
 #include "targe/names.h"
 
-#define LIST_MOST 256   /* environments or flows shown */
-#define OWNERS 48       /* owners counted apart in the summary of pages */
-#define RECORDS 20      /* trace records shown */
-#define CPU_LETTERS 6   /* contexts shown for each environment */
+#define LIST_MOST 256 /* environments or flows shown */
+#define OWNERS 48     /* owners counted apart in the summary of pages */
+#define RECORDS 20    /* trace records shown */
+#define CPU_LETTERS 6 /* contexts shown for each environment */
 #define TYPES (PAGE_ABSENT + 1)
 
 #define NAME_CASE(number, name) \
@@ -25,7 +25,6 @@
         } \
     }
 NAMES_OF(type_name, PAGE_TYPE_NAMES)
-NAMES_OF(call_name, CALL_NAMES)
 NAMES_OF(record_name, TRACE_EVENT_NAMES)
 
 bool parse_number(const char *text, u64 *number) {
@@ -36,8 +35,9 @@ bool parse_number(const char *text, u64 *number) {
     if (!*text)
         return false;
     for (; *text; text++) {
-        u64 digit = *text >= '0' && *text <= '9' ? (u64)(*text - '0')
-                    : *text >= 'a' && *text <= 'f' ? (u64)(*text - 'a') + 10 : 99;
+        u64 digit = *text >= '0' && *text <= '9'   ? (u64)(*text - '0')
+                    : *text >= 'a' && *text <= 'f' ? (u64)(*text - 'a') + 10
+                                                   : 99;
         if (digit >= base || n > (~0ull - digit) / base)
             return false;
         n = n * base + digit;
@@ -148,20 +148,22 @@ static void view_pages(struct sheet *s, const char *argument) {
         return;
     }
     count_pages();
-    say(s, "%u pages of 4 KiB: %u free, %u the kernel's, %u the boot archive's\n", (u32)info->ram_pages,
-        info->free_pages, info->kernel_pages, info->archive_pages);
+    say(s, "%u pages of 4 KiB: %u free, %u the kernel's, %u the boot archive's\n",
+        (u32)info->ram_pages, info->free_pages, info->kernel_pages, info->archive_pages);
     say(s, "owner              data  tables  contexts  rings  flows  env      all\n");
     for (u32 i = 0; i < owners; i++) {
         const struct tally *t = &tallies[i];
         if (t->owner)
-            say(s, "%-15s %7u %7u  %8u  %5u  %5u  %3u  %7u\n", env_name(t->owner, name), t->type[PAGE_DATA],
-                t->type[PAGE_TABLE], t->type[PAGE_CONTEXT], t->type[PAGE_RING], t->type[PAGE_FLOW],
-                t->type[PAGE_ENV], t->all);
+            say(s, "%-15s %7u %7u  %8u  %5u  %5u  %3u  %7u\n", env_name(t->owner, name),
+                t->type[PAGE_DATA], t->type[PAGE_TABLE], t->type[PAGE_CONTEXT], t->type[PAGE_RING],
+                t->type[PAGE_FLOW], t->type[PAGE_ENV], t->all);
     }
     const u32 *nobody = tallies[0].type;
-    say(s, "nobody's: %u free, %u absent\nthe kernel's: %u private, %u exposed, %u flow, %u of devices\n",
-        nobody[PAGE_FREE], nobody[PAGE_ABSENT], nobody[PAGE_KERNEL], nobody[PAGE_EXPOSED], nobody[PAGE_FLOW],
-        nobody[PAGE_DEVICE]);
+    say(s,
+        "nobody's: %u free, %u absent\nthe kernel's: %u private, %u exposed, %u flow, %u of "
+        "devices\n",
+        nobody[PAGE_FREE], nobody[PAGE_ABSENT], nobody[PAGE_KERNEL], nobody[PAGE_EXPOSED],
+        nobody[PAGE_FLOW], nobody[PAGE_DEVICE]);
 }
 
 /* ---------------------------------------------------------------- environments */
@@ -174,15 +176,15 @@ static void view_envs(struct sheet *s, const char *argument) {
     u32 page = machine_info()->first_env, shown = cpus() < CPU_LETTERS ? cpus() : CPU_LETTERS;
 
     (void)argument;
-    say(s, "   page name            state    pages/limit slices flows  run ms    calls cpus\n");
+    say(s, "   page name            state    pages/limit slices flows  run ms cpus\n");
     for (u32 i = 0; page && i < LIST_MOST && (env = machine_env(page)); i++) {
         for (u32 n = 0; n < shown; n++)
             contexts[n] = letter[env->context[n].state & 3];
         contexts[shown] = 0;
         u32 next = env->next;
-        say(s, "%7u %-15s %-7s %6u/%-6u %4u  %3u %9lu %8lu %s\n", page, env_name(page, name),
-            state[env->state & 3], env->pages, env->page_limit, env->slices, env->flows, ms(env->runtime),
-            env->calls, contexts);
+        say(s, "%7u %-15s %-7s %6u/%-6u %4u  %3u %9lu %s\n", page, env_name(page, name),
+            state[env->state & 3], env->pages, env->page_limit, env->slices, env->flows,
+            ms(env->runtime), contexts);
         page = next;
     }
     say(s, "cpus: its context on each: r ready, s sleeping, c calling, - none\n");
@@ -202,7 +204,9 @@ static char owner_letter(u32 owner, u32 *known, char *letters, u32 *count) {
     char c = env_name(owner, name)[0];
     for (u32 i = 0; i < *count; i++)
         if (letters[i] == c) { /* taken: begin again with the next choice */
-            c = c >= 'a' && c <= 'z' ? (char)(c - 'a' + 'A') : c >= 'A' && c < 'Z' ? (char)(c + 1) : 'A';
+            c = c >= 'a' && c <= 'z'  ? (char)(c - 'a' + 'A')
+                : c >= 'A' && c < 'Z' ? (char)(c + 1)
+                                      : 'A';
             i = ~0u;
         }
     known[*count] = owner;
@@ -218,10 +222,12 @@ static void slices_summary(struct sheet *s) {
         const struct slices *v = machine_slices(cpu);
         if (!v)
             return;
-        u64 up = ms(rt_tsc() - machine_info()->boot_tsc), idle = ms(v->idle);
+        u64 up = ms(rt_tsc() - machine_info()->boot_tsc), since = v->idle_since,
+            idle = ms(v->idle + (since ? rt_tsc() - since : 0));
         u32 running = v->running;
         say(s, "CPU %u: slices of %lu us, idle %lu of %lu ms, %lu switches, running %s\n  ", cpu,
-            ms(v->length * 1000), idle, up, v->switches, running ? env_name(running, name) : "nothing");
+            ms(v->length * 1000), idle, up, v->switches,
+            running ? env_name(running, name) : "nothing");
         for (u32 i = 0; i < SLOTS; i++) {
             u32 owner = v->slot[i].owner;
             say(s, "%c", owner ? owner_letter(owner, known, letters, &count) : '.');
@@ -247,8 +253,8 @@ static void slices_of(struct sheet *s, u32 cpu) {
             used += v->slot[end].used;
             runs += v->slot[end].runs;
         }
-        say(s, "%2u to %2u %-15s %9lu %11lu\n", i, end - 1, owner ? env_name(owner, name) : "(free)", ms(used),
-            runs);
+        say(s, "%2u to %2u %-15s %9lu %11lu\n", i, end - 1,
+            owner ? env_name(owner, name) : "(free)", ms(used), runs);
     }
     say(s, "Neighbouring slots of one owner are one long slice, counted in its last slot.\n");
 }
@@ -296,7 +302,10 @@ static const char *takes(const struct masked *m, char room[16]) {
         return type == 0x806 ? "arp" : "other";
     if (!fixed(m->mask + 23, m->value + 23, 1, &protocol))
         return "ip";
-    const char *name = protocol == 1 ? "icmp" : protocol == 6 ? "tcp" : protocol == 17 ? "udp" : "ip";
+    const char *name = protocol == 1    ? "icmp"
+                       : protocol == 6  ? "tcp"
+                       : protocol == 17 ? "udp"
+                                        : "ip";
     if (m->shift_scale && fixed(m->mask2 + 2, m->value2 + 2, 2, &port))
         format(room, 16, "%s %u", name, port);
     else
@@ -312,14 +321,15 @@ static void view_flows(struct sheet *s, const char *argument) {
     (void)argument;
     say(s, "  page takes     bound by              in   bytes in   lost      out  bytes out\n");
     for (u32 i = 0; page && i < LIST_MOST && (flow = machine_flow(page)); i++) {
-        u32 ring = flow->ring, owner = ring < machine_info()->pages ? machine_pages()[ring].owner : 0;
+        u32 ring = flow->ring,
+            owner = ring < machine_info()->pages ? machine_pages()[ring].owner : 0;
         const char *by = flow->bound ? env_name(owner, ring_owner) : "(nobody)";
         flow = machine_flow(page); /* naming the owner may have let go of it */
         if (!flow)
             return;
         u32 next = flow->next;
-        say(s, "%6u %-9s %-15s %8lu %10lu %6lu %8lu %10lu\n", page, takes(&flow->receive, words), by,
-            flow->filled, flow->received, flow->dropped_full, flow->sent, flow->sent_bytes);
+        say(s, "%6u %-9s %-15s %8lu %10lu %6lu %8lu %10lu\n", page, takes(&flow->receive, words),
+            by, flow->filled, flow->received, flow->dropped_full, flow->sent, flow->sent_bytes);
         if (flow->refused)
             say(s, "        %lu frames refused as forged\n", flow->refused);
         page = next;
@@ -329,18 +339,21 @@ static void view_flows(struct sheet *s, const char *argument) {
 /* ---------------------------------------------------------------- trace */
 
 static void trace_counters(struct sheet *s) {
-    static const struct { u32 number; const char *name; } calls[] = {
+    static const struct {
+        u32 number;
+        const char *name;
+    } calls[] = {
 #define CALL_ENTRY(n, name) {n, name},
-        CALL_NAMES(CALL_ENTRY)
-    };
+        CALL_NAMES(CALL_ENTRY)};
     u32 column = 0;
 
     say(s, "cpu exceptions interrupts   timer  packets unclaimed transfers overruns records\n");
     for (u32 cpu = 0; cpu < cpus(); cpu++) {
         const struct trace *t = machine_trace(cpu);
         if (t)
-            say(s, "%3u %10lu %10lu %7lu %8lu %9lu %9lu %8lu %7lu\n", cpu, t->exceptions, t->interrupts,
-                t->timer, t->packets, t->unclaimed, t->transfers, t->overruns, t->count);
+            say(s, "%3u %10lu %10lu %7lu %8lu %9lu %9lu %8lu %7lu\n", cpu, t->exceptions,
+                t->interrupts, t->timer, t->packets, t->unclaimed, t->transfers, t->overruns,
+                t->count);
     }
     say(s, "calls:");
     for (u32 i = 0; i < ARRAY_SIZE(calls); i++) {
@@ -359,12 +372,9 @@ static void trace_record(struct sheet *s, const struct trace_record *r) {
     u64 per_us = machine_info()->tsc_hz / 1000000;
     u64 us = (r->tsc - machine_info()->boot_tsc) / (per_us ? per_us : 1);
 
-    say(s, "%10lu.%06lu %-10s %-15s ", us / 1000000, us % 1000000, record_name(r->kind) + strlen("trace_"),
-        r->env ? env_name(r->env, name) : "-");
-    if (r->kind == TRACE_CALL)
-        say(s, "%s: %s %ld\n", call_name(r->a), error_name((s64)r->b), (s64)r->b);
-    else
-        say(s, "%lx %lx\n", r->a, r->b);
+    say(s, "%10lu.%06lu %-10s %-15s ", us / 1000000, us % 1000000,
+        record_name(r->kind) + strlen("trace_"), r->env ? env_name(r->env, name) : "-");
+    say(s, "%lx %lx\n", r->a, r->b);
 }
 
 static void view_trace(struct sheet *s, const char *argument) {
@@ -377,8 +387,10 @@ static void view_trace(struct sheet *s, const char *argument) {
     if (!parse_cpu(s, argument, &cpu) || !machine_trace(cpu))
         return;
     const struct trace *t = machine_trace(cpu);
-    u64 count = __atomic_load_n(&t->count, __ATOMIC_ACQUIRE), first = count > RECORDS ? count - RECORDS : 0;
-    say(s, "%lu records, the last %lu:\n          seconds kind       environment\n", count, count - first);
+    u64 count = __atomic_load_n(&t->count, __ATOMIC_ACQUIRE),
+        first = count > RECORDS ? count - RECORDS : 0;
+    say(s, "%lu records, the last %lu:\n          seconds kind       environment\n", count,
+        count - first);
     for (; first < count; first++) {
         struct trace_record record = t->record[first % TRACE_RECORDS];
         trace_record(s, &record);

@@ -1,12 +1,12 @@
-/* What the monitor shows of the machine, as text of at most 80 columns. All of it comes from the pages
- * that the kernel exposes. */
+/* What the monitor shows of the machine, as text of at most 80 columns. All of it comes from the
+ * pages that the kernel exposes. */
 #pragma once
 #include "monitor/sheet.h"
 
 #define VIEW_BYTES 16384 /* room that a sheet for a view needs */
 
-/* Writes the view of this name; false: there is none. `argument` may be empty, or choose a page or a
- * CPU; one that is no good is answered by a line that says so. */
+/* Writes the view of this name; false: there is none. `argument` may be empty, or choose a page
+ * or a CPU; one that is no good is answered by a line that says so. */
 bool view_write(struct sheet *s, const char *name, const char *argument);
 /* The views, one a line. */
 void view_list(struct sheet *s);

@@ -51,7 +51,8 @@ struct rt_message {
  * it holds the reply. 0 or an error. */
 s64 rt_transfer(u32 env, u32 kind, struct rt_message *message);
 /* Serves transfers: changes the message into the reply. It runs on a stack of its own while the
- * rest of the program stands where it was: it may only touch what is made for that. */
+ * rest of the program stands where it was: it may only touch what is made for that. One transfer at
+ * a time: a CALL that comes while a GIVE is being served is answered with E_BUSY in rdi. */
 typedef void (*rt_transfer_handler)(u32 caller, u32 kind, struct rt_message *message);
 void rt_on_transfer(rt_transfer_handler handler); /* NULL: transfers are refused (E_BUSY) */
 

@@ -3,6 +3,7 @@
 
 #define STACK 65536
 #define TRANSFER_STACK 16384
+#define CONTEXT 0x10000 /* rt_context(0), on whose CPU transfers are served */
 
     .section .text.start, "ax"
     .globl _start
@@ -129,9 +130,34 @@ rt_transfer:
     popq %rbx
     ret
 
-/* Entry for transfers: rax: caller << 32 | kind, on the transfer stack. */
+/* Goes on with what was suspended before a transfer came: the top frame, which holds all registers. */
+.macro leave_top_frame
+    movl $CONTEXT, %edi
+    movl CONTEXT_DEPTH_AT(%rdi), %eax
+    decl %eax
+    imulq $FRAME_BYTES, %rax, %rax
+    leaq CONTEXT_FRAME_AT(%rdi, %rax), %rdi
+    movq FRAME_R15_AT(%rdi), %r15
+    movq FRAME_R14_AT(%rdi), %r14
+    movq FRAME_R13_AT(%rdi), %r13
+    movq FRAME_R12_AT(%rdi), %r12
+    movq FRAME_RBP_AT(%rdi), %rbp
+    movq FRAME_RBX_AT(%rdi), %rbx
+    movq FRAME_R11_AT(%rdi), %r11
+    movq FRAME_R10_AT(%rdi), %r10
+    movq FRAME_R9_AT(%rdi), %r9
+    movq FRAME_R8_AT(%rdi), %r8
+    leave_frame
+.endm
+
+/* Entry for transfers: rax: caller << 32 | kind, on the transfer stack. Whoever was given a slice may be
+ * interrupted, and then be given another: the stack is in use, and must not be touched. */
     .globl rt_transfer_entry
 rt_transfer_entry:
+    movl $1, %ecx
+    xchgl %ecx, transfer_busy(%rip)
+    testl %ecx, %ecx
+    jnz transfer_refused
     subq $96, %rsp
     movq %rsp, %rcx
     store_message %rcx
@@ -151,13 +177,26 @@ rt_transfer_entry:
     orq $(TRANSFER_REPLY << 8 | CALL_TRANSFER), %rax
     movq %rsp, %rcx
     load_message %rcx
+    movl $0, transfer_busy(%rip)
     syscall
     ud2                         /* a reply does not return */
-1:  movl $CALL_YIELD, %eax      /* GIVE: nobody waits for a reply */
+1:  movl $0, transfer_busy(%rip)
+    leave_top_frame             /* GIVE: nobody waits for a reply */
+
+transfer_refused:
+    cmpb $TRANSFER_CALL, %al
+    jne 2f
+    shrq $32, %rax
+    shlq $32, %rax
+    orq $(TRANSFER_REPLY << 8 | CALL_TRANSFER), %rax
+    movq $E_BUSY, %rdi
     syscall
     ud2
+2:  leave_top_frame
 
     .bss
+    .balign 16
+transfer_busy: .long 0
     .balign 16
     .skip STACK
 rt_stack_top:

@@ -395,7 +395,8 @@ static void target_answer(struct answer *a, const struct site *site, const struc
         return;
     }
     bool folder = !length || path[length - 1] == '/';
-    struct site_file *file = site_find(site, path, folder ? add_index(length, "index.html") : length);
+    u32 whole = folder ? add_index(length, "index.html") : length;
+    struct site_file *file = site_find(site, path, whole);
     if (file)
         file_answer(a, file, r);
     else if (!folder && site_find(site, path, add_index(length, "/index.html")))

@@ -1,4 +1,5 @@
-/* The answer to a request: which status, which head, which body. Decides and formats; sends nothing. */
+/* The answer to a request: which status, which head, which body. Decides and formats; sends
+ * nothing. */
 #pragma once
 #include "web/http_request.h"
 #include "web/live.h"

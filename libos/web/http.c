@@ -29,6 +29,7 @@ static const u32 limit_ms[HTTP_PHASES] = {
 static u64 now;
 static u32 starving;
 static u64 queued; /* unacknowledged bytes of all connections */
+static u32 heads;  /* and heads */
 static const struct site *site;
 struct http_counters http_counters;
 
@@ -83,6 +84,10 @@ static void drop_queued(struct http *h, u64 length) {
         length = h->unacknowledged;
     h->unacknowledged -= length;
     queued -= length;
+    if (!h->unacknowledged) {
+        heads -= h->heads;
+        h->heads = 0;
+    }
 }
 
 /* The stream is no longer ours. */
@@ -144,6 +149,8 @@ static bool queue_copy(struct http *h, const void *data, u32 length) {
     if (!stream_write(h, data, length, true))
         return false;
     add_queued(h, length);
+    h->heads++;
+    heads++;
     return true;
 }
 
@@ -214,9 +221,13 @@ static bool respond(struct http *h, struct http_request *r) {
     return true;
 }
 
-/* May the next request be looked at? One document is referred to at a time. */
+/* May the next request be looked at? One document is referred to at a time; and a client that
+ * asks much and acknowledges nothing gets no more than a part of the blocks for heads. */
 static bool ready(const struct http *h) {
-    return !h->body_left && !h->closing && !(h->live && h->unacknowledged);
+    u32 left = heads < HTTP_HEADS ? HTTP_HEADS - heads : 0;
+
+    return !h->body_left && !h->closing && !(h->live && h->unacknowledged) &&
+           (!h->heads || h->heads < left / 8);
 }
 
 /* Handles what it can of the input; returns how many bytes are done with. `fresh`: nothing
@@ -431,7 +442,7 @@ void http_init(const struct site *files) {
     memset(lists, 0, sizeof lists);
     memset(&http_counters, 0, sizeof http_counters);
     starving = free_inputs = 0;
-    queued = 0;
+    queued = heads = 0;
     for (u32 i = 0; i < HTTP_INPUTS; i++)
         free_input[free_inputs++] = inputs[i];
     for (u32 i = 0; i < HTTP_CONNECTIONS; i++) {

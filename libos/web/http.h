@@ -1,8 +1,8 @@
 /* HTTP/1.1 on the server's side: connections, their states and time limits, and the answers.
  *
- * Single-threaded, without dynamic memory: connections come from a pool, and so do input buffers, which
- * a connection has only while a request is incomplete or has to wait. The stream's receive window is
- * not larger than an input buffer, so that one always suffices. See docs/web.md. */
+ * Single-threaded, without dynamic memory: connections come from a pool, and so do input buffers,
+ * which a connection has only while a request is incomplete or has to wait. The stream's receive
+ * window is not larger than an input buffer, so that one always suffices. See docs/web.md. */
 #pragma once
 #include "web/live.h"
 #include "web/site.h"
@@ -16,10 +16,12 @@
 #define HTTP_INPUTS 192 /* input buffers */
 #endif
 #define HTTP_INPUT_SIZE (8 * 1460) /* = TCP_WND */
-/* Bytes of answers that may be queued before connections are held short: half of what lwIP has
- * segments for (lwipopts.h), so that the other half is left for each one's least. */
-#define HTTP_QUEUE (HTTP_CONNECTIONS * 2 * 1460ull)
+/* Bytes of answers that may be queued before connections are held short to their least, so that the
+ * segments that lwIP has suffice for all (NET_SEGMENTS in lwipopts.h). */
+#define HTTP_QUEUE (HTTP_CONNECTIONS * 2 * 536ull)
 #define HTTP_QUEUE_LEAST (2 * 1460)
+/* Heads that may be queued: what lwIP has blocks for that hold one (lwippools.h). */
+#define HTTP_HEADS (HTTP_CONNECTIONS * 5 / 4)
 #define HTTP_SPARE 16              /* connections that are kept free for new ones */
 
 #define HTTP_FIRST_MS 30000   /* a new connection may be silent so long */
@@ -50,6 +52,7 @@ struct http {
     const u8 *body;    /* of the answer: what is not queued yet */
     u64 body_left;
     u64 unacknowledged; /* bytes queued and not acknowledged */
+    u32 heads;          /* queued since all was acknowledged */
     struct live *live;  /* document that the answer refers to */
     u8 phase;
     bool closing; /* nothing more is read; close when all is sent */

@@ -30,7 +30,8 @@ static struct http_text trimmed(const char *at, const char *end) {
 /* ---- the request line */
 
 static u8 method_of(struct http_text name) {
-    static const char known[][8] = {"POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT"};
+    static const char known[][8] = {"POST",  "PUT",   "DELETE", "OPTIONS",
+                                    "PATCH", "TRACE", "CONNECT"};
 
     if (name.length == 3 && memcmp(name.at, "GET", 3) == 0)
         return HTTP_GET;

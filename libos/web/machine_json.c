@@ -234,7 +234,6 @@ static void write_env(const struct env *env, u32 number, u32 cpus) {
     field("slice_limit", env->slice_limit);
     field("flows", env->flows);
     field("runtime_ms", ms(env->runtime));
-    field("calls", env->calls);
     field("exceptions", env->exceptions);
     write_contexts(env, cpus);
     close_as('}');
@@ -279,7 +278,8 @@ static void write_cpus(u32 cpus) {
         field("cpu", cpu);
         field("current", s->current);
         field("running", s->running);
-        field("idle_ms", ms(s->idle));
+        u64 since = s->idle_since;
+        field("idle_ms", ms(s->idle + (since ? __builtin_ia32_rdtsc() - since : 0)));
         field("switches", s->switches);
         field("slice_us", ms(s->length * 1000));
         write_slots(s);

@@ -6,6 +6,7 @@
  * are one frame. A callback whose pcb was aborted must say so to lwIP: `aborted` remembers. */
 #include "web/serve.h"
 #include "lwip/tcp.h"
+#include "net/net.h"
 #include "web/http.h"
 
 _Static_assert(HTTP_INPUT_SIZE >= TCP_WND, "a window's worth must fit into an input buffer");
@@ -117,7 +118,7 @@ static err_t on_accept(void *argument, struct tcp_pcb *pcb, err_t error) {
     LWIP_UNUSED_ARG(argument);
     if (error != ERR_OK || !pcb)
         return ERR_VAL;
-    struct http *h = http_open(pcb);
+    struct http *h = net_welcome(pcb) ? http_open(pcb) : NULL;
     if (!h)
         return ERR_MEM; /* lwIP aborts it */
     tcp_arg(pcb, h);

@@ -79,8 +79,8 @@ attempt_run:
     popq %rbx
     ret
 
-/* Entry for exceptions while an attempt is made: rdi: frame, rsi: cause. The stack may be anything, and
- * what was interrupted is not gone back to. */
+/* Entry for exceptions while an attempt is made: rdi: frame, rsi: cause. The stack may be anything,
+ * and what was interrupted is not gone back to. */
     .globl attempt_entry
 attempt_entry:
     movabsq $attempt_stack_top, %rsp
@@ -95,11 +95,43 @@ thread_entry:
     movq %rdi, %rax
     movq %rsi, %rdi
     call *%rax
-1:  movl $CALL_SLEEP, %eax   /* for ever */
+thread_over:
+    movl $CALL_SLEEP, %eax   /* for ever */
     movq $-1, %rdi
     xorl %esi, %esi
     syscall
-    jmp 1b
+    jmp thread_over
+
+/* Entry for the start of a slice: tells note_start, then resumes the top frame, that of a yield:
+ * what a call may have changed need not be restored. */
+    .globl start_entry
+start_entry:
+    pushq %rdi
+    call note_start
+    popq %rdi
+    movl CONTEXT_DEPTH_AT(%rdi), %eax
+    decl %eax
+    imull $FRAME_BYTES, %eax, %eax
+    leaq CONTEXT_FRAME_AT(%rdi, %rax), %rdx
+    movl FRAME_PREVIOUS_AT(%rdx), %ecx
+    movq FRAME_RBP_AT(%rdx), %rbp
+    movq FRAME_RBX_AT(%rdx), %rbx
+    movq FRAME_R15_AT(%rdx), %r15
+    movq FRAME_R14_AT(%rdx), %r14
+    movq FRAME_R13_AT(%rdx), %r13
+    movq FRAME_R12_AT(%rdx), %r12
+    movq FRAME_RAX_AT(%rdx), %rax
+    movq FRAME_RIP_AT(%rdx), %r11
+    movq FRAME_RSP_AT(%rdx), %rsp
+    movl %ecx, CONTEXT_DEPTH_AT(%rdi)
+    jmp *%r11
+
+/* Entry for exceptions of a thread: tells thread_exception (rdi: the frame); the thread is over. */
+    .globl thread_exception_entry
+thread_exception_entry:
+    movabsq $attempt_stack_top, %rsp
+    call thread_exception
+    jmp thread_over
 
     .bss
     .balign 16

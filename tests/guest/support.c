@@ -1,5 +1,5 @@
-/* What tests share: failing, exceptions that are expected, threads, other environments. It runs in the
- * environment of a test or of one of its peers. */
+/* What tests share: failing, exceptions that are expected, threads, other environments. It runs in
+ * the environment of a test or of one of its peers. */
 #include "guest.h"
 
 #define UP 0x61000ull
@@ -109,8 +109,13 @@ u64 mapped(u32 page, u32 count, u32 flags) {
 }
 
 s64 update(u8 op, u8 level, u64 va, u32 page, u32 count, u16 flags, const struct cap *cap) {
-    struct update u = {.op = op, .level = level, .flags = flags, .va = va, .page = page,
-                       .count = count, .cap = (u64)cap};
+    struct update u = {.op = op,
+                       .level = level,
+                       .flags = flags,
+                       .va = va,
+                       .page = page,
+                       .count = count,
+                       .cap = (u64)cap};
     s64 failed = sys_space_update(0, &u, 1);
 
     if (failed >= 0)
@@ -155,27 +160,22 @@ u32 try_execute(u64 at) { return exception_of(do_execute, at); }
 /* ---- calls with any registers */
 #define KERNEL_HALF 0x800000000000ull
 
-void check_registers(const struct raw *r, const char *what) {
-    const u64 *word = &r->rdi;
+s64 checked_call(struct raw *r, const char *name) {
     const u64 kept[] = {0xb0, 0xb1, 0xb2, 0xb3, 0xb4, 0xb5};
+    struct raw before = *r;
 
-    for (u32 i = 0; i < 8; i++)
-        if (word[i] >= KERNEL_HALF && (s64)word[i] < -4096)
-            FAIL("%s: register %u holds %lx", what, i, word[i]);
+    raw_call(r);
+    for (u32 i = 0; i < 8; i++) {
+        u64 word = (&r->rdi)[i];
+        if (word >= KERNEL_HALF && word != (&before.rdi)[i])
+            FAIL("%s: register %u holds %lx", name, i, word);
+    }
     if (memcmp(&r->rbx, kept, sizeof kept))
-        FAIL("%s: a register that is the caller's has changed", what);
+        FAIL("%s: a register that is the caller's has changed", name);
+    return (s64)r->rax;
 }
 
 /* ---- other environments */
-static void make_down(void) {
-    static bool made;
-
-    if (made)
-        return;
-    made = true;
-    OK(memory_map_at(DOWN, page_alloc(1), 1, MAP_WRITE, 0));
-}
-
 static void give(struct start *start, const char *name, struct cap cap) {
     struct start_item *added = &start->item[start->items++];
 
@@ -183,14 +183,13 @@ static void give(struct start *start, const char *name, struct cap cap) {
     added->cap = cap;
 }
 
-struct cap run_slices(struct peer *p, const char *role, const struct spawn_slices *slices, u32 kinds, u32 pages) {
+void run_peer(struct peer *p, const char *role, const struct spawn_slices *slices, u32 kinds,
+              u32 pages, u32 spare) {
     static struct start start;
-    struct archive_member { const u8 *data; u64 size; } program;
     struct cap share = {.type = CAP_PAGE, .rights = RIGHT_READ | RIGHT_WRITE, .count = 1};
     static u64 image;
     u32 total = 0;
 
-    make_down();
     share.name = memory_page_of(down);
     OK(sys_cap_derive(0, &share));
     memset(&start, 0, sizeof start);
@@ -201,20 +200,26 @@ struct cap run_slices(struct peer *p, const char *role, const struct spawn_slice
     struct cap code = item("program");
     if (!image)
         image = (u64)memory_map(code.name, code.count, 0, &code);
-    program = (struct archive_member){(const u8 *)image, start_item("program", 0)->a};
     for (u32 i = 0; i < kinds; i++)
         total += slices[i].count;
-    struct spawn s = {.name = role, .image = program.data, .image_bytes = program.size, .page_limit = pages,
-                      .slice_limit = total, .start = &start, .slices = slices, .slice_kinds = kinds};
+    struct spawn s = {.name = role,
+                      .image = (const u8 *)image,
+                      .image_bytes = start.item[1].a,
+                      .page_limit = pages,
+                      .slice_limit = total + spare,
+                      .start = &start,
+                      .slices = slices,
+                      .slice_kinds = kinds};
     p->env = (u32)OK(spawn(&s));
     p->cap = s.env;
-    return s.env;
 }
 
+/* On another CPU it has a context on CPU 0 too, which never runs: the run-time part looks into it.
+ */
 void start_peer(struct peer *p, const char *role, u32 cpu) {
-    struct spawn_slices slices = {cpu, 4};
+    struct spawn_slices slices[2] = {{cpu, 4}, {0, 0}};
 
-    run_slices(p, role, &slices, 1, 512);
+    run_peer(p, role, slices, cpu ? 2 : 1, 512, 0);
 }
 
 void end_peer(struct peer *p) { OK(rt_destroy(&p->cap)); }
@@ -231,7 +236,7 @@ void wait_for(const u64 *word, u64 value) {
     u64 end = rt_tsc() + milliseconds(5000);
 
     for (u64 now; (now = __atomic_load_n(word, __ATOMIC_SEQ_CST)) < value;) {
-        if (down && start_item("program", 0) && (word >= (u64 *)down && word < (u64 *)(down + 1)) && down->failed)
+        if (word >= (u64 *)down && word < (u64 *)(down + 1) && down->failed)
             FAIL("in a peer: %s", down->text);
         if (rt_tsc() > end)
             FAIL("a word did not become %lx: it is %lx", value, now);
@@ -279,9 +284,12 @@ bool next_event(struct event_ring *ring, struct event *event, u64 ms) {
 
 /* ---- where every environment of this program begins */
 static const struct test *find(const char *name) {
-    for (const struct test *const *t = __start_tests; t < __stop_tests; t++)
-        if (!strcmp((*t)->name, name))
+    for (const struct test *const *t = __start_tests; t < __stop_tests; t++) {
+        size_t length = strlen((*t)->name);
+        if (!strncmp((*t)->name, name, length) &&
+            (!name[length] || name[length] == ' ')) /* an argument may follow */
             return *t;
+    }
     return NULL;
 }
 
@@ -294,6 +302,7 @@ int main(void) {
     const struct test *test = find(start_arguments());
     if (!test)
         FAIL("there is no part called %s", start_arguments());
+    OK(memory_map_at(DOWN, page_alloc(1), 1, MAP_WRITE, 0));
     test->run();
     return 0;
 }

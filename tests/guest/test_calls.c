@@ -7,22 +7,19 @@ extern char raw_call_return[];
 TEST(call_null) {
     struct raw r = {.rax = CALL_NULL, .rdi = 1, .rsi = 2, .rdx = 3, .r10 = 4, .r8 = 5, .r9 = 6};
 
-    raw_call(&r);
-    EQUAL(r.rax, 0);
+    EQUAL(checked_call(&r, "null"), 0);
     EQUAL(r.rdi | r.rsi | r.rdx | r.r10 | r.r8 | r.r9, 0);
     EQUAL(r.rcx, raw_call_return);
-    check_registers(&r, "null");
 }
 
 /* Every number that is no call is refused, with any bits above it. */
 TEST(call_unknown) {
     for (u32 n = CALL_COUNT; n < 256; n++)
         for (u32 high = 0; high < 3; high++) {
-            struct raw r = {.rax = n | (u64)high * 0x7fffffff00000100ull, .rdi = ~0ull, .rsi = ~0ull};
-            raw_call(&r);
-            EQUAL(r.rax, E_BAD_CALL);
+            struct raw r = {
+                .rax = n | (u64)high * 0x7fffffff00000100ull, .rdi = ~0ull, .rsi = ~0ull};
+            EQUAL(checked_call(&r, "unknown"), E_BAD_CALL);
             EQUAL(r.rdi | r.rsi, 0);
-            check_registers(&r, "unknown");
         }
 }
 

@@ -1,8 +1,8 @@
-/* The runner: takes init's place, so the kernel gives it everything. It prints one line a test and ends
- * the machine. `only=NAME` on the kernel's command line runs one test.
+/* The runner: takes init's place, so the kernel gives it everything. It prints one line a test and
+ * ends the machine. `only=NAME` on the kernel's command line runs one test.
  *
- * After each test everything must be as before: the free pages, this environment's own pages, and the
- * kernel's checker finds no contradiction. */
+ * After each test everything must be as before: the free pages, this environment's own pages, and
+ * the kernel's checker finds no contradiction. */
 #include "base/archive.h"
 #include "guest.h"
 
@@ -15,6 +15,7 @@ static struct cap program_cap;
 static u64 program_bytes;
 static const u8 *program;
 static char reason[600];
+static u32 down_page;
 
 static NORETURN void give_up(const char *what) {
     print("testinit: %s\n", what);
@@ -41,8 +42,8 @@ static struct cap narrowed(const struct cap *from, u8 rights) {
 static s64 start_test(const struct test *t, struct spawn *s) {
     static struct start start;
     static const struct spawn_slices slices[] = {{0, 4}};
-    struct cap share = {.type = CAP_PAGE, .rights = RIGHT_READ | RIGHT_WRITE, .count = 1,
-                        .name = memory_page_of(down)};
+    struct cap share = {
+        .type = CAP_PAGE, .rights = RIGHT_READ | RIGHT_WRITE, .count = 1, .name = down_page};
 
     memset(&start, 0, sizeof start);
     memcpy(start.arguments, t->name, strlen(t->name));
@@ -56,8 +57,13 @@ static s64 start_test(const struct test *t, struct spawn *s) {
         add(&start, "console", narrowed(&caps.console, RIGHT_WRITE));
     if (t->needs & NEED_FLOW)
         add(&start, "flow", caps.flow);
-    *s = (struct spawn){.name = t->name, .image = program, .image_bytes = program_bytes, .page_limit = TEST_PAGES,
-                        .slice_limit = TEST_SLOTS * machine_info()->cpus, .start = &start, .slices = slices,
+    *s = (struct spawn){.name = t->name,
+                        .image = program,
+                        .image_bytes = program_bytes,
+                        .page_limit = TEST_PAGES,
+                        .slice_limit = TEST_SLOTS * machine_info()->cpus,
+                        .start = &start,
+                        .slices = slices,
                         .slice_kinds = 1};
     return spawn(s);
 }
@@ -99,8 +105,8 @@ static const char *run_one(const struct test *t) {
     if (!wrong && error)
         wrong = error_name(error);
     if (!wrong && (free_pages() != before || self()->pages != mine)) {
-        format(reason, sizeof reason, "%d pages are missing, of which the runner has %d", (int)(before - free_pages()),
-               (int)(self()->pages - mine));
+        format(reason, sizeof reason, "%d pages are missing, of which the runner has %d",
+               (int)(before - free_pages()), (int)(self()->pages - mine));
         wrong = reason;
     }
     s64 contradictions = sys_check(&caps.machine);
@@ -149,11 +155,13 @@ static void set_up(void) {
         give_up("no program in the archive");
     program = member.data;
     program_bytes = member.size;
-    program_cap = (struct cap){.type = CAP_PAGE, .rights = RIGHT_READ,
-                               .name = info->archive + (u32)((u64)(member.data - archive) / RT_PAGE),
-                               .count = (u32)((member.size + RT_PAGE - 1) / RT_PAGE)};
+    program_cap =
+        (struct cap){.type = CAP_PAGE,
+                     .rights = RIGHT_READ,
+                     .name = info->archive + (u32)((u64)(member.data - archive) / RT_PAGE),
+                     .count = (u32)((member.size + RT_PAGE - 1) / RT_PAGE)};
     if (sys_cap_derive(0, &program_cap) ||
-        memory_map_at((u64)down, (u32)sys_page_alloc(0, PAGE_ANY, 1, 0, 0), 1, MAP_WRITE, 0))
+        memory_map_at((u64)down, down_page = page_alloc(1), 1, MAP_WRITE, 0))
         give_up("no memory");
     events = bind_events();
 }

@@ -16,9 +16,8 @@ from types import SimpleNamespace
 
 from harness import namespace
 from harness.http import Connection
-from targe import boot, project
+from targe import boot, project, run
 from targe.machine import Machine, die_with_parent
-from targe.run import answers
 
 _TAIL_LINES = 25
 
@@ -36,7 +35,8 @@ class Context(contextlib.ExitStack):
     def folder(self):
         """A folder that is removed after the test."""
         if self._folder is None:
-            temporary = tempfile.TemporaryDirectory(prefix="targe-test-")
+            temporary = tempfile.TemporaryDirectory(prefix="targe-test-",
+                                                        ignore_cleanup_errors=True)
             self._folder = Path(self.enter_context(temporary))
         return self._folder
 
@@ -125,12 +125,10 @@ def free_port():
 def wait_for_answer(machine, seconds=30):
     """Waits until the machine's site answers; fails if it ends or the time is over."""
     limit = time.monotonic() + seconds
-    while time.monotonic() < limit:
-        assert machine.running(), f"the machine ended: {machine.why()}"
-        if answers("127.0.0.1", machine.config.port):
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"no answer within {seconds} s")
+    answered = run.wait_for_answer("127.0.0.1", machine.config.port,
+                                   lambda: machine.running() and time.monotonic() < limit)
+    assert machine.running(), f"the machine ended: {machine.why()}"
+    assert answered, f"no answer within {seconds} s"
 
 
 def until(condition, seconds, what):

@@ -16,7 +16,8 @@ from targe.build import build
 from targe.machine import Config, Machine
 
 _SILENCE = 60
-_PASSED = 1
+# What `testexit` on the command line makes of switching off (TEST_PASSED in kernel/dev/dev.h).
+_PASSED = 16 << 1 | 1
 _TAIL_LINES = 40
 _INIT = "testinit.elf"
 _LINE = re.compile(r"test: (?:(\S+) (begin|ok|skip|FAIL)\b ?(.*)|end (\d+)\s*)")
@@ -85,7 +86,7 @@ class GuestSuite:
                                      manifest.read(project.DEFAULT_MANIFEST).text, programs)
         with boot.open_archive(parts) as file:
             config = Config(kernel=str(project.kernel(configuration.variant)), archive=file,
-                            append=append, smp=configuration.smp, exit_device=True,
+                            append=f"testexit {append}", smp=configuration.smp, exit_device=True,
                             net="user")
             with Machine(config) as machine:
                 yield from self._follow(configuration, machine, expected)
@@ -96,6 +97,7 @@ class GuestSuite:
         """Yields outcomes as the machine reports them."""
         waiting = list(expected)
         running = None
+        passed = True
         began = time.monotonic()
         position = reported = 0
         while line := machine.next_line(position, _SILENCE):
@@ -114,25 +116,26 @@ class GuestSuite:
                 continue
             now = time.monotonic()
             if kind == FAIL:
+                passed = False
                 reason += "\n" + _tail(machine)
             yield Outcome(self._full(configuration, name), kind, now - began, reason)
             began, reported, running = now, reported + 1, None
             if name in waiting:
                 waiting.remove(name)
+        ended = machine.wait(10)
+        if not waiting and passed and ended != _PASSED:
+            yield Outcome(f"guest/end@{configuration.name}", FAIL, 0,
+                          f"the machine did not end as it should: {machine.why()}\n"
+                          f"{_tail(machine)}")
         yield from self._missing(configuration, machine, waiting, running)
 
     def _missing(self, configuration, machine, waiting, running):
         """Tests that gave no result: the one that was running, and those that never ran."""
-        ended = machine.wait(10)
-        if not waiting and ended != _PASSED:
-            yield Outcome(f"guest/end@{configuration.name}", FAIL, 0,
-                          f"the machine did not end as it should: {machine.why()}\n"
-                          f"{_tail(machine)}")
         culprit = running or (waiting[0] if waiting else None)
         for name in waiting:
             text = f"not run: the machine stopped at {culprit}"
             if name == culprit:
-                why = "no word for a minute" if ended is None else machine.why()
+                why = "no word for a minute" if machine.running() else machine.why()
                 text = f"no result ({why})\n{_tail(machine)}"
             yield Outcome(self._full(configuration, name), FAIL, 0, text)
 

@@ -63,6 +63,7 @@ s64 user_write(u64 to, const void *from, u64 n) {
     memcpy((void *)to, from, n);
     return 0;
 }
+s64 user_writable(u64 to, u64 n) { return in_arena(to, n) ? 0 : E_BAD_ADDRESS; }
 void spin_lock(struct lock *l) {
     assert_int_equal(l->taken++, 0);
     locks++;

@@ -1,5 +1,5 @@
 /* The parts around the HTTP server: neighbours, the keyed hash, and the machine as JSON. */
-// sources: libos/lib/net/neighbour.c libos/lib/net/siphash.c libos/web/machine_json.c libos/web/text.c
+// sources: libos/lib/net/backlog.c libos/lib/net/neighbour.c libos/lib/net/siphash.c libos/web/machine_json.c libos/web/text.c
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "machine/machine.h"
+#include "net/backlog.h"
 #include "net/neighbour.h"
 #include "net/siphash.h"
 #include "web/http.h"
@@ -216,6 +217,43 @@ static void neighbours_make_room(void **state) {
     assert_true(found > NEIGHBOURS / 2 && found <= NEIGHBOURS);
 }
 
+/* ---- the backlog */
+
+/* Random puts and takes, held against numbers: each frame is filled with its own. */
+static void backlog_keeps_order(void **state) {
+    static u8 frame[600];
+    u32 seed = 1, put = 0, taken = 0, full = 0;
+
+    (void)state;
+    for (u32 size = 16; size <= 4096; size *= 2) {
+        struct backlog b = {.bytes = aligned_alloc(8, size), .size = size};
+        for (u32 i = 0; i < 20000; i++) {
+            seed = seed * 1664525 + 1013904223;
+            u32 length = (seed >> 8) % 600;
+            bool verified;
+            if (seed >> 31) {
+                memset(frame, (int)(put * 7), sizeof frame);
+                if (backlog_put(&b, frame, length, put & 1))
+                    put++;
+                else
+                    full++;
+                continue;
+            }
+            const u8 *out = backlog_take(&b, &length, &verified);
+            assert_true(out || put == taken);
+            if (!out)
+                continue;
+            assert_int_equal(verified, taken & 1);
+            for (u32 k = 0; k < length; k++)
+                assert_int_equal(out[k], (u8)(taken * 7));
+            taken++;
+        }
+        taken = put; /* what is left goes with it */
+        free(b.bytes);
+    }
+    assert_true(put > 20000 && full > 20000);
+}
+
 static void siphash_vectors(void **state) {
     /* from the authors' reference implementation: key and message are 00 01 02 .. */
     static const struct {
@@ -238,7 +276,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(json_is_json), cmocka_unit_test(map_of_runs),
         cmocka_unit_test(flows_in_words), cmocka_unit_test(neighbours_learn_and_forget),
-        cmocka_unit_test(neighbours_make_room), cmocka_unit_test(siphash_vectors),
+        cmocka_unit_test(neighbours_make_room), cmocka_unit_test(backlog_keeps_order),
+        cmocka_unit_test(siphash_vectors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

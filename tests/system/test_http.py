@@ -173,7 +173,8 @@ def test_slow_clients(ctx):
 def test_client_goes_away(ctx):
     """Clients that leave in the middle of an answer cost nothing."""
     machine = _start(ctx)
-    for _ in range(100):
+    # With many more, QEMU's user networking itself pauses for half a minute.
+    for _ in range(10):
         with Connection("127.0.0.1", machine.config.port) as connection:
             connection.send(b"GET /text.txt HTTP/1.1\r\nHost: x\r\n\r\n" * 3)
     assert ctx.connect(machine).get("/text.txt").body == _TEXT

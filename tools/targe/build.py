@@ -4,6 +4,7 @@ import fcntl
 import os
 import re
 import subprocess
+import sys
 import time
 from contextlib import contextmanager
 
@@ -59,5 +60,5 @@ def _make(arguments, title):
         # The commands themselves only hide what the compiler says.
         for line in lines:
             if not _COMMAND.match(line):
-                print(line)
+                print(line, file=sys.stderr)
         raise Failure("the build failed, see above")

@@ -15,10 +15,11 @@ _HELP = """Targe: an exokernel with library operating systems, run under QEMU.
 
     ./targe run      install what is missing, build, boot, serve http://127.0.0.1:8080
     ./targe test     install what is missing, build, run every test
-    ./targe build    build the kernel and all programs
+    ./targe build    build the kernel and all programs; `build host`: tools of the host
     ./targe debug    boot a debug build under gdb
     ./targe bench    the same rows on Targe and on Linux, side by side
     ./targe iso      write build/targe.iso, which boots on BIOS and UEFI
+    ./targe code     verify a program for the kernel's virtual machine, and show it
     ./targe clean    remove build/
     ./targe help     this text
 
@@ -37,6 +38,9 @@ Options of run and debug:
     --batch FILE       debug: run this gdb script and end
 Options of build:
     --variant NAME     release, debug or ubsan (release)
+Options of code FILE.o:
+    --profile NAME     predicate, handler ... (default: the section's name, or handler)
+    --section NAME     the program's section (default: the first with instructions)
 Options of iso:
     --site DIR, --manifest FILE, --append TEXT, --output FILE
 Options of test:
@@ -78,8 +82,8 @@ def _parser():
     add("debug", _content_options, _machine_options,
         lambda debug: debug.add_argument("--batch"))
     add("iso", _content_options, lambda iso: iso.add_argument("--output"))
-    add("build", lambda make: make.add_argument(
-        "--variant", default="release", choices=("release", "debug", "ubsan")))
+    add("build", _build_options)
+    add("code", _code_options)
     add("test", _test_options)
     add("bench", _bench_options)
     add("clean")
@@ -103,6 +107,17 @@ def _machine_options(parser):
     parser.add_argument("--pcap")
 
 
+def _build_options(parser):
+    parser.add_argument("goal", nargs="?", choices=("host",))
+    parser.add_argument("--variant", default="release", choices=("release", "debug", "ubsan"))
+
+
+def _code_options(parser):
+    parser.add_argument("file")
+    parser.add_argument("--profile")
+    parser.add_argument("--section")
+
+
 def _test_options(parser):
     parser.add_argument("names", nargs="*")
     parser.add_argument("--list", action="store_true")
@@ -119,7 +134,7 @@ def _bench_options(parser):
 
 def _build(options):
     packages.ensure("build")
-    build(options.variant)
+    build(options.variant, [options.goal] if options.goal else ())
     return 0
 
 
@@ -146,6 +161,9 @@ def _dispatch(options):
     if options.command == "bench":
         from targe.bench import bench
         return bench(options)
+    if options.command == "code":
+        from targe.code import code
+        return code(options)
     if options.command == "debug":
         from targe.debug import debug
         return debug(options)

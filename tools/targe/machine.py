@@ -95,6 +95,8 @@ def _network(config, microvm):
     else:
         name = config.net.removeprefix("tap=")
         backend = f"tap,id=net,ifname={_escape(name)},script=no,downscript=no"
+        if config.pcap:  # otherwise each captured frame begins with the device's own header
+            backend += ",vnet_hdr=off"
     card = "virtio-net-device" if microvm else "virtio-net-pci,disable-legacy=on,romfile="
     words = ["-netdev", backend, "-device", f"{card},netdev=net,mac={MAC}"]
     if config.pcap:

@@ -14,8 +14,8 @@ _BUILD = ("gcc", "make", "binutils", "dpkg-dev", "libc6-dev")
 _RUN = ("qemu-system-x86",)
 _ISO = ("grub-common", "grub-pc-bin", "grub-efi-amd64-bin", "xorriso", "mtools")
 _DEBUG = ("gdb",)
-_TEST = ("libcmocka-dev", "clang", "ovmf", "curl", "wrk", "iproute2", "iputils-ping",
-         "util-linux", "chromium")
+_TEST = ("libcmocka-dev", "clang", "libclang-rt-dev", "llvm", "ovmf", "curl", "wrk", "iproute2",
+         "iputils-ping", "util-linux", "chromium")
 _BENCH = ("musl-tools", "iproute2", "util-linux")
 
 NEEDED = {
@@ -24,6 +24,7 @@ NEEDED = {
     "bench": _BUILD + _RUN + _BENCH,
     "debug": _BUILD + _RUN + _DEBUG,
     "iso": _BUILD + _ISO,
+    "code": _BUILD + ("llvm",),
     "test": _BUILD + _RUN + _ISO + _DEBUG + _TEST,
 }
 # On Ubuntu the browser is a snap and no package: the test that needs it looks for itself.

@@ -3,6 +3,7 @@
 import http.client
 import sys
 import threading
+import time
 from contextlib import nullcontext
 
 from targe import boot, console, packages
@@ -60,16 +61,27 @@ def _announce_later(machine, config, settings):
 
 
 def _announce(machine, host, port, address):
-    ended = threading.Event()
-    while machine.running() and not ended.wait(0.1):
-        if answers(host, port):
-            # The console may be in the middle of a line.
-            print(f"\ntarge: serving {address}", flush=True)
-            return
+    if wait_for_answer(host, port, machine.running):
+        # The console may be in the middle of a line.
+        print(f"\ntarge: serving {address}", flush=True)
 
 
-def answers(host, port, timeout=2):
-    """Whether somebody there speaks HTTP."""
+def wait_for_answer(host, port, go_on):
+    """Asks again and again until somebody speaks HTTP, or `go_on()` is false; gives which.
+
+    What is sent to a machine that still boots is lost, so the first attempts are short; a slow
+    machine gets more time with each.
+    """
+    timeout = 0.3
+    while go_on():
+        if _answers(host, port, timeout):
+            return True
+        timeout = min(timeout * 1.3, 5)
+        time.sleep(0.05)
+    return False
+
+
+def _answers(host, port, timeout):
     connection = http.client.HTTPConnection(host, port, timeout=timeout)
     try:
         connection.request("GET", "/", headers={"Connection": "close"})

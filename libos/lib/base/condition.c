@@ -7,8 +7,11 @@ static void add_atom(struct condition *c, u16 offset, const u8 *mask, const u8 *
     memcpy(&m, mask, 4);
     memcpy(&v, value, 4);
     if (m && c->count < ATOMS)
-        c->atom[c->count++] = (struct atom){.offset = offset, .width = 4, .kind = ATOM_MATCH,
-                                            .mask = __builtin_bswap32(m), .value = __builtin_bswap32(v)};
+        c->atom[c->count++] = (struct atom){.offset = offset,
+                                            .width = 4,
+                                            .kind = ATOM_MATCH,
+                                            .mask = __builtin_bswap32(m),
+                                            .value = __builtin_bswap32(v)};
 }
 
 void condition_from(struct condition *to, const struct masked *from) {
@@ -17,8 +20,11 @@ void condition_from(struct condition *to, const struct masked *from) {
         add_atom(to, i, from->mask + i, from->value + i);
     if (!from->shift_scale || to->count == ATOMS)
         return;
-    to->atom[to->count++] = (struct atom){.offset = from->shift_offset, .width = 1, .kind = ATOM_SHIFT,
-                                          .mask = from->shift_mask, .value = from->shift_scale};
+    to->atom[to->count++] = (struct atom){.offset = from->shift_offset,
+                                          .width = 1,
+                                          .kind = ATOM_SHIFT,
+                                          .mask = from->shift_mask,
+                                          .value = from->shift_scale};
     for (u16 i = 0; i < sizeof from->mask2; i += 4)
         add_atom(to, i, from->mask2 + i, from->value2 + i);
 }

@@ -99,26 +99,28 @@ void *memory_alloc(u32 pages) {
     return (void *)va;
 }
 
-/* ---- reading the page tables. Tables that were mapped once are remembered. */
+/* ---- reading the page tables. Tables that were mapped are remembered, each in a place of its own,
+ * so that looking at many does not use up addresses, and with them tables. */
 
-#define VIEWS 64
+#define VIEWS 256
 #define PRESENT 1
 #define ADDRESS 0x000ffffffffff000ull
 
-static struct { u32 table; const u64 *at; } view[VIEWS];
+static u32 view[VIEWS]; /* the table that is mapped there; 0: none */
 
 static const u64 *view_table(u32 table) {
+    static u64 window;
     u32 slot = table % VIEWS;
 
-    if (view[slot].table != table) {
-        if (view[slot].at)
-            memory_unmap((void *)view[slot].at, 1);
-        view[slot].table = 0;
-        view[slot].at = memory_map(table, 1, 0, 0);
-        if (view[slot].at)
-            view[slot].table = table;
+    if (!window)
+        window = memory_reserve(VIEWS);
+    u64 va = window + slot * RT_PAGE;
+    if (view[slot] != table) {
+        if (view[slot])
+            memory_unmap((void *)va, 1);
+        view[slot] = memory_map_at(va, table, 1, 0, 0) ? 0 : table;
     }
-    return view[slot].at;
+    return view[slot] ? (const u64 *)va : NULL;
 }
 
 u32 memory_page_of(const void *at) {

@@ -18,8 +18,8 @@
 /* Frames and events ever put in this environment's rings. Ends the program if it has no memory
  * left to map the word on first use. */
 u64 deliveries(void);
-/* Sleeps until deliveries() is no longer `seen`, or until the TSC reaches the deadline (NEVER: none).
- * May return early: look again. */
+/* Sleeps until deliveries() is no longer `seen`, or until the TSC reaches the deadline (NEVER:
+ * none). May return early: look again. */
 void wait_for_more(u64 seen, u64 deadline);
 /* The TSC in so many milliseconds from now, for a deadline. */
 u64 deadline_in(u64 ms);

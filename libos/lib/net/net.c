@@ -10,7 +10,9 @@
 #include "net/net.h"
 #include "lwip/init.h"
 #include "lwip/ip4.h"
+#include "lwip/memp.h"
 #include "lwip/netif.h"
+#include "lwip/priv/memp_priv.h"
 #include "lwip/priv/tcp_priv.h"
 #include "lwip/sys.h"
 #include "lwip/tcp.h"
@@ -28,7 +30,6 @@ static struct neighbours neighbours;
 static u64 secret[2];
 static u64 next_timer;
 static bool stalled; /* the port refused a frame: some connection has data that nothing will push */
-struct net_counters net_counters;
 
 u64 net_now_ms(void) {
     return port->now_ms(port);
@@ -52,6 +53,41 @@ unsigned net_initial_sequence(unsigned local, unsigned short local_port, unsigne
     u32 who[3] = {local, remote, (u32)local_port << 16 | remote_port};
 
     return (unsigned)siphash(secret, who, sizeof who) + (unsigned)(net_now_ms() * 250);
+}
+
+/* Before a connection is asked for: if none is free, drops the one that has been nobody's for longest.
+ * A connection without an argument is half open, or closed by us and not yet by its peer; lwIP
+ * would keep it for some 20 s and refuse everybody else meanwhile. */
+static void make_room(void) {
+    struct tcp_pcb *oldest = NULL;
+
+    if (*memp_pools[MEMP_TCP_PCB]->tab)
+        return;
+    for (struct tcp_pcb *pcb = tcp_active_pcbs; pcb; pcb = pcb->next)
+        if (!pcb->callback_arg && (!oldest || tcp_ticks - pcb->tmr > tcp_ticks - oldest->tmr))
+            oldest = pcb;
+    if (oldest)
+        tcp_abandon(oldest, 0);
+}
+
+/* lwIP believes an MSS option in any segment, and asserts that a connection's MSS does not shrink
+ * below what it has queued: anybody could end us. Only a SYN has options that mean something here,
+ * so those of all others are overwritten with "end of options". */
+signed char net_before_segment(struct tcp_pcb *pcb, struct tcp_hdr *header, unsigned short length) {
+    if (pcb->state == LISTEN && (TCPH_FLAGS(header) & (TCP_SYN | TCP_ACK)) == TCP_SYN)
+        make_room();
+    if (length && !(TCPH_FLAGS(header) & TCP_SYN))
+        memset(header + 1, LWIP_TCP_OPT_EOL, length);
+    return ERR_OK;
+}
+
+/* lwIP makes segments no larger than half the largest window seen, and asserts that this never
+ * falls below what is queued; but a window that was 0 or 1 counts as no limit, so that it can. With
+ * the half above the MSS the limit is always the MSS. */
+bool net_welcome(struct tcp_pcb *pcb) {
+    if (pcb->snd_wnd_max < 2 * TCP_MSS)
+        pcb->snd_wnd_max = 2 * TCP_MSS;
+    return pcb->mss >= NET_LEAST_MSS;
 }
 
 /* ---- sending */
@@ -106,10 +142,8 @@ static err_t send_packet(struct netif *netif, struct pbuf *p, const ip4_addr_t *
     const u8 *mac = neighbours_find(&neighbours, destination->addr);
 
     LWIP_UNUSED_ARG(netif);
-    if (!mac) {
-        net_counters.unroutable++;
+    if (!mac)
         return ERR_RTE;
-    }
     frame.pieces = 0;
     frame.checksum_start = frame.checksum_offset = 0;
     u32 taken = copy_headers(&frame, p, mac);
@@ -119,10 +153,8 @@ static err_t send_packet(struct netif *netif, struct pbuf *p, const ip4_addr_t *
         offload_checksum(&frame, p->tot_len - IP_HEADER);
     if (!port->send(port, &frame) && !(port->flush(port) && port->send(port, &frame))) {
         stalled = true;
-        net_counters.stalled++;
         return ERR_MEM;
     }
-    net_counters.sent++;
     return ERR_OK;
 }
 
@@ -161,17 +193,35 @@ static bool is_ours(const u8 *frame, u32 length) {
            frame[12] == 8 && frame[13] == 0 && frame[ETH_HEADER + 9] == IP_PROTO_TCP;
 }
 
+/* RFC 1122 4.2.2.13: a SYN beyond the last connection of these ports ends its TIME-WAIT. lwIP would
+ * keep the client out for as long as that lasts, and clients that abort use their ports again soon. */
+static void end_time_wait(const u8 *frame, u32 length) {
+    const u8 *ip = frame + ETH_HEADER;
+    const struct tcp_hdr *tcp = (const void *)(ip + (ip[0] & 15) * 4u);
+    u32 source;
+
+    if ((const u8 *)(tcp + 1) > frame + length || (TCPH_FLAGS(tcp) & (TCP_SYN | TCP_ACK | TCP_RST)) != TCP_SYN)
+        return;
+    memcpy(&source, ip + 12, sizeof source);
+    for (struct tcp_pcb *pcb = tcp_tw_pcbs; pcb; pcb = pcb->next)
+        if (pcb->remote_port == lwip_ntohs(tcp->src) && pcb->local_port == lwip_ntohs(tcp->dest) &&
+            ip_2_ip4(&pcb->remote_ip)->addr == source) {
+            if (TCP_SEQ_GT(lwip_ntohl(tcp->seqno), pcb->rcv_nxt))
+                tcp_abort(pcb);
+            return;
+        }
+}
+
 static void receive_frame(void *context, u8 *frame, u32 length, bool verified) {
     static struct pbuf_custom custom;
     u32 source;
 
     LWIP_UNUSED_ARG(context);
-    if (!is_ours(frame, length) || length > 0xffff) {
-        net_counters.ignored++;
+    if (!is_ours(frame, length) || length > 0xffff)
         return;
-    }
     memcpy(&source, frame + ETH_HEADER + 12, sizeof source);
     neighbours_learn(&neighbours, source, frame + 6);
+    end_time_wait(frame, length);
     u16_t check = verified ? 0 : NETIF_CHECKSUM_CHECK_TCP;
     u16_t make = port->checksum ? 0 : NETIF_CHECKSUM_GEN_TCP;
     interface.chksum_flags = NETIF_CHECKSUM_GEN_IP | NETIF_CHECKSUM_CHECK_IP | check | make;
@@ -180,7 +230,6 @@ static void receive_frame(void *context, u8 *frame, u32 length, bool verified) {
     struct pbuf *p =
         pbuf_alloced_custom(PBUF_RAW, size, PBUF_REF, &custom, frame + ETH_HEADER, size);
     lent = true;
-    net_counters.received++;
     ip4_input(p, &interface);
     if (lent)
         net_panic("net: a receiver kept a frame");
@@ -192,6 +241,14 @@ u32 net_receive(u32 budget) {
 
 /* ---- time */
 
+/* A peer that acknowledges what was only probed leaves lwIP's persist timer running with nothing to
+ * send, which lwIP (2.1.3 and 2.2.1) asserts against in the next tick: anybody could end us. */
+static void stop_idle_persist(void) {
+    for (struct tcp_pcb *pcb = tcp_active_pcbs; pcb; pcb = pcb->next)
+        if (pcb->persist_backoff && (pcb->unacked || !pcb->unsent))
+            pcb->persist_backoff = 0;
+}
+
 u32 net_timers(void) {
     u64 now = net_now_ms();
 
@@ -200,6 +257,7 @@ u32 net_timers(void) {
         return ~0u;
     }
     if (now >= next_timer) {
+        stop_idle_persist();
         tcp_tmr();
         /* after a long pause TCP's clock goes on from here instead of catching up */
         next_timer = now >= next_timer + TIMER_MS ? now + TIMER_MS : next_timer + TIMER_MS;

@@ -21,11 +21,11 @@ u32 net_timers(void);
 /* Sends what has been queued. False: the device is full; call again soon. */
 bool net_flush(void);
 u64 net_now_ms(void);
+/* To be called first in every accept callback. False: refuse this peer (return an error). Without
+ * it a peer can choose segment and window sizes that lwIP ends the program for. */
+struct tcp_pcb;
+bool net_welcome(struct tcp_pcb *pcb);
+/* A connection that is somebody's has an argument (tcp_arg). Those without are half open or closing,
+ * and the oldest of them gives way when there is no room for a new one. */
 /* To be had from the program: ends it, because something that cannot happen did. */
 __attribute__((noreturn)) void net_panic(const char *message);
-
-struct net_counters {
-    u64 received, ignored; /* frames handled; frames that were not for us */
-    u64 sent, unroutable, stalled;
-};
-extern struct net_counters net_counters;

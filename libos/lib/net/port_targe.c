@@ -1,7 +1,8 @@
 /* A port on Targe, see port_targe.h.
  *
  * Receiving needs no call: the kernel fills posted entries of the ring, and an entry is posted
- * again, with the same buffer, as soon as its frame has been handled. Sending gathers frames and
+ * again, with the same buffer, as soon as its frame has been handled, or, when many wait, copied
+ * into the backlog. Sending gathers frames and
  * hands them over together. The device reads what is not headers in place, page by page, so every
  * piece is cut at page ends. A frame that would have too many pieces is copied into a page of ours,
  * and that page is used again when the page array says that the device has let go of it. */
@@ -9,11 +10,16 @@
 #include "base/condition.h"
 #include "base/memory.h"
 #include "machine/machine.h"
+#include "net/backlog.h"
 #include "rt.h"
 
 #define BATCH 32 /* frames in one flow_send */
 #define SPARES 32 /* pages for frames that have to be copied */
 #define BUFFER (RT_PAGE / 2)
+#ifndef NET_CONNECTIONS /* lwIP is built with the same value */
+#define NET_CONNECTIONS 2048
+#endif
+#define BACKLOG (NET_CONNECTIONS * 512u) /* bytes: a request of each connection */
 
 static struct {
     struct port port; /* what the users of this file see */
@@ -27,6 +33,7 @@ static struct {
     u8 *spare;
     u32 spare_page; /* number of the first */
     u32 next_spare;
+    struct backlog backlog;
 } targe;
 
 /* ---- sending */
@@ -120,20 +127,58 @@ static bool targe_flush(struct port *port) {
 
 /* ---- receiving */
 
+static u64 waiting(void) {
+    return __atomic_load_n(&targe.ring->filled, __ATOMIC_ACQUIRE) - targe.consumed;
+}
+
+/* The oldest frame of the ring. The slot says which buffer it is: the one posted in it, always. */
+static u8 *oldest(u32 *length, bool *verified) {
+    const struct ring_entry *entry = &targe.ring->entry[targe.consumed % RING_ENTRIES];
+
+    *length = entry->length < BUFFER ? entry->length : (u32)BUFFER;
+    *verified = entry->flags & 1;
+    return targe.buffers + targe.consumed % RING_ENTRIES * BUFFER;
+}
+
+/* Gives its buffer back. */
+static void post_oldest(void) {
+    targe.consumed++;
+    __atomic_store_n(&targe.ring->posted, targe.consumed + RING_ENTRIES, __ATOMIC_RELEASE);
+}
+
+static void empty_ring(void) {
+    u32 length;
+    bool verified;
+
+    while (waiting()) {
+        const u8 *frame = oldest(&length, &verified);
+        if (!backlog_put(&targe.backlog, frame, length, verified))
+            return;
+        post_oldest();
+    }
+}
+
+/* A frame is handled where the kernel put it, unless so many wait that the ring could run full
+ * before they have been handled: then they go into the backlog, and those after them too until it is empty
+ * again, so that all stay in order. */
 static u32 targe_receive(struct port *port, port_receiver *receiver, void *context, u32 budget) {
-    struct ring *ring = targe.ring;
-    u32 entries = RING_ENTRIES, count = 0;
+    u32 count = 0, length;
+    bool verified;
 
     (void)port;
-    while (count < budget && targe.consumed != __atomic_load_n(&ring->filled, __ATOMIC_ACQUIRE)) {
-        struct ring_entry *entry = &ring->entry[targe.consumed % entries];
-        /* the slot says which buffer it is: the one that was posted in it, always */
-        u8 *frame = targe.buffers + targe.consumed % entries * BUFFER;
-        u32 length = entry->length < BUFFER ? entry->length : (u32)BUFFER;
-        receiver(context, frame, length, entry->flags & 1);
-        targe.consumed++;
-        count++;
-        __atomic_store_n(&ring->posted, targe.consumed + entries, __ATOMIC_RELEASE);
+    for (; count < budget; count++) {
+        if (waiting() > RING_ENTRIES / 8)
+            empty_ring();
+        u8 *frame = backlog_take(&targe.backlog, &length, &verified);
+        if (frame) {
+            receiver(context, frame, length, verified);
+        } else if (waiting()) {
+            frame = oldest(&length, &verified);
+            receiver(context, frame, length, verified);
+            post_oldest();
+        } else {
+            break;
+        }
     }
     return count;
 }
@@ -177,7 +222,10 @@ s64 port_targe_open(const struct port_targe_config *config, struct port **port) 
     const struct flow *flow = machine_flow(config->flow->name);
     u32 ring_page, first_buffer;
 
+    static u8 backlog[BACKLOG] __attribute__((aligned(8)));
+
     targe.config = *config;
+    targe.backlog = (struct backlog){.bytes = backlog, .size = BACKLOG};
     targe.ring = memory_alloc_run(1, &ring_page);
     targe.buffers = memory_alloc_run(RING_PAGES, &first_buffer);
     targe.spare = memory_alloc_run(SPARES, &targe.spare_page);

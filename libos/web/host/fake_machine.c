@@ -139,7 +139,6 @@ static void move(void) {
     }
     for (u32 i = 0; i < 4; i++) {
         envs[i].runtime += ms * draw(i == 1 ? 300 : 20);
-        envs[i].calls += draw(i == 1 ? 1200 : 40);
         flows[i].filled += draw(i ? 5 : 800);
         flows[i].received += draw(i ? 500 : 90000);
         flows[i].sent += draw(i ? 5 : 900);

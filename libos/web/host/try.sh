@@ -12,7 +12,7 @@ folder=$(mktemp -d)
 space=try-$$
 server=
 finish() {
-    [ -z "$server" ] || { kill "$server"; wait "$server" || true; } 2>/dev/null
+    [ -z "$server" ] || { kill "$server" || true; wait "$server" || true; } 2>/dev/null
     ip netns del "$space" 2>/dev/null || true
     rm -rf "$folder"
 }
@@ -26,8 +26,9 @@ ip -n "$space" tuntap add tap0 mode tap
 ip -n "$space" addr add 10.9.0.1/24 dev tap0
 ip -n "$space" link set tap0 up
 ip -n "$space" neigh add 10.9.0.2 lladdr 02:00:00:00:00:02 dev tap0 nud permanent
+: >"$folder/log"
 ip netns exec "$space" "${WEB_HOST:-build/host/web-host}" ${WEB_FLAGS:-} tap0 10.9.0.2/24 80 \
-    "$folder/archive" >"$folder/log" &
+    "$folder/archive" >>"$folder/log" &
 server=$!
 while ! grep -q serving "$folder/log"; do
     kill -0 "$server" || exit 1

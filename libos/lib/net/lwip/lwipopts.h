@@ -1,6 +1,6 @@
 /* How lwIP is built for Targe: TCP over IPv4 for servers, called from one thread, with all
  * memory in static pools. NET_CONNECTIONS scales it; everything else follows. With 2048 it
- * takes about 5 MB, with 64 about 200 KB.
+ * takes about 7 MB, with 64 about 220 KB.
  *
  * Two choices are made together. TCP_QUEUE_OOSEQ 0: a frame is used up when input returns, so
  * receive buffers go straight back to the ring. TCP_OVERSIZE 0: what is written with a copy
@@ -10,8 +10,11 @@
 #ifndef NET_CONNECTIONS
 #define NET_CONNECTIONS 2048 /* connections that may be open at once */
 #endif
-/* Segments that may wait for acknowledgement, of all connections together. */
-#define NET_SEGMENTS (NET_CONNECTIONS * 4 < 512 ? 512 : NET_CONNECTIONS * 4)
+/* Segments of all connections together. A server that lets each connection have 2 * 1,460 bytes, and
+ * all together 2 * 536 for each beyond that, never uses them up, even if every segment has only
+ * NET_LEAST_MSS bytes: 6 and 2 for each connection, and 2 for the ends of each. */
+#define NET_LEAST_MSS 536 /* who asks for less is refused: net_welcome */
+#define NET_SEGMENTS (NET_CONNECTIONS * 10)
 
 #define NO_SYS 1
 #define SYS_LIGHTWEIGHT_PROT 0
@@ -42,7 +45,7 @@
 #define MEMP_NUM_TCP_PCB (NET_CONNECTIONS + NET_CONNECTIONS / 8) /* some closing ones as well */
 #define MEMP_NUM_TCP_PCB_LISTEN 2
 #define MEMP_NUM_TCP_SEG NET_SEGMENTS
-#define MEMP_NUM_PBUF (NET_SEGMENTS + NET_SEGMENTS / 4)
+#define MEMP_NUM_PBUF NET_SEGMENTS
 #define PBUF_POOL_SIZE 1 /* unused: received frames are lent by the port */
 #define PBUF_POOL_BUFSIZE 128
 
@@ -72,10 +75,14 @@
 #define LWIP_NETIF_TX_SINGLE_PBUF 0
 #define LWIP_SUPPORT_CUSTOM_PBUF 1
 
-struct tcp_hdr;
-struct ip4_addr;
 #define LWIP_HOOK_TCP_ISN(local_ip, local_port, remote_ip, remote_port)                            \
     net_initial_sequence(ip_2_ip4(local_ip)->addr, local_port, ip_2_ip4(remote_ip)->addr,          \
                          remote_port)
+/* net.c: called for each segment before lwIP works on it. */
+#define LWIP_HOOK_TCP_INPACKET_PCB(pcb, header, length, first, second, p)                          \
+    net_before_segment(pcb, header, length)
+struct tcp_pcb;
+struct tcp_hdr;
+signed char net_before_segment(struct tcp_pcb *pcb, struct tcp_hdr *header, unsigned short length);
 unsigned net_initial_sequence(unsigned local, unsigned short local_port, unsigned remote,
                               unsigned short remote_port);

@@ -1,0 +1,48 @@
+/* What the interpreter and translated code share while a program runs: helpers and their checks. */
+#include "code/code.h"
+
+void code_run_start(struct code_run *run, const struct code_profile *profile) {
+    memset(run, 0, offsetof(struct code_run, stack));
+    run->profile = profile;
+    run->call = code_call_helper;
+}
+
+bool code_in_window(const struct code_run *run, u64 address, u64 size, bool write) {
+    const struct code_profile *profile = run->profile;
+    for (u32 w = 0; w < profile->windows; w++) {
+        u64 distance = address - (u64)run->window[w].base, length = run->window[w].length;
+        bool allowed = !write || (profile->stores && profile->window[w].writable);
+        if (allowed && size <= length && distance <= length - size)
+            return true;
+    }
+    return false;
+}
+
+static bool in_stack(const struct code_run *run, u64 address, u64 size) {
+    u64 distance = address - (u64)run->stack;
+    return size <= sizeof(run->stack) && distance <= sizeof(run->stack) - size;
+}
+
+u64 code_call_helper(u64 a, u64 b, u64 c, u64 d, u64 e, struct code_run *run) {
+    const struct code_helper *helper = &run->profile->helper[run->helper - 1];
+    u64 argument[CODE_ARGUMENTS] = {a, b, c, d, e}, size = 0, cost = helper->cost;
+    for (s32 n = CODE_ARGUMENTS - 1; n >= 0; n--) {
+        u8 want = helper->argument[n];
+        if (want == CODE_SIZE) {
+            size = argument[n];
+            cost += size / 8;
+        }
+        if ((want == CODE_READ || want == CODE_WRITE) && !in_stack(run, argument[n], size) &&
+            !code_in_window(run, argument[n], size, want == CODE_WRITE)) {
+            run->status = CODE_ACCESS;
+            return 0;
+        }
+    }
+    /* Without a limit to cost the subtraction below could overflow. */
+    run->budget -= cost < UINT32_MAX ? (s64)cost : UINT32_MAX;
+    if (run->budget < 0) {
+        run->status = CODE_BUDGET;
+        return 0;
+    }
+    return helper->function(a, b, c, d, e, run);
+}

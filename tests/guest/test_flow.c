@@ -1,0 +1,154 @@
+/* Flows on the machine's own network: a request for an address is sent, and its answer received. */
+#include "guest.h"
+
+#define BUFFERS 4
+#define OUR_IP 0x0a00020f  /* 10.0.2.15 */
+#define HOST_IP 0x0a000202 /* 10.0.2.2, QEMU's user network */
+
+static bool has_device(void) {
+    static const u8 none[6];
+    return memcmp(machine_info()->mac, none, 6);
+}
+
+static void match(struct condition *c, u16 offset, u8 width, u32 value) {
+    c->atom[c->count++] = (struct atom){.offset = offset,
+                                        .width = width,
+                                        .value = value,
+                                        .mask = width == 4 ? ~0u : (1u << width * 8) - 1};
+}
+
+/* May receive ARP for our address; may send ARP. */
+static struct cap arp_flow(void) {
+    static struct flow_spec spec;
+    struct cap root = item("flow"), flow;
+
+    memset(&spec, 0, sizeof spec);
+    match(&spec.receive, 12, 2, 0x0806);
+    match(&spec.receive, 38, 4, OUR_IP);
+    match(&spec.transmit, 12, 2, 0x0806);
+    OK(sys_flow_create(&root, page_alloc(1), &spec, &flow));
+    return flow;
+}
+
+static u32 buffers[BUFFERS], ring_page;
+static struct ring *ring;
+static struct flow_binding binding(u16 type) {
+    struct flow_binding b = {.pages = (u64)buffers, .count = BUFFERS, .entries = BUFFERS * 2};
+
+    if (!ring) {
+        ring_page = page_alloc(1);
+        ring = (struct ring *)mapped(ring_page, 1, MAP_WRITE);
+        for (u32 i = 0; i < BUFFERS; i++)
+            buffers[i] = page_alloc(1);
+    }
+    b.ring = ring_page;
+    match(&b.filter, 12, 2, type);
+    match(&b.filter, 38, 4, OUR_IP);
+    return b;
+}
+
+/* A flow is split, bound once and to its owner's filter only, unbound, and destroyed. */
+TEST(flow_life, .needs = NEED_FLOW) {
+    struct cap flow = arp_flow(), other = arp_flow();
+    struct flow_binding b = binding(0x0806), outside = binding(0x0800);
+    u32 flows = self()->flows;
+
+    EQUAL(type_of(flow.name), PAGE_FLOW);
+    EQUAL(flows, 2);
+    EQUAL(machine_flow(flow.name)->owner, rt_self());
+    machine_forget();
+    EQUAL(sys_flow_unbind(&flow), E_WRONG_TYPE);
+    EQUAL(sys_flow_bind(&flow, &outside), E_NOT_IMPLIED);
+    EQUAL(sys_flow_bind(&flow, &b), 0);
+    EQUAL(sys_flow_bind(&flow, &b), E_BUSY);
+    EQUAL(type_of(ring_page), PAGE_RING);
+    EQUAL(bindings_of(buffers[0]), 1);
+    EQUAL(sys_page_free(0, buffers[0], 1), E_BUSY);
+    b.ring = page_alloc(1);
+    EQUAL(sys_flow_bind(&other, &b), E_CONFLICT);
+    EQUAL(sys_flow_unbind(&flow), 0);
+    EQUAL(sys_flow_bind(&other, &b), 0);
+    EQUAL(sys_flow_destroy(&other), 0);
+    EQUAL(type_of(other.name), PAGE_DATA);
+    EQUAL(sys_flow_destroy(&other), E_BAD_CAPABILITY);
+    EQUAL(sys_flow_destroy(&flow), 0);
+    EQUAL(self()->flows, 0);
+    EQUAL(bindings_of(buffers[0]), 0);
+    struct cap root = item("flow");
+    EQUAL(sys_flow_destroy(&root), E_NO_RIGHT);
+}
+
+static void put(u8 *at, u32 value, u32 bytes) {
+    for (u32 i = 0; i < bytes; i++)
+        at[i] = (u8)(value >> 8 * (bytes - 1 - i));
+}
+
+static void arp_request(u8 frame[42]) {
+    memset(frame, 0xff, 6);
+    memcpy(frame + 6, machine_info()->mac, 6);
+    put(frame + 12, 0x0806, 2);
+    put(frame + 14, 1, 2);
+    put(frame + 16, 0x0800, 2);
+    put(frame + 18, 0x0604, 2);
+    put(frame + 20, 1, 2);
+    memcpy(frame + 22, machine_info()->mac, 6);
+    put(frame + 28, OUR_IP, 4);
+    memset(frame + 32, 0, 6);
+    put(frame + 38, HOST_IP, 4);
+}
+
+/* A frame goes out and its answer comes into the ring; a forged one goes nowhere. */
+TEST(flow_send_receive, .needs = NEED_FLOW) {
+    u8 frame[42];
+    struct cap flow = arp_flow();
+    struct flow_binding b = binding(0x0806);
+    struct send s = {.headers = (u64)frame, .length = sizeof frame};
+
+    arp_request(frame);
+    if (!has_device()) {
+        EQUAL(sys_flow_send(&flow, &s, 1), E_NO_DEVICE);
+        return;
+    }
+    EQUAL(sys_flow_bind(&flow, &b), 0);
+    for (u16 i = 0; i < BUFFERS; i++)
+        ring->entry[i].buffer = (u16)(i * 2);
+    __atomic_store_n(&ring->posted, BUFFERS, __ATOMIC_SEQ_CST);
+    frame[12] = 8;
+    frame[13] = 0;
+    EQUAL(sys_flow_send(&flow, &s, 1), E_FORGED);
+    EQUAL(machine_flow(flow.name)->refused, 1);
+    machine_forget();
+    frame[13] = 6;
+    EQUAL(sys_flow_send(&flow, &s, 1), 1);
+    wait_for(&ring->filled, 1);
+    const u8 *got = (const u8 *)mapped(buffers[0], 1, 0);
+    CHECK(ring->entry[0].length >= 42);
+    CHECK(!memcmp(got, machine_info()->mac, 6) && got[12] == 8 && got[13] == 6 && got[21] == 2);
+    CHECK(!memcmp(got + 28, (const u8[]){10, 0, 2, 2}, 4));
+}
+
+/* Part of a frame lies in a page, which the device reads in place. */
+TEST(flow_send_pieces, .needs = NEED_FLOW) {
+    u8 frame[42];
+    struct cap flow = arp_flow();
+    u32 page = page_alloc(1);
+    u8 *tail = (u8 *)mapped(page, 1, MAP_WRITE);
+    struct flow_binding b = binding(0x0806);
+    struct send s = {.headers = (u64)frame,
+                     .length = 20,
+                     .pieces = 1,
+                     .piece[0] = {.page = page, .offset = 100, .length = 22}};
+
+    if (!has_device())
+        return;
+    arp_request(frame);
+    memcpy(tail + 100, frame + 20, 22);
+    EQUAL(sys_flow_bind(&flow, &b), 0);
+    __atomic_store_n(&ring->posted, BUFFERS, __ATOMIC_SEQ_CST);
+    EQUAL(sys_flow_send(&flow, &s, 1), 1);
+    wait_for(&ring->filled, 1);
+    s.piece[0].page = machine_info()->array;
+    EQUAL(sys_flow_send(&flow, &s, 1), E_NO_RIGHT);
+    s.piece[0] = (struct piece){.page = page, .offset = 4090, .length = 10};
+    EQUAL(sys_flow_send(&flow, &s, 1), E_BAD_ARGUMENT);
+}

@@ -1,0 +1,26 @@
+# Tools of the host that are made of the kernel's own sources: `make host`.
+#   build/host/bpf-plugin   runs a conformance case of the virtual machine
+#   build/host/targe-code   verifies and shows a program; `targe code` calls it
+# And the fuzz targets, by clang: `make fuzz` gives build/fuzz/fuzz_*; tests/fuzz/run runs them.
+.PHONY: host fuzz
+CODE_KERNEL := $(wildcard kernel/code/*.c)
+CODE_HOST := $(CODE_KERNEL) tools/code/host.c tools/code/panic.c
+CODE_INCLUDES := -Ikernel -Itools/code -Ilibos/lib -I$(ABI)
+CODE_HEADERS := $(wildcard kernel/code/*.h tools/code/*.h libos/lib/code/*.h tests/fuzz/*.h) \
+                kernel/lib/base.h
+
+host: build/host/bpf-plugin build/host/targe-code
+build/host/bpf-plugin: $(CODE_HOST) tools/code/bpf_plugin.c
+build/host/targe-code: $(CODE_HOST) tools/code/targe_code.c libos/lib/code/object.c
+build/host/bpf-plugin build/host/targe-code: $(CODE_HEADERS) $(ABI_STAMP)
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 -O2 -g $(WARN) -fno-strict-aliasing -DHOST_TEST $(CODE_INCLUDES) \
+	      -o $@ $(filter %.c,$^)
+
+FUZZ_CODE := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(wildcard tests/fuzz/fuzz_code_*.c))
+fuzz: $(FUZZ_CODE)
+build/fuzz/fuzz_code_%: tests/fuzz/fuzz_code_%.c tests/fuzz/shape.c $(CODE_HOST) \
+                        libos/lib/code/object.c $(CODE_HEADERS) $(ABI_STAMP)
+	@mkdir -p $(@D)
+	clang -std=gnu11 -O1 -g $(WARN) -fno-strict-aliasing -fsanitize=fuzzer,address,undefined \
+	      -fno-sanitize-recover=undefined -DHOST_TEST $(CODE_INCLUDES) -o $@ $(filter %.c,$^)
