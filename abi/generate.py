@@ -117,7 +117,7 @@ def c_type(kind):
 
 def pointer_type(call, arg):
     """Stubs take real pointers where the description says 'address of'."""
-    table = {("want",): "struct cap *", ("out",): "struct cap *", ("batch",): "struct update *",
+    table = {("want",): "struct cap *", ("out",): "struct cap *", ("batch",): "struct update *", ("takings",): "struct taking *",
              ("spec",): "const struct env_spec *", ("binding",): "const struct flow_binding *",
              ("frames",): "const struct send *", ("text",): "const char *",
              ("word",): "const volatile u64 *"}

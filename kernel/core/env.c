@@ -7,6 +7,8 @@
 #include "core/info.h"
 #include "core/lock.h"
 #include "core/page.h"
+#include "core/repossess.h"
+#include "core/revoke.h"
 #include "core/schedule.h"
 #include "core/shootdown.h"
 #include "core/space.h"
@@ -129,6 +131,7 @@ s64 env_make(struct env *creator, u32 page, u32 root, const struct env_spec *spe
     page_link(e, root);
     page_link(e, page);
     page_get(page)->owner = page_get(root)->owner = page;
+    page_get(page)->where = page_get(root)->where = 0;
     page_get(page)->generation = page_new_generation(); /* no capability for it as memory lives on */
     env_unlock(creator);
     list_insert(e);
@@ -253,11 +256,8 @@ static bool break_bindings(struct env *e) {
         }
         if (page_type(p) == PAGE_FLOW) {
             flow_release(e->self, page);
-        } else if (page_type(p) == PAGE_TABLE && page != e->root) {
-            if (STATE_FLAGS(page_state(p)) == 1)
-                space_empty_table(page);
-            else
-                memset(page_ptr(page), 0, PAGE_SIZE);
+        } else if (page_type(p) == PAGE_TABLE) {
+            space_empty_table(page, page == e->root ? 256 : 512);
         }
     }
     e->cursor = 0;
@@ -266,11 +266,14 @@ static bool break_bindings(struct env *e) {
 
 /* Frees a page, or hands it on if others still hold it; the heir gets the room for it as well. */
 static void dispose(struct env *e, struct env *heir, u32 page) {
+    page_set_vital(page, false);
     if (page_release(e, page, PAGE_DATA)) {
         page_unlink(e, page);
         page_link(heir, page);
-        e->page_limit--;
-        heir->page_limit++;
+        if (e->page_limit) {
+            e->page_limit--;
+            heir->page_limit++;
+        }
         __atomic_store_n(&page_get(page)->owner, heir->self, __ATOMIC_SEQ_CST);
     }
 }
@@ -289,6 +292,9 @@ static bool free_pages(struct env *e, struct env *heir) {
         if (page_type(page_get(page)) == PAGE_TABLE) {
             page_get(page)->where = 0;
             page_retype(page, e->self, PAGE_TABLE, PAGE_DATA, UINT32_MAX);
+        }
+        if (page == e->root) {
+            e->root = 0;
             page_unbind(page);
         }
         dispose(e, heir, page);
@@ -318,21 +324,23 @@ static void last_page(struct env *e, struct env *heir) {
     u32 page = e->self;
 
     list_remove(e);
-    env_lock(heir);
+    env_lock_two(e, heir); /* somebody may be walking its pages still */
     page_unlink(e, page);
     page_link(heir, page);
-    heir->page_limit++;
     page_get(page)->owner = heir->self;
     page_get(page)->generation = page_new_generation();
-    page_retype(page, heir->self, PAGE_ENV, PAGE_DATA, UINT32_MAX);
+    /* As a KERNEL page it gets no new mapping, and nobody changes what others read in it as an environment. */
+    page_retype(page, heir->self, PAGE_ENV, PAGE_KERNEL, UINT32_MAX);
+    env_unlock(e);
     env_unlock(heir);
     quiesce(); /* nobody looks at it as an environment any more */
-    memset(page_ptr(page), 0, PAGE_SIZE);
+    repossess_mappings(page);
     env_lock(heir);
-    if (page_release(heir, page, PAGE_DATA))
-        r.page_limit--; /* it is still mapped and stays with the heir, as does the room for it */
-    else
-        heir->page_limit--;
+    page_retype(page, heir->self, PAGE_KERNEL, PAGE_DATA, UINT32_MAX);
+    if (page_release(heir, page, PAGE_DATA) && r.page_limit) {
+        r.page_limit--; /* somebody sleeps on a word of it: the heir keeps it, as well as the room for it */
+        heir->page_limit++;
+    }
     env_unlock(heir);
     return_limits(&r, heir);
     trace(TRACE_ENV, 3, page);
@@ -370,6 +378,7 @@ s64 call_env_destroy(u64 cap) {
         schedule_free_slices(e);
         release_contexts(e);
         event_release(e);
+        revoke_release(e);
         e->phase = PHASE_BINDINGS;
     }
     env_unlock(e);

@@ -5,6 +5,7 @@
 #include "core/info.h"
 #include "core/lock.h"
 #include "core/memory.h"
+#include "core/revoke.h"
 
 struct page *page_array;
 u32 page_count;
@@ -105,13 +106,14 @@ static bool run_is_free(u32 page, u32 count, u32 *from) {
     return true;
 }
 
-static u32 claim_any(u32 count, u32 order) {
+/* A run whose first number is `colour` modulo 2^order. */
+static u32 claim_any(u32 count, u32 order, u32 colour) {
     u32 align = 1u << order;
     u32 start = __atomic_load_n(&hint, __ATOMIC_RELAXED);
 
     for (int round = 0; round < 2; round++, start = 0) {
         for (u32 at = start; (at = next_free(at)) < page_count;) {
-            u32 first = (u32)round_up(at, align);
+            u32 first = at + ((colour - at) & (align - 1));
             u32 from = first;
             if (first > at) {
                 at = first;
@@ -152,7 +154,7 @@ s64 page_bind(u32 page, u8 type) {
     do {
         if (STATE_TYPE(old) != type)
             return E_WRONG_TYPE;
-        if (STATE_BINDINGS(old) == UINT32_MAX)
+        if (STATE_BINDINGS(old) == UINT32_MAX || old & STATE_TAKEN)
             return E_BUSY;
     } while (!__atomic_compare_exchange_n(&p->state, &old, old + STATE_ONE_BINDING, false,
                                           __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
@@ -173,7 +175,7 @@ s64 page_pin(u32 page) {
     do {
         if (STATE_TYPE(old) != PAGE_DATA)
             return E_WRONG_TYPE;
-        if (STATE_PINS(old) == UINT16_MAX)
+        if (STATE_PINS(old) == UINT16_MAX || old & STATE_TAKEN)
             return E_BUSY;
     } while (!__atomic_compare_exchange_n(&p->state, &old, old + STATE_ONE_PIN, false,
                                           __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
@@ -196,11 +198,58 @@ s64 page_retype(u32 page, u32 owner, u8 from, u16 to, u32 bindings) {
     do {
         if (STATE_TYPE(old) != from)
             return E_WRONG_TYPE;
-        if (STATE_BINDINGS(old) > bindings || STATE_PINS(old))
+        if (STATE_BINDINGS(old) > bindings || STATE_PINS(old) || (old & STATE_TAKEN && to != PAGE_DATA))
             return E_BUSY;
-    } while (!__atomic_compare_exchange_n(&p->state, &old, (old & ~0xffffull) | to, false,
+        if (old & STATE_VITAL && to != PAGE_DATA && to != PAGE_CONTEXT && to != PAGE_RING)
+            return E_BUSY;
+    } while (!__atomic_compare_exchange_n(&p->state, &old, (old & (~0xffffull | STATE_VITAL | STATE_TAKEN)) | to,
+                                          false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+    return 0;
+}
+
+s64 page_set_vital(u32 page, bool vital) {
+    struct page *p = &page_array[page];
+    u64 old = page_state(p);
+
+    do {
+        if (vital && old & (STATE_VITAL | STATE_TAKEN))
+            return E_BUSY;
+    } while (!__atomic_compare_exchange_n(&p->state, &old, vital ? old | STATE_VITAL : old & ~STATE_VITAL, false,
                                           __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
     return 0;
+}
+
+s64 page_take_begin(u32 page, u32 owner) {
+    struct page *p = &page_array[page];
+    u64 old = page_state(p);
+
+    do {
+        if (page_owner(p) != owner)
+            return E_NO_RIGHT;
+        if (old & STATE_VITAL)
+            return E_VITAL;
+        if (old & STATE_TAKEN)
+            return E_BUSY;
+    } while (!__atomic_compare_exchange_n(&p->state, &old, old | STATE_TAKEN, false, __ATOMIC_SEQ_CST,
+                                          __ATOMIC_SEQ_CST));
+    return 0;
+}
+
+void page_take_end(u32 page, struct env *from, struct env *taker) {
+    struct page *p = &page_array[page];
+
+    if (!taker) {
+        __atomic_fetch_and(&p->state, ~STATE_TAKEN, __ATOMIC_SEQ_CST);
+        return;
+    }
+    ASSERT(page_owner(p) == from->self && !STATE_BINDINGS(p->state) && !STATE_PINS(p->state));
+    memset(page_ptr(page), 0, PAGE_SIZE);
+    page_unlink(from, page);
+    page_link(taker, page);
+    p->generation = page_new_generation();
+    p->where = 0;
+    __atomic_store_n(&p->owner, taker->self, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&p->state, PAGE_DATA, __ATOMIC_SEQ_CST);
 }
 
 void page_link(struct env *env, u32 page) {
@@ -236,7 +285,7 @@ s64 page_take(struct env *env, u32 name, u32 count, u32 order) {
     } else if (count <= env->page_limit - min_u64(env->pages, env->page_limit)) {
         result = E_NOT_FREE;
         if (name == PAGE_ANY)
-            name = claim_any(count, order);
+            name = claim_any(count, order & 0xff, order >> 8);
         else if (!claim(name, count))
             name = PAGE_ANY;
         if (name != PAGE_ANY)
@@ -281,13 +330,18 @@ s64 page_move(struct env *from, struct env *to, u32 name, u32 count) {
         return E_DEAD;
     if (count > to->page_limit - min_u64(to->pages, to->page_limit))
         return E_LIMIT;
-    for (u32 i = 0; i < count; i++)
-        if (page_type(&page_array[name + i]) != PAGE_DATA)
+    for (u32 i = 0; i < count; i++) {
+        u64 state = page_state(&page_array[name + i]);
+        if (STATE_TYPE(state) != PAGE_DATA)
             return E_WRONG_TYPE;
+        if (state & (STATE_VITAL | STATE_TAKEN))
+            return E_BUSY;
+    }
     for (u32 i = 0; i < count; i++) {
         page_unlink(from, name + i);
         page_link(to, name + i);
         __atomic_store_n(&page_array[name + i].owner, to->self, __ATOMIC_SEQ_CST);
     }
+    revoke_given(from, RESOURCE_PAGES, count);
     return 0;
 }

@@ -8,6 +8,9 @@
 #include "lib/base.h"
 
 #define STATE_TYPE(s) ((u8)(s))
+#define STATE_LEVEL(s) ((u32)((s) >> 8) & 7) /* of a TABLE */
+#define STATE_TAKEN ((u64)FLAG_TAKEN << 8)
+#define STATE_VITAL ((u64)FLAG_VITAL << 8)
 #define STATE_FLAGS(s) ((u8)((s) >> 8))
 #define STATE_PINS(s) ((u16)((s) >> 16))
 #define STATE_BINDINGS(s) ((u32)((s) >> 32))
@@ -38,8 +41,15 @@ void page_unbind(u32 page);
 s64 page_pin(u32 page);
 void page_unpin(u32 page);
 
+/* Sets or clears FLAG_VITAL; the owner's lock is held. 0, or E_BUSY if it is set already or the page is being taken. */
+s64 page_set_vital(u32 page, bool vital);
+/* Sets FLAG_TAKEN, so that no binding and no pin is added: 0, E_NO_RIGHT, E_VITAL, E_BUSY if it is set. */
+s64 page_take_begin(u32 page, u32 owner);
+/* Ends it. With `taker`: the page, which nothing holds, becomes its DATA; both locks are held. */
+void page_take_end(u32 page, struct env *from, struct env *taker);
+
 /* Changes the use of a page that `owner` owns, to a type and, shifted by 8, its flags: 0, E_NO_RIGHT, E_WRONG_TYPE, or E_BUSY when it is
- * pinned or has more than `bindings` bindings. */
+ * pinned or has more than `bindings` bindings, or is being taken (but then it may still become DATA). */
 s64 page_retype(u32 page, u32 owner, u8 from, u16 to, u32 bindings);
 
 /* Allocates count pages for env, by name or PAGE_ANY aligned to 2^order; zeroed, one new

@@ -3,6 +3,7 @@
 #include "core/cpu.h"
 #include "core/env.h"
 #include "core/page.h"
+#include "core/revoke.h"
 #include "core/user.h"
 #include "net/flow.h"
 #include "targe/call_table.h"
@@ -15,7 +16,8 @@ s64 call_page_alloc(u64 user, u32 name, u32 count, u32 order, u64 out) {
 
     if (result)
         return result;
-    if (!count || count > PAGES_A_CALL || order > 18 || (name != PAGE_ANY && order))
+    if (!count || count > PAGES_A_CALL || (order & 0xff) > 18 || order >> 8 >> (order & 0xff) ||
+        (name != PAGE_ANY && order))
         return E_BAD_ARGUMENT;
     if (out && user_writable(out, sizeof(struct cap)))
         return E_BAD_ADDRESS;
@@ -57,14 +59,15 @@ s64 call_page_free(u64 cap, u32 name, u32 count) {
         }
         if (STATE_TYPE(state) != PAGE_DATA)
             error = E_WRONG_TYPE;
-        else if (STATE_BINDINGS(state) || STATE_PINS(state))
+        else if (STATE_BINDINGS(state) || STATE_PINS(state) || state & (STATE_VITAL | STATE_TAKEN))
             error = E_BUSY;
     }
-    for (u32 i = 0; i < count && !error; i++)
-        if (page_release(env, name + i, PAGE_DATA)) { /* another CPU has just bound it */
-            error = E_BUSY;
-            break;
-        }
+    u32 freed = 0;
+    while (!error && freed < count) {
+        error = page_release(env, name + freed, PAGE_DATA); /* BUSY: another CPU has just bound it */
+        freed += !error;
+    }
+    revoke_given(env, RESOURCE_PAGES, freed);
     env_unlock(env);
     return error;
 }

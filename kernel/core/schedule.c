@@ -7,7 +7,9 @@
 #include "core/env.h"
 #include "core/lock.h"
 #include "core/memory.h"
+#include "core/info.h"
 #include "core/page.h"
+#include "core/revoke.h"
 #include "core/trace.h"
 #include "core/upcall.h"
 #include "core/wait.h"
@@ -61,6 +63,8 @@ static bool awakes(struct env_context *record, u64 now) {
         schedule_awaken(record, tag);
     else if (word && __atomic_load_n(word, __ATOMIC_SEQ_CST) != record->value)
         schedule_awaken(record, 0);
+    else if (record->pending)
+        schedule_awaken(record, 3);
     else if (record->deadline <= now)
         schedule_awaken(record, 1);
     return record->state == CONTEXT_READY;
@@ -229,8 +233,11 @@ static NORETURN void enter(struct cpu *cpu) {
     } else {
         good = frame_pop(&r);
     }
-    if (good)
+    if (good) {
+        if (unlikely(cpu->record->pending))
+            revoke_deliver(&r);
         resume(&r);
+    }
     env_end(cpu->env, END_FAULT, 0);
     schedule();
 }
@@ -327,6 +334,7 @@ void schedule_tick(struct regs *r) {
     /* When it goes on, the others' turns have come and gone: those who owe a slice have forfeited it. */
     if (pick(cpu, now, false, &c) && c.record == cpu->record && pick(cpu, now, true, &c) && c.record == cpu->record) {
         begin_slice(cpu, &c, now);
+        revoke_deliver(r); /* what came while it waited for a reply, or found no frame */
         return;
     }
     if (!cpu->put_off && __atomic_load_n(&cpu->context->critical, __ATOMIC_RELAXED)) {
@@ -475,6 +483,30 @@ static void free_slot(struct cpu *cpu, struct env *env, u32 slot) {
     env->slices--;
 }
 
+s64 schedule_take_slice(struct env *env, u32 n, u32 slot) {
+    s64 error = E_NO_RIGHT;
+
+    if (n >= cpu_count || slot >= SLOTS)
+        return E_BAD_ARGUMENT;
+    word_lock(&cpus[n]->slices_lock, LOCK_SLICES);
+    if (cpus[n]->slices->slot[slot].owner == env->self) {
+        free_slot(cpus[n], env, slot);
+        error = 0;
+    }
+    word_unlock(&cpus[n]->slices_lock, LOCK_SLICES);
+    return error;
+}
+
+void schedule_awaken_sleepers(u32 page) {
+    for (u32 e = info->first_env; e; e = env_of(e)->next)
+        for (u32 n = 0; n < cpu_count; n++) {
+            struct env_context *record = &env_of(e)->context[n];
+            if ((record->word && page_of_phys((phys){record->word}) == page) ||
+                (record->state == CONTEXT_WAITING && wait_uses((u32)record->value, page)))
+                schedule_awaken(record, 3);
+        }
+}
+
 /* The slice changes owner without ever being free. */
 static s64 give_slot(struct cpu *cpu, struct env *from, struct env *to, u32 slot) {
     s64 error = 0;
@@ -506,6 +538,8 @@ s64 call_slice_give(u32 n, u32 slot, u64 cap) {
         error = E_LIMIT;
     else
         error = give_slot(cpus[n], from, to, slot);
+    if (!error)
+        revoke_given(from, RESOURCE_SLICES, 1);
     env_unlock(from);
     env_unlock(to);
     if (!error && cpus[n] != this_cpu())
@@ -522,12 +556,9 @@ s64 call_slice_free(u64 user, u32 n, u32 slot) {
     if (n >= cpu_count || slot >= SLOTS)
         return E_BAD_ARGUMENT;
     env_lock(env);
-    word_lock(&cpus[n]->slices_lock, LOCK_SLICES);
-    if (cpus[n]->slices->slot[slot].owner == env->self)
-        free_slot(cpus[n], env, slot);
-    else
-        result = E_NO_RIGHT;
-    word_unlock(&cpus[n]->slices_lock, LOCK_SLICES);
+    result = schedule_take_slice(env, n, slot);
+    if (!result)
+        revoke_given(env, RESOURCE_SLICES, 1);
     env_unlock(env);
     return result;
 }

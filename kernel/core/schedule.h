@@ -20,5 +20,9 @@ void schedule_leave_dead_space(void);
 void schedule_forget_sleep(struct env_context *record);
 /* Ends a sleep, with this result. */
 void schedule_awaken(struct env_context *record, u64 result);
+/* Takes one slice from an environment whose lock is held: 0 or E_NO_RIGHT. */
+s64 schedule_take_slice(struct env *env, u32 cpu, u32 slot);
+/* Wakes every context that sleeps on a word of this page. The other CPUs are stopped. */
+void schedule_awaken_sleepers(u32 page);
 /* Frees every slice of an environment that no CPU runs. */
 void schedule_free_slices(struct env *env);

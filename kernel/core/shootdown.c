@@ -54,7 +54,7 @@ void shootdown(struct env *env, u64 va, u32 count) {
 
 /* A CPU that waits here holds no pointer to an object that another could be destroying: env_destroy
  * is the only caller that keeps one, to what it destroys itself. */
-static void wait_for_others(void) {
+static void wait_until_quiet(void) {
     struct cpu *cpu = this_cpu();
     u64 before[MAX_CPUS];
 
@@ -76,15 +76,16 @@ static void wait_for_others(void) {
 
 static u32 stopped;
 
-/* One who waits is quiet, too, for whoever stops all meanwhile: then it must not go on. */
+/* This CPU has been quiet too: one that stops all others meanwhile relies on it, so it may not go on yet. */
 void quiesce(void) {
-    wait_for_others();
+    wait_until_quiet();
     stand_still();
 }
 
 void stop_others(void) {
-    __atomic_store_n(&stopped, 1, __ATOMIC_SEQ_CST);
-    wait_for_others();
+    while (__atomic_exchange_n(&stopped, 1, __ATOMIC_SEQ_CST))
+        stand_still(); /* another CPU was first */
+    wait_until_quiet();
 }
 
 void start_others(void) { __atomic_store_n(&stopped, 0, __ATOMIC_SEQ_CST); }

@@ -9,7 +9,8 @@ void shootdown(struct env *env, u64 va, u32 count);
 void shootdown_answer(void);
 /* When this returns every kernel entry that had begun on another CPU is over. No lock may be held. */
 void quiesce(void);
-/* Between the two no other CPU is inside the kernel, but for waiting. No lock may be held. */
+/* Between the two no other CPU is inside the kernel, but for waiting. No lock may be held, and as with
+ * quiesce, environments other than the current one must be looked up anew afterwards. */
 void stop_others(void);
 void start_others(void);
-void stand_still(void); /* from the interrupt: waits as long as others are to be stopped */
+void stand_still(void); /* waits as long as another CPU wants all others stopped */

@@ -1,7 +1,7 @@
 /* Batched updates of address spaces.
  *
- * A present entry at level 1 is one binding of the page that it maps; a bound table is one binding
- * of the table page. Order, so that a page is never free while some CPU can reach it: bind the
+ * A present entry at level 1 is one binding of the page that it maps, a large one at level 2 is one of each
+ * of its 512 pages; a bound table is one binding of the table page. Order, so that a page is never free while some CPU can reach it: bind the
  * page, then check that the authority still holds, then write the entry; and the other way round, clear
  * the entry, flush it from every CPU, then unbind. */
 #include "core/space.h"
@@ -17,6 +17,7 @@
 #include "x86/mmu.h"
 
 #define CHUNK 128 /* mappings removed between two flushes */
+#define LARGE 512 /* pages of a large mapping */
 
 static u32 index_of(u64 va, u32 level) { return va >> (3 + 9 * level) & 511; }
 static u64 *table_of(u64 entry) { return phys_ptr((phys){entry & PTE_ADDRESS}); }
@@ -35,7 +36,7 @@ static u64 *find_table(u32 root, u64 va, u32 level) {
 
     for (u32 l = 4; l > level; l--) {
         u64 entry = table[index_of(va, l)];
-        if (!(entry & PTE_PRESENT))
+        if (!(entry & PTE_PRESENT) || entry & PTE_LARGE)
             return NULL;
         table = table_of(entry);
     }
@@ -48,10 +49,30 @@ u64 *space_entry(u32 root, u64 at) {
     return table ? &table[index_of(at, 1)] : NULL;
 }
 
-s64 space_lookup(u32 root, u64 at) {
-    u64 *entry = space_entry(root, at);
+/* The entry of level 2 for va, or NULL where there is no table. */
+static u64 *large_entry(u32 root, u64 va) {
+    u64 *table = find_table(root, va, 2);
 
-    return entry && *entry & PTE_PRESENT ? (s64)page_of(*entry) : E_BAD_ADDRESS;
+    return table ? &table[index_of(va, 2)] : NULL;
+}
+
+static bool is_large(u64 entry) { return (entry & (PTE_PRESENT | PTE_LARGE)) == (PTE_PRESENT | PTE_LARGE); }
+
+u64 space_translate(u32 root, u64 at) {
+    const u64 *entry = space_entry(root, at);
+    u64 found = entry ? __atomic_load_n(entry, __ATOMIC_SEQ_CST) : 0;
+
+    if (!entry && (entry = large_entry(root, at))) {
+        found = __atomic_load_n(entry, __ATOMIC_SEQ_CST);
+        found = is_large(found) ? found + at % (LARGE * PAGE_SIZE) / PAGE_SIZE * PAGE_SIZE : 0;
+    }
+    return found & PTE_PRESENT ? found : 0;
+}
+
+s64 space_lookup(u32 root, u64 at) {
+    u64 entry = space_translate(root, at);
+
+    return entry ? (s64)page_of(entry) : E_BAD_ADDRESS;
 }
 
 /* Mappings taken out of a space but not yet unbound. */
@@ -142,6 +163,8 @@ static s64 map_one(struct env *env, const struct update *u, const struct cap *ca
         return error;
     }
     __atomic_store_n(entry, (u64)page << PAGE_SHIFT | entry_bits(u->flags, may_write), __ATOMIC_SEQ_CST);
+    if (page_type(p) != PAGE_TABLE)
+        p->where = page_of_phys(ptr_phys(entry)); /* where repossession looks first */
     return 0;
 }
 
@@ -157,6 +180,79 @@ static void unmap(struct env *env, u64 va, u32 count) {
         remove_flush(&r);
 }
 
+/* ---------------------------------------------------------------- large mappings */
+
+static void unbind_run(u32 first, u32 count) {
+    for (u32 i = 0; i < count; i++)
+        page_unbind(first + i);
+}
+
+static s64 bind_large(const struct env *env, u32 page, const struct update *u, const struct cap *cap, bool *may_write) {
+    s64 error = page_get(page) ? permitted(env, page, u, cap, may_write) : E_BAD_ARGUMENT;
+
+    if (!error)
+        error = page_bind(page, PAGE_DATA);
+    if (error)
+        return error;
+    error = permitted(env, page, u, cap, may_write); /* now it can no longer change its type */
+    if (error)
+        page_unbind(page);
+    return error;
+}
+
+static s64 map_large(struct env *env, const struct update *u, const struct cap *cap) {
+    u64 *entry = large_entry(env->root, u->va);
+    bool may_write = false;
+
+    if (!entry)
+        return E_NO_TABLE;
+    if (*entry & PTE_PRESENT)
+        return E_MAPPED;
+    for (u32 i = 0; i < LARGE; i++) {
+        s64 error = bind_large(env, u->page + i, u, cap, &may_write);
+        if (error) {
+            unbind_run(u->page, i);
+            return error;
+        }
+    }
+    __atomic_store_n(entry, (u64)u->page << PAGE_SHIFT | entry_bits(u->flags, may_write) | PTE_LARGE, __ATOMIC_SEQ_CST);
+    for (u32 i = 0; i < LARGE; i++)
+        page_get(u->page + i)->where = page_of_phys(ptr_phys(entry));
+    return 0;
+}
+
+static void remove_large(struct env *env, u64 *entry, u64 va) {
+    u32 first = page_of(*entry);
+
+    __atomic_store_n(entry, 0, __ATOMIC_SEQ_CST);
+    shootdown(env, va, LARGE);
+    unbind_run(first, LARGE);
+}
+
+static void unmap_large(struct env *env, u64 va) {
+    u64 *entry = large_entry(env->root, va);
+
+    if (entry && is_large(*entry))
+        remove_large(env, entry, va);
+}
+
+void space_remove_large(struct env *env, u32 table, u32 page) {
+    u64 *entry = page_ptr(table);
+
+    for (u32 i = 0; i < 512; i++)
+        if (is_large(entry[i]) && page - page_of(entry[i]) < LARGE)
+            remove_large(env, &entry[i], 0);
+}
+
+/* Where the entry of an address is, of the level that an update is about; NULL: there is none. */
+static u64 *entry_for(const struct env *env, const struct update *u, u32 i) {
+    u64 *entry = u->level ? large_entry(env->root, u->va) : space_entry(env->root, u->va + i * PAGE_SIZE);
+
+    return entry && *entry & PTE_PRESENT && (!u->level || is_large(*entry)) ? entry : NULL;
+}
+
+static u32 span_of(const struct update *u) { return u->level ? LARGE : u->count; }
+
 static s64 map(struct env *env, const struct update *u) {
     struct cap cap;
 
@@ -164,9 +260,11 @@ static s64 map(struct env *env, const struct update *u) {
         s64 error = cap_present(u->cap, CAP_PAGE, RIGHT_READ, &cap);
         if (error)
             return error;
-        if (u->page < cap.name || (u64)u->page + u->count > (u64)cap.name + cap.count)
+        if (u->page < cap.name || (u64)u->page + span_of(u) > (u64)cap.name + cap.count)
             return E_BAD_CAPABILITY;
     }
+    if (u->level)
+        return map_large(env, u, u->cap ? &cap : NULL);
     for (u32 i = 0; i < u->count; i++) {
         s64 error = map_one(env, u, u->cap ? &cap : NULL, i);
         if (error) {
@@ -179,8 +277,8 @@ static s64 map(struct env *env, const struct update *u) {
 
 static s64 protect(struct env *env, const struct update *u) {
     for (u32 i = 0; i < u->count; i++) {
-        u64 *entry = space_entry(env->root, u->va + i * PAGE_SIZE);
-        if (!entry || !(*entry & PTE_PRESENT))
+        const u64 *entry = entry_for(env, u, i);
+        if (!entry)
             return E_NOT_MAPPED;
         if (u->flags & MAP_WRITE && !(*entry & PTE_MAY_WRITE))
             return E_NO_RIGHT;
@@ -188,13 +286,28 @@ static s64 protect(struct env *env, const struct update *u) {
             return E_NO_RIGHT;
     }
     for (u32 i = 0; i < u->count; i++) {
-        u64 *entry = space_entry(env->root, u->va + i * PAGE_SIZE);
+        u64 *entry = entry_for(env, u, i);
         u64 old = __atomic_load_n(entry, __ATOMIC_RELAXED), new;
         do /* the CPU may set accessed and dirty bits at any time */
             new = (old & ~(PTE_WRITE | PTE_NX)) | entry_bits(u->flags, false);
         while (!__atomic_compare_exchange_n(entry, &old, new, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED));
     }
-    shootdown(env, u->va, u->count);
+    shootdown(env, u->va, span_of(u));
+    return 0;
+}
+
+static s64 clean(struct env *env, const struct update *u) {
+    u32 cleaned = 0;
+
+    for (u32 i = 0; i < u->count; i++) {
+        u64 *entry = entry_for(env, u, i);
+        if (!entry || !(*entry & (PTE_ACCESSED | PTE_DIRTY)))
+            continue;
+        __atomic_fetch_and(entry, ~(PTE_ACCESSED | PTE_DIRTY), __ATOMIC_SEQ_CST);
+        cleaned++;
+    }
+    if (cleaned)
+        shootdown(env, u->va, span_of(u)); /* or a CPU that still knows a page as dirty would not say so again */
     return 0;
 }
 
@@ -230,7 +343,7 @@ static s64 unbind_table(struct env *env, const struct update *u) {
     if (!parent)
         return E_NOT_MAPPED;
     u64 *entry = &parent[index_of(u->va, u->level + 1u)];
-    if (!(*entry & PTE_PRESENT))
+    if (!(*entry & PTE_PRESENT) || *entry & PTE_LARGE)
         return E_NOT_MAPPED;
     u32 page = page_of(*entry);
     u64 *table = table_of(*entry);
@@ -258,11 +371,13 @@ static bool is_range(u64 va, u32 count) {
 }
 
 s64 space_apply(struct env *env, const struct update *u) {
-    bool on_pages = u->op >= UPDATE_MAP && u->op <= UPDATE_PROTECT;
+    bool on_pages = u->op != UPDATE_BIND_TABLE && u->op != UPDATE_UNBIND_TABLE;
 
     if (!is_range(u->va, u->count) || u->flags & ~(MAP_WRITE | MAP_EXECUTE))
         return E_BAD_ARGUMENT;
-    if (on_pages ? u->level != 0 : (u->level < 1 || u->level > 3 || u->flags || u->count != 1 || u->cap))
+    if (on_pages && u->level && (u->level != 1 || u->count != 1 || u->va % (LARGE * PAGE_SIZE) || u->page % LARGE))
+        return E_BAD_ARGUMENT;
+    if (!on_pages && (u->level < 1 || u->level > 3 || u->flags || u->count != 1 || u->cap))
         return E_BAD_ARGUMENT;
     switch (u->op) {
     case UPDATE_MAP:
@@ -270,10 +385,15 @@ s64 space_apply(struct env *env, const struct update *u) {
     case UPDATE_UNMAP:
         if (u->flags || u->page || u->cap)
             return E_BAD_ARGUMENT;
-        unmap(env, u->va, u->count);
+        if (u->level)
+            unmap_large(env, u->va);
+        else
+            unmap(env, u->va, u->count);
         return 0;
     case UPDATE_PROTECT:
         return u->page || u->cap ? E_BAD_ARGUMENT : protect(env, u);
+    case UPDATE_CLEAN:
+        return u->flags || u->page || u->cap ? E_BAD_ARGUMENT : clean(env, u);
     case UPDATE_BIND_TABLE:
         return bind_table(env, u);
     case UPDATE_UNBIND_TABLE:
@@ -283,15 +403,43 @@ s64 space_apply(struct env *env, const struct update *u) {
     }
 }
 
-void space_empty_table(u32 table) {
+u32 space_remove_page(u32 table, u32 page) {
+    u64 *entry = page_ptr(table);
+    u32 removed = 0;
+
+    for (u32 i = 0; i < 512; i++)
+        if (entry[i] & PTE_PRESENT && !(entry[i] & PTE_LARGE) && page_of(entry[i]) == page) {
+            __atomic_store_n(&entry[i], 0, __ATOMIC_SEQ_CST);
+            removed++;
+        }
+    return removed;
+}
+
+void space_detach_table(struct env *env, u32 table) {
+    struct page *p = page_get(table);
+
+    if (STATE_LEVEL(page_state(p)) > 1 && !is_empty(page_ptr(table)))
+        return;
+    if (!p->where || !space_remove_page(p->where, table))
+        return;
+    shootdown(env, 0, PAGES_A_CALL); /* from here on no CPU reaches what it maps */
+    space_empty_table(table, 512);
+    p->where = 0;
+    s64 error = page_retype(table, env->self, PAGE_TABLE, PAGE_DATA, UINT32_MAX);
+    ASSERT(!error);
+    (void)error;
+    page_unbind(table);
+}
+
+void space_empty_table(u32 table, u32 entries) {
     u64 *entry = page_ptr(table);
 
-    for (u32 i = 0; i < 512; i++) {
+    for (u32 i = 0; i < entries; i++) {
         if (!(entry[i] & PTE_PRESENT))
             continue;
-        u32 page = page_of(entry[i]);
+        u32 page = page_of(entry[i]), count = is_large(entry[i]) ? LARGE : 1;
         entry[i] = 0;
-        page_unbind(page);
+        unbind_run(page, count);
     }
 }
 

@@ -21,8 +21,7 @@ s64 user_writable(u64 to, u64 n) {
     if (!is_user(to, n))
         return E_BAD_ADDRESS;
     for (u64 at = to & ~(PAGE_SIZE - 1); at < to + n; at += PAGE_SIZE) {
-        const u64 *entry = space_entry(current_env()->root, at);
-        if (!entry || !(*entry & PTE_PRESENT) || !(*entry & PTE_WRITE))
+        if (!(space_translate(current_env()->root, at) & PTE_WRITE))
             return E_BAD_ADDRESS;
     }
     return 0;

@@ -122,3 +122,13 @@ void wait_pages(u32 page, void (*bound)(u32 page, bool pin)) {
         for (u32 n = 0; n < p->term[i].count; n++)
             bound(page_of_phys((phys){p->term[i].factor[n].word}), false);
 }
+
+bool wait_uses(u32 wait, u32 page) {
+    const struct predicate *p = page_ptr(wait);
+    bool found = false;
+
+    for (u32 i = 0; i < p->count; i++)
+        for (u32 n = 0; n < p->term[i].count; n++)
+            found |= page_of_phys((phys){p->term[i].factor[n].word}) == page;
+    return found;
+}

@@ -9,7 +9,9 @@ s64 wait_begin(const struct predicate *p, u32 page);
 u64 wait_evaluate(u32 page);
 /* Lets go of the words; the page is its owner's DATA again. */
 void wait_end(u32 page);
-/* For the checker, and for who looks for sleepers: calls with each page that the predicate binds. */
+/* Whether one of its words lies in this page. */
+bool wait_uses(u32 wait, u32 page);
+/* For the checker: calls with each page that the predicate binds. */
 void wait_pages(u32 page, void (*bound)(u32 page, bool pin));
 /* The physical address of the word at a user address whose page is now bound, or an error. */
 s64 wait_bind_word(u64 at);

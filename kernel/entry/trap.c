@@ -1,6 +1,7 @@
 /* Exceptions and interrupts, once entry.S has saved the registers. */
 #include "core/cpu.h"
 #include "core/env.h"
+#include "core/revoke.h"
 #include "core/schedule.h"
 #include "core/shootdown.h"
 #include "core/trace.h"
@@ -89,6 +90,8 @@ static void interrupt(struct regs *r, u32 vector) {
         schedule();
     if (vector == VECTOR_TIMER)
         schedule_tick(r);
+    else if (cpu->record->pending)
+        revoke_deliver(r);
 }
 
 void trap(struct regs *r) {

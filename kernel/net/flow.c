@@ -18,6 +18,8 @@
 #include "core/lock.h"
 #include "core/memory.h"
 #include "core/page.h"
+#include "core/repossess.h"
+#include "core/revoke.h"
 #include "core/trace.h"
 #include "core/user.h"
 #include "dev/dev.h"
@@ -264,16 +266,24 @@ static void unbind(struct flow *f) {
     f->buffers = f->ring = f->entries = 0;
 }
 
+/* A flow that its own receiver unbinds counts towards what it is asked for. */
+static void give_back(const struct flow *f) {
+    if (f->bound && page_owner(page_get(f->ring)) == current_env()->self)
+        revoke_given(current_env(), RESOURCE_FLOWS, 1);
+}
+
 s64 call_flow_unbind(u64 flow) {
     struct flow *f;
 
-    spin_lock(&net_lock);
+    lock_with_caller();
     s64 error = flow_from(flow, RIGHT_READ, &f);
     if (!error && !f->bound)
         error = E_WRONG_TYPE;
-    if (!error)
+    if (!error) {
+        give_back(f);
         unbind(f);
-    spin_unlock(&net_lock);
+    }
+    unlock_with_caller();
     return error;
 }
 
@@ -305,15 +315,22 @@ static s64 flow_end(struct flow *f, u32 mappings) {
 s64 call_flow_destroy(u64 flow) {
     struct flow *f;
 
-    spin_lock(&net_lock);
+    lock_with_caller();
     s64 error = flow_from(flow, RIGHT_OWN, &f);
     if (!error && !f->parent)
         error = E_NO_RIGHT; /* the first flow stays */
     if (!error && f->children)
         error = E_BUSY;
+    u32 page = error ? 0 : f->self, owner = error ? 0 : f->owner;
     if (!error)
-        error = flow_end(f, 0);
-    spin_unlock(&net_lock);
+        give_back(f);
+    if (!error)
+        error = flow_end(f, UINT32_MAX);
+    unlock_with_caller();
+    if (!error && !page_take_begin(page, owner)) { /* whoever looked at it as a flow no longer sees it */
+        repossess_mappings(page);
+        page_take_end(page, NULL, NULL);
+    }
     return error;
 }
 
@@ -548,6 +565,42 @@ bool flow_unbind_all(u32 env) {
         }
     spin_unlock(&net_lock);
     return unbound < UNBIND_AT_ONCE;
+}
+
+static bool uses(const struct flow *f, u32 page) {
+    bool found = f->ring == page;
+
+    for (u32 i = 0; i < f->buffers; i++)
+        found |= f->page[i] == page;
+    return f->bound && found;
+}
+
+u32 flow_break(u32 page, u32 *owner) {
+    u32 broken = 0;
+
+    spin_lock(&net_lock);
+    for (struct flow *f = flow_next(NULL); f && !broken; f = flow_next(f))
+        if (uses(f, page)) {
+            *owner = page_owner(page_get(f->ring));
+            unbind(f);
+            broken = f->self;
+        }
+    spin_unlock(&net_lock);
+    return broken;
+}
+
+s64 flow_take(u32 name, u32 env) {
+    s64 error = E_NO_RIGHT;
+    struct page *p = page_get(name);
+
+    spin_lock(&net_lock);
+    if (p && page_type(p) == PAGE_FLOW && flow_of(name)->bound &&
+        page_owner(page_get(flow_of(name)->ring)) == env) {
+        unbind(flow_of(name));
+        error = 0;
+    }
+    spin_unlock(&net_lock);
+    return error;
 }
 
 void flow_release(u32 env, u32 page) {

@@ -2,5 +2,5 @@
 LIBS_BASE := $(addprefix libos/lib/,base/print.c base/start.c base/memory.c base/wait.c base/condition.c base/random.c \
              machine/machine.c)
 LIBS_SPAWN := libos/lib/spawn/spawn.c libos/lib/base/archive.c
-$(eval $(call program,init,libos/init/init.c libos/init/manifest.c libos/init/flows.c $(LIBS_SPAWN) $(LIBS_BASE),,))
+$(eval $(call program,init,libos/init/init.c libos/init/manifest.c libos/init/flows.c libos/init/memory.c $(LIBS_SPAWN) $(LIBS_BASE),,))
 build/host/libos/init/% build/host/tests/host/test_manifest%: HOST_CFLAGS += -Ilibos -Ilibos/lib -Ilibos/rt

@@ -6,7 +6,7 @@
 #include "base/memory.h"
 #include "base/print.h"
 #include "init/flows.h"
-#include "init/manifest.h"
+#include "init/memory.h"
 #include "machine/machine.h"
 
 #define RESTARTS 8 /* times that one environment is restarted by itself */
@@ -14,20 +14,14 @@
 /* What the kernel leaves in init's context page. */
 struct first_caps { struct cap machine, console, flow; };
 
-struct child {
-    s64 env; /* its name; 0: it does not run */
-    struct cap cap;
-    struct cap flow[MANIFEST_FLOWS]; /* init's own; they outlive the child */
-    u32 restarts;
-};
-
 static struct first_caps caps;
-static struct manifest manifest;
-static struct child child[MANIFEST_ENVS];
+struct manifest manifest;
+struct child child[MANIFEST_ENVS];
 static const u8 *archive;
 static struct cap archive_cap;
 static struct event_ring *events;
 static u64 order, order_name[2]; /* an order that waits to be carried out; 0: none */
+static u32 order_from;           /* the child that gave it */
 
 static NORETURN void fail(const char *what, const char *detail) {
     print("init: %s%s%s\n", what, *detail ? ": " : "", detail);
@@ -87,8 +81,7 @@ static s64 fill_start(struct start *start, const struct manifest_env *e, struct 
     if (e->power || e->trace)
         add_item(start, "machine")->cap =
             narrowed(&caps.machine, (e->power ? RIGHT_POWER : 0) | (e->trace ? RIGHT_TRACE : 0));
-    if (e->control)
-        add_item(start, "control")->a = rt_self();
+    add_item(start, "control")->a = rt_self();
     if (e->site) {
         struct start_item *item = add_item(start, "archive");
         item->cap = archive_cap;
@@ -158,24 +151,27 @@ static void take_events(void) {
 
 /* ---------------------------------------------------------------- orders */
 
-static bool may_control(u32 caller) {
+/* The child that calls, if it may give this order; MANIFEST_ENVS: it may not. */
+static u32 allowed(u32 caller, u64 what) {
     for (u32 i = 0; i < manifest.envs; i++)
-        if (child[i].env == caller && manifest.env[i].control)
-            return true;
-    return false;
+        if (child[i].env == caller && (what == CONTROL_MEMORY || manifest.env[i].control))
+            return i;
+    return MANIFEST_ENVS;
 }
 
 /* Runs on the transfer stack, in the caller's time; the main program sleeps. So it only takes the order down. */
 static void on_transfer(u32 caller, u32 kind, struct rt_message *m) {
+    u32 from = allowed(caller, m->rdi);
     u64 result = 0;
 
-    if (!may_control(caller) || kind != TRANSFER_CALL)
+    if (from == MANIFEST_ENVS || kind != TRANSFER_CALL)
         result = (u64)E_NO_RIGHT;
     else if (order)
         result = (u64)E_BUSY;
-    else if (m->rdi != CONTROL_KILL && m->rdi != CONTROL_START)
+    else if (m->rdi < CONTROL_KILL || m->rdi > CONTROL_MEMORY)
         result = (u64)E_BAD_ARGUMENT;
     if (!result) {
+        order_from = from;
         order_name[0] = m->rsi;
         order_name[1] = m->rdx;
         order = m->rdi;
@@ -185,7 +181,7 @@ static void on_transfer(u32 caller, u32 kind, struct rt_message *m) {
 
 static void carry_out(void) {
     for (u32 i = 0; order && i < manifest.envs; i++) {
-        if (strncmp(manifest.env[i].name, (const char *)order_name, sizeof order_name))
+        if (order == CONTROL_MEMORY || strncmp(manifest.env[i].name, (const char *)order_name, sizeof order_name))
             continue;
         if (order == CONTROL_KILL && child[i].env) {
             end_child(i);
@@ -196,6 +192,8 @@ static void carry_out(void) {
                 print("init: %s was started\n", manifest.env[i].name);
         }
     }
+    if (order == CONTROL_MEMORY)
+        memory_want(order_from, (u32)order_name[0]);
     order = 0;
 }
 
@@ -232,10 +230,11 @@ int main(void) {
     for (;;) {
         take_events();
         carry_out();
+        u64 again = memory_step();
         u64 seen = events->consumed;
         rt_on_transfer(on_transfer); /* from here to the end of the sleep nothing is under way */
         if (!order)
-            sys_sleep(NEVER, &events->produced, seen);
+            sys_sleep(again, &events->produced, seen);
         rt_on_transfer(NULL);
     }
 }

@@ -105,14 +105,12 @@ static const char *parse_flow(struct text v, struct manifest_env *e) {
 }
 
 static const char *parse_option(struct text w, struct manifest_env *e) {
-    u32 ignored;
-
     if (take_key(&w, "program="))
         return copy(w, e->program, sizeof e->program) ? NULL : "program= needs a file name";
     if (take_key(&w, "pages="))
         return take_number(&w, 1 << 24, &e->pages) && w.at == w.end ? NULL : "pages= needs a number";
     if (take_key(&w, "limit="))
-        return take_number(&w, 1 << 24, &ignored) && w.at == w.end ? NULL : "limit= needs a number";
+        return take_number(&w, 1 << 24, &e->limit) && w.at == w.end ? NULL : "limit= needs a number";
     if (take_key(&w, "slices="))
         return parse_slices(w, e);
     if (take_key(&w, "flow="))
@@ -153,6 +151,10 @@ static const char *parse_env(struct text line, struct manifest *m) {
     }
     if (!e->program[0] || !e->pages || !e->slice_kinds)
         return "program=, pages= and slices= are needed";
+    if (e->limit && e->limit < e->pages)
+        return "limit= is what it may be given at most, and cannot be below pages=";
+    if (!e->limit)
+        e->limit = e->pages;
     m->envs++;
     return NULL;
 }
@@ -170,10 +172,23 @@ static const char *parse_net(struct text line, struct manifest *m) {
     return NULL;
 }
 
+static const char *parse_memory(struct text line, struct manifest *m) {
+    for (struct text w = next_word(&line); w.at < w.end; w = next_word(&line)) {
+        if (take_key(&w, "ask=")) {
+            m->ask = is(w, "furthest") ? ASK_FURTHEST : is(w, "largest") ? ASK_LARGEST : ASK_NOBODY;
+            if (m->ask == ASK_NOBODY && !is(w, "nobody"))
+                return "ask= needs furthest, largest or nobody";
+        } else if (!take_key(&w, "deadline=") || !take_number(&w, 60000, &m->deadline_ms) || w.at != w.end) {
+            return "memory takes ask=furthest|largest|nobody and deadline=MILLISECONDS";
+        }
+    }
+    return NULL;
+}
+
 const char *manifest_parse(const char *text, u64 bytes, struct manifest *to, u32 *line_number) {
     const char *end = text + bytes;
 
-    *to = (struct manifest){.address = 0x0a00020f, .prefix = 24, .gateway = 0x0a000202};
+    *to = (struct manifest){.deadline_ms = 100, .address = 0x0a00020f, .prefix = 24, .gateway = 0x0a000202};
     *line_number = 1;
     for (const char *at = text; at < end; at++, ++*line_number) {
         struct text line = {at, at};
@@ -181,8 +196,11 @@ const char *manifest_parse(const char *text, u64 bytes, struct manifest *to, u32
             line.end++;
         at = line.end;
         struct text word = next_word(&line);
-        const char *wrong = is(word, "env") ? parse_env(line, to) : is(word, "net") ? parse_net(line, to)
-                            : word.at < word.end ? "a line begins with env or net" : NULL;
+        const char *wrong = is(word, "env")      ? parse_env(line, to)
+                            : is(word, "net")    ? parse_net(line, to)
+                            : is(word, "memory") ? parse_memory(line, to)
+                            : word.at < word.end ? "a line begins with env, net or memory"
+                                                 : NULL;
         if (wrong)
             return wrong;
     }

@@ -13,7 +13,8 @@ struct manifest_env {
     char name[16];
     char program[64];
     char arguments[256];
-    u32 pages;
+    u32 pages;     /* its guarantee */
+    u32 limit;     /* what it may be given at most */
     struct spawn_slices slices[MANIFEST_CPUS];
     u32 slice_kinds;
     struct manifest_flow flow[MANIFEST_FLOWS];
@@ -22,7 +23,11 @@ struct manifest_env {
     bool site, power, trace, control, restart;
 };
 
+enum manifest_ask { ASK_FURTHEST, ASK_LARGEST, ASK_NOBODY };
+
 struct manifest {
+    u32 ask;         /* a manifest_ask: who gives memory back when it is needed */
+    u32 deadline_ms; /* and within which time */
     u32 address, prefix, gateway; /* host order */
     struct manifest_env env[MANIFEST_ENVS];
     u32 envs;

@@ -16,3 +16,6 @@ define lwip
 $(1)/liblwip.a: $(LWIP_THERE) tools/lwip.mk libos/lib/build.mk $(wildcard libos/lib/net/lwip/*.h libos/lib/net/lwip/arch/*.h)
 	$$(MAKE) -f tools/lwip.mk OUT=$(1) CC='$$(CC)' CFLAGS='$(2)' SOURCE=$(LWIP_SOURCE)
 endef
+
+# Application-level virtual memory (docs/vm.md), for programs that link LIBS_BASE too.
+LIBS_VM := $(addprefix libos/lib/vm/,vm.c meta.c batch.c frames.c places.c share.c radix.c hashed.c swap.c swap_server.c)

@@ -123,6 +123,8 @@ static u32 network_turn(void) {
 /* ---- */
 
 static void on_exception(struct frame *frame) {
+    if (machine_fault(frame))
+        return;
     print("monitor: exception %lu at %lx, address %lx\n", frame->cause, frame->rip, frame->address);
     rt_exit(frame->cause);
 }

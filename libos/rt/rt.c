@@ -4,14 +4,18 @@
 NORETURN void rt_start(struct context *context);
 void rt_exception(struct frame *frame, u64 cause);
 void rt_slice_end(struct frame *frame, u64 cause);
+void rt_revoked(struct frame *frame, u64 cause);
 void rt_transferred(u32 caller, u32 kind, struct rt_message *message);
-extern char rt_exception_entry[], rt_end_entry[], rt_transfer_entry[], rt_transfer_stack_top[];
+extern char rt_exception_entry[], rt_end_entry[], rt_revoke_entry[], rt_transfer_entry[], rt_transfer_stack_top[];
 
+static struct context *home; /* of the CPU on which the program runs: handlers are set in it */
 static rt_exception_handler on_exception;
 static rt_end_handler on_end;
+static rt_revoke_handler on_revoke;
 static rt_transfer_handler on_transfer;
 
 void rt_start(struct context *context) {
+    home = context;
     context->self = (u64)context;
     context->end = (u64)rt_end_entry;
     context->transfer_stack = (u64)rt_transfer_stack_top;
@@ -25,7 +29,7 @@ void rt_exit(u64 code) {
 
 void rt_on_exception(rt_exception_handler handler) {
     on_exception = handler;
-    rt_context(0)->exception = handler ? (u64)rt_exception_entry : 0;
+    home->exception = handler ? (u64)rt_exception_entry : 0;
 }
 
 void rt_exception(struct frame *frame, u64 cause) {
@@ -44,9 +48,16 @@ void rt_slice_end(struct frame *frame, u64 cause) {
     sys_yield();
 }
 
+void rt_on_revoke(rt_revoke_handler handler) {
+    on_revoke = handler;
+    home->revoke = handler ? (u64)rt_revoke_entry : 0;
+}
+
+void rt_revoked(struct frame *frame, u64 cause) { on_revoke(frame, cause); }
+
 void rt_on_transfer(rt_transfer_handler handler) {
     on_transfer = handler;
-    rt_context(0)->transfer = handler ? (u64)rt_transfer_entry : 0;
+    home->transfer = handler ? (u64)rt_transfer_entry : 0;
 }
 
 void rt_transferred(u32 caller, u32 kind, struct rt_message *message) { on_transfer(caller, kind, message); }

@@ -42,6 +42,11 @@ void rt_on_exception(rt_exception_handler handler);
 typedef void (*rt_end_handler)(struct frame *frame);
 void rt_on_slice_end(rt_end_handler handler);
 
+/* Told that resources are asked back (CAUSE_REVOKE: env.request) or were taken (CAUSE_REPOSSESSED: the
+ * loss page). It runs between any two instructions of the program. NULL: only events tell. */
+typedef void (*rt_revoke_handler)(struct frame *frame, u64 cause);
+void rt_on_revoke(rt_revoke_handler handler);
+
 /* ---- protected control transfer */
 /* The message: all general registers but rax, rcx, r11, rsp. */
 struct rt_message {

@@ -46,7 +46,7 @@ _start:                 /* rdi: this CPU's context page */
     ret $128
 .endm
 
-/* Entry for exceptions and slice ends: rdi: frame, rsi: cause, on the interrupted stack. */
+/* Entry for exceptions, slice ends and revocation: rdi: frame, rsi: cause, on the interrupted stack. */
 .macro upcall_entry name, handler
     .globl \name
 \name:
@@ -71,6 +71,7 @@ _start:                 /* rdi: this CPU's context page */
 .endm
     upcall_entry rt_exception_entry, rt_exception
     upcall_entry rt_end_entry, rt_slice_end
+    upcall_entry rt_revoke_entry, rt_revoked
 
 .macro load_message from
     movq 8(\from), %rsi

@@ -67,7 +67,15 @@ static void read_archive(struct web_config *config, const struct start_item *arc
     config->memory = must(memory_alloc(pages_for(bytes)), "the site's index");
 }
 
+static void on_exception(struct frame *frame) {
+    if (machine_fault(frame))
+        return;
+    print("web: exception %lu at %lx, address %lx\n", frame->cause, frame->rip, frame->address);
+    rt_exit(frame->cause);
+}
+
 int main(void) {
+    rt_on_exception(on_exception);
     const struct start_item *archive = need("archive"), *flow = tcp_flow();
     const struct info *info = machine_info();
     struct web_config config = {.port = (u16)flow->b, .boot_time = info->boot_time};

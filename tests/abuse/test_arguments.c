@@ -489,7 +489,7 @@ TEST(arguments_updates, .needs = NEED_CONSOLE | NEED_MACHINE | NEED_FLOW) {
             row[rows++].flags = (u16)(i < 7 ? 4u << 2 * i : 0xffff);
         }
         row[rows] = base;
-        row[rows++].level = op >= UPDATE_BIND_TABLE ? 4 : 1;
+        row[rows++].level = op >= UPDATE_BIND_TABLE ? 4 : 2;
         row[rows] = base;
         row[rows++].level = op >= UPDATE_BIND_TABLE ? 0 : 255;
         row[rows] = base;

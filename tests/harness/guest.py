@@ -6,6 +6,7 @@ machine runs once for each configuration; the tests are named guest/NAME@CONFIGU
 `only=NAME` on the kernel's command line it runs that one.
 """
 
+import contextlib
 import re
 import time
 from dataclasses import dataclass
@@ -42,6 +43,19 @@ def _sources():
         for source in sorted((project.ROOT / "tests" / folder).glob("*.c")):
             for name in _SOURCE.findall(source.read_text(encoding="utf-8")):
                 yield folder, name
+
+
+@contextlib.contextmanager
+def test_machine(variant, smp, append, memory=256):
+    """A machine with the test runner as init; `append` goes on its command line."""
+    programs = project.programs(variant)
+    parts = archive.boot_members(programs.pop(_INIT, project.kernel(variant)),
+                                 manifest.read(project.DEFAULT_MANIFEST).text, programs)
+    with boot.open_archive(parts) as file:
+        config = Config(kernel=str(project.kernel(variant)), archive=file, memory=memory,
+                        append=f"testexit {append}", smp=smp, exit_device=True, net="user")
+        with Machine(config) as machine:
+            yield machine
 
 
 class GuestSuite:
@@ -81,15 +95,8 @@ class GuestSuite:
 
     def _machine(self, configuration, expected, append):
         """One run of the machine; yields an outcome for each expected test."""
-        programs = project.programs(configuration.variant)
-        parts = archive.boot_members(programs.pop(_INIT, project.kernel(configuration.variant)),
-                                     manifest.read(project.DEFAULT_MANIFEST).text, programs)
-        with boot.open_archive(parts) as file:
-            config = Config(kernel=str(project.kernel(configuration.variant)), archive=file,
-                            append=f"testexit {append}", smp=configuration.smp, exit_device=True,
-                            net="user")
-            with Machine(config) as machine:
-                yield from self._follow(configuration, machine, expected)
+        with test_machine(configuration.variant, configuration.smp, append) as machine:
+            yield from self._follow(configuration, machine, expected)
         log = project.ARTIFACTS / f"guest-{configuration.name}{append and '-' + append}.log"
         log.write_text(machine.output, encoding="utf-8")
 

@@ -33,7 +33,7 @@ static void test_all_words(void **state) {
     assert_null(parse(
         "# comment\n\n\tnet gateway=192.168.1.1 address=192.168.1.7/16 # more\r\n"
         "env web program=web.elf pages=8192 slices=0:40,3:1 flow=arp flow=icmp flow=tcp:80 "
-        "flow=udp:65535 console=both site power trace control restart limit=5 arg=one arg=two\n"
+        "flow=udp:65535 console=both site power trace control restart limit=9000 arg=one arg=two\n"
         "env b program=b pages=1 slices=63:64 console=read\n" ENV " console=write"));
     assert_int_equal(m.address, 0xc0a80107);
     assert_int_equal(m.prefix, 16);
@@ -78,7 +78,9 @@ static void test_mistakes(void **state) {
     } mistakes[] = {
         {"", "no environment"},
         {"# nothing\n", "no environment"},
-        {"environment a", "a line begins with env or net"},
+        {"environment a", "a line begins with env, net or memory"},
+        {"memory ask=somebody", "ask= needs furthest, largest or nobody"},
+        {"memory deadline=60001", "memory takes ask=furthest|largest|nobody and deadline=MILLISECONDS"},
         {"net address=10.0.0.1", "net takes address=IP/PREFIX and gateway=IP"},
         {"net address=10.0.0.1/33", "net takes address=IP/PREFIX and gateway=IP"},
         {"net address=10.0.0.256/8", "net takes address=IP/PREFIX and gateway=IP"},
@@ -100,6 +102,7 @@ static void test_mistakes(void **state) {
         {"env a pages=16777217", "pages= needs a number"},
         {"env a pages=99999999999999999999", "pages= needs a number"},
         {"env a limit=x", "limit= needs a number"},
+        {"env a program=p pages=10 slices=0:1 limit=9", "limit= is what it may be given at most, and cannot be below pages="},
         {"env a slices=0", "slices= needs CPU:COUNT[,CPU:COUNT]"},
         {"env a slices=64:1", "slices= needs CPU:COUNT[,CPU:COUNT]"},
         {"env a slices=0:0", "slices= needs CPU:COUNT[,CPU:COUNT]"},

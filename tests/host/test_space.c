@@ -265,7 +265,7 @@ static void test_bad_elements(void **state) {
         for (u32 i = 0; i < ARRAY_SIZE(count); i++)
             assert_int_equal(apply(op, level, VA, of, count[i], 0, NULL), E_BAD_ARGUMENT);
         assert_int_equal(apply(op, level, VA, of, 1, 4, NULL), E_BAD_ARGUMENT);
-        assert_int_equal(apply(op, level ? 4 : 1, VA, of, 1, 0, NULL), E_BAD_ARGUMENT);
+        assert_int_equal(apply(op, level ? 4 : 2, VA, of, 1, 0, NULL), E_BAD_ARGUMENT);
     }
     assert_int_equal(map(USER_TOP - PAGE_SIZE, page, 2, 0), E_BAD_ARGUMENT);
     assert_int_equal(map(USER_TOP - PAGE_SIZE, page, 1, 0), E_NO_TABLE);

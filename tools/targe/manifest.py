@@ -70,8 +70,10 @@ def _line(result, flows, words):
         _env(result, flows, rest)
     elif kind == "net":
         _net(result, rest)
+    elif kind == "memory":
+        _memory(rest)
     else:
-        raise ValueError(f"unknown word '{kind}': a line begins with `env` or `net`")
+        raise ValueError(f"unknown word '{kind}': a line begins with `env`, `net` or `memory`")
 
 
 def _env(result, flows, words):
@@ -143,6 +145,15 @@ def _net(result, words):
                 raise ValueError
         except ValueError:
             raise ValueError(f"net takes address=IP/PREFIX and gateway=IP, not '{word}'") from None
+
+
+def _memory(words):
+    for word in words:
+        key, _, value = word.partition("=")
+        if not (key == "ask" and value in ("furthest", "largest", "nobody")
+                or key == "deadline" and value.isdigit() and int(value) <= 60000):
+            raise ValueError("memory takes ask=furthest|largest|nobody and "
+                             f"deadline=MILLISECONDS, not '{word}'")
 
 
 def _check_programs(result, programs):

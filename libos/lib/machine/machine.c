@@ -14,6 +14,7 @@ static const struct trace *traces[MAX_CPUS];
 static struct { u32 page; const void *at; } object[OBJECTS];
 static u32 objects;
 static u64 window; /* addresses for the objects, used again and again */
+static u32 zeros;  /* a page of them, for objects that went while they were looked at */
 
 const struct info *machine_info(void) {
     if (!info)
@@ -45,6 +46,16 @@ const struct trace *machine_trace(u32 cpu) {
     return traces[cpu];
 }
 
+static bool reserve(void) {
+    s64 page = sys_page_alloc(0, PAGE_ANY, 1, 0, 0);
+
+    if (page < 0)
+        return false;
+    zeros = (u32)page;
+    window = memory_reserve(OBJECTS);
+    return true;
+}
+
 /* An object of this type, mapped; the type is looked at again once the mapping holds the page. */
 static const void *map_object(u32 page, u8 type) {
     if (page >= machine_info()->pages || (u8)machine_pages()[page].state != type)
@@ -52,8 +63,8 @@ static const void *map_object(u32 page, u8 type) {
     for (u32 i = 0; i < objects; i++)
         if (object[i].page == page)
             return object[i].at;
-    if (!window)
-        window = memory_reserve(OBJECTS);
+    if (!window && !reserve())
+        return NULL;
     if (objects == OBJECTS)
         machine_forget();
     u64 at = window + objects * RT_PAGE;
@@ -66,6 +77,14 @@ static const void *map_object(u32 page, u8 type) {
 
 const struct env *machine_env(u32 page) { return map_object(page, PAGE_ENV); }
 const struct flow *machine_flow(u32 page) { return map_object(page, PAGE_FLOW); }
+
+bool machine_fault(const struct frame *frame) {
+    u64 at = frame->address / RT_PAGE * RT_PAGE;
+
+    if (frame->cause != 14 || !window || at < window || at >= window + objects * RT_PAGE)
+        return false;
+    return !memory_map_at(at, zeros, 1, 0, 0);
+}
 
 void machine_forget(void) {
     if (objects)

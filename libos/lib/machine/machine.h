@@ -2,6 +2,8 @@
  * they hold may change at any moment. NULL: there is no such object now. Pointers to environments and
  * flows are good until machine_forget, or until 64 others were asked for; the others for ever. */
 #pragma once
+#include <stdbool.h>
+
 #include "targe/abi.h"
 
 const struct info *machine_info(void);
@@ -10,5 +12,8 @@ const struct env *machine_env(u32 page);
 const struct slices *machine_slices(u32 cpu);
 const struct trace *machine_trace(u32 cpu);
 const struct flow *machine_flow(u32 page);
+/* For the program's exception handler: when an environment or a flow ends, the kernel unmaps its page from
+ * whoever looks at it. True if this fault is of that kind; zeros are there to be read then, and the state says 'gone'. */
+bool machine_fault(const struct frame *frame);
 /* Lets go of environments and flows, so that their pages can be used again when they end. */
 void machine_forget(void);

@@ -1,0 +1,209 @@
+/* Asking for resources back: the requests in ENV pages, the upcalls, the loss page. Taking by force
+ * is in repossess.c. Who asks whom, when and for how much is not decided here. */
+#include "core/revoke.h"
+
+#include "core/cap.h"
+#include "core/cpu.h"
+#include "core/env.h"
+#include "core/event.h"
+#include "core/page.h"
+#include "core/schedule.h"
+#include "core/upcall.h"
+#include "targe/call_table.h"
+#include "x86/apic.h"
+#include "x86/interrupt.h"
+#include "x86/io.h"
+
+#define PENDING_REVOKE 1
+#define PENDING_LOST 2
+
+/* Every context of the environment is told: it knows itself which one minds its resources. */
+static void make_pending(struct env *env, u8 what) {
+    for (u32 n = 0; n < cpu_count; n++) {
+        if (env->context[n].state == CONTEXT_NONE)
+            continue;
+        __atomic_fetch_or(&env->context[n].pending, what, __ATOMIC_SEQ_CST);
+        if (cpus[n] != this_cpu())
+            apic_send(cpus[n]->apic, VECTOR_KICK);
+    }
+}
+
+void revoke_deliver(struct regs *r) {
+    struct cpu *cpu = this_cpu();
+    u64 entry = __atomic_load_n(&cpu->context->revoke, __ATOMIC_RELAXED);
+    u8 pending = __atomic_load_n(&cpu->record->pending, __ATOMIC_SEQ_CST);
+    u8 what = pending & PENDING_LOST ? PENDING_LOST : PENDING_REVOKE;
+
+    if (!pending)
+        return;
+    if (!entry || entry >= USER_TOP) {
+        __atomic_store_n(&cpu->record->pending, 0, __ATOMIC_SEQ_CST);
+        return;
+    }
+    /* Without a free frame it stays pending until the next slice. */
+    if (upcall(r, entry, what == PENDING_LOST ? CAUSE_REPOSSESSED : CAUSE_REVOKE))
+        __atomic_fetch_and(&cpu->record->pending, (u8)~what, __ATOMIC_SEQ_CST);
+}
+
+/* Whether a request stands: who asked exists still. */
+static bool stands(const struct demand *q) {
+    return q->left && page_generation(page_get(q->from)) == q->generation;
+}
+
+s64 revoke_due(const struct env *env, u32 resource) {
+    const struct demand *q = &env->request[resource];
+
+    return stands(q) && q->from == current_env()->self && rdtsc() >= q->deadline ? 0 : E_NOT_DUE;
+}
+
+void revoke_given(struct env *env, u32 resource, u32 count) {
+    struct demand *q = &env->request[resource];
+
+    if (likely(!q->left))
+        return;
+    bool last = q->left <= count && stands(q);
+    q->left -= (u32)min_u64(q->left, count);
+    if (last)
+        event_post(q->from, EVENT_GIVEN, env->self, resource, 0);
+}
+
+s64 call_revoke(u64 cap, u32 resource, u32 count, u64 deadline) {
+    struct env *env;
+    s64 error = env_target(cap, RIGHT_OWN, &env);
+
+    if (error)
+        return error;
+    if (resource >= RESOURCES || env == current_env())
+        return E_BAD_ARGUMENT;
+    env_lock(env);
+    struct demand *q = &env->request[resource];
+    if (env->state != ENV_LIVE)
+        error = E_DEAD;
+    else if (stands(q) && (count || q->from != current_env()->self))
+        error = E_BUSY;
+    if (!error) {
+        q->from = current_env()->self;
+        q->generation = page_generation(page_get(q->from));
+        q->deadline = deadline;
+        q->asked += count;
+        q->left = count;
+    }
+    env_unlock(env);
+    if (error || !count)
+        return error;
+    make_pending(env, PENDING_REVOKE);
+    event_post(env->self, EVENT_REVOKE, current_env()->self, (u64)resource << 32 | count, deadline);
+    return 0;
+}
+
+/* ---------------------------------------------------------------- losses */
+
+void revoke_lost(struct env *env, u32 resource, u32 name, u64 generation, u32 saved) {
+    env->losses++;
+    if (env->loss_page) {
+        struct losses *l = page_ptr(env->loss_page);
+        u64 written = l->written;
+        if (written - __atomic_load_n(&l->read, __ATOMIC_ACQUIRE) < LOSSES) {
+            l->loss[written % LOSSES] = (struct loss){resource, name, generation, saved, current_env()->self, rdtsc()};
+            __atomic_store_n(&l->written, written + 1, __ATOMIC_RELEASE);
+        }
+    }
+    make_pending(env, PENDING_LOST);
+    event_post(env->self, EVENT_LOST, current_env()->self, (u64)resource << 32 | name, saved);
+}
+
+void revoke_release(struct env *env) {
+    u32 page = env->loss_page;
+
+    if (!page)
+        return;
+    env->loss_page = 0;
+    s64 error = page_retype(page, env->self, PAGE_RING, PAGE_DATA, UINT32_MAX);
+    ASSERT(!error);
+    (void)error;
+    page_unbind(page);
+}
+
+s64 call_loss_bind(u64 user, u32 page) {
+    struct env *env;
+    s64 error = env_target(user, RIGHT_MANAGE, &env);
+
+    if (error)
+        return error;
+    env_lock(env);
+    if (env->state != ENV_LIVE) {
+        error = E_DEAD;
+    } else if (!page) {
+        revoke_release(env);
+    } else if (env->loss_page) {
+        error = E_BUSY;
+    } else {
+        error = page_retype(page, env->self, PAGE_DATA, PAGE_RING, UINT32_MAX);
+        if (!error) {
+            page_bind(page, PAGE_RING);
+            struct losses *l = page_ptr(page);
+            l->written = l->read = l->used = env->saves = 0;
+            env->loss_page = page;
+        }
+    }
+    env_unlock(env);
+    return error;
+}
+
+/* ---------------------------------------------------------------- vital pages */
+
+/* What others may map cannot be vital: it must be possible to break their mappings when it ends. */
+static bool may_be_vital(const struct env *env, const struct page *p) {
+    u8 type = page_type(p);
+
+    return page_owner(p) == env->self && type != PAGE_ENV && type != PAGE_FLOW;
+}
+
+s64 call_vital_set(u32 place, u32 page) {
+    struct env *env = current_env();
+    struct page *p = page_get(page);
+    s64 error = 0;
+
+    if (place >= VITALS || (page && !p))
+        return E_BAD_ARGUMENT;
+    env_lock(env);
+    if (page)
+        error = may_be_vital(env, p) ? page_set_vital(page, true) : E_NO_RIGHT;
+    if (!error) {
+        if (env->vital[place])
+            page_set_vital(env->vital[place], false);
+        env->vitals += (page != 0) - (env->vital[place] != 0);
+        env->vital[place] = page;
+    }
+    env_unlock(env);
+    return error;
+}
+
+/* ---------------------------------------------------------------- limits */
+
+s64 call_env_limit(u64 cap, u32 pages, u32 slices) {
+    struct env *env, *creator = current_env();
+    s64 error = env_target(cap, RIGHT_OWN, &env);
+
+    if (error)
+        return error;
+    if (env == creator || env->creator != creator->self ||
+        env->creator_generation != page_generation(page_get(creator->self)))
+        return E_NO_RIGHT;
+    env_lock_two(env, creator);
+    s64 more_pages = (s64)pages - env->page_limit, more_slices = (s64)slices - env->slice_limit;
+    if (env->state != ENV_LIVE)
+        error = E_DEAD;
+    else if ((more_pages > 0 && more_pages > (s64)creator->page_limit - creator->pages) ||
+             (more_slices > 0 && more_slices > (s64)creator->slice_limit - creator->slices))
+        error = E_LIMIT;
+    if (!error) {
+        env->page_limit = pages;
+        env->slice_limit = slices;
+        creator->page_limit -= (u32)more_pages;
+        creator->slice_limit -= (u32)more_slices;
+    }
+    env_unlock(env);
+    env_unlock(creator);
+    return error;
+}
