@@ -102,7 +102,6 @@ class _Targe:
                               str(project.kernel("release")), "-initrd",
                               f"/dev/fd/{file.fileno()}"], (file,), network.prefix)
 
-
     @staticmethod
     def is_whole(machine):
         """Whether the other library OS of bench/manifest-small runs too."""
