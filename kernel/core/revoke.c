@@ -34,8 +34,8 @@ void revoke_deliver(struct regs *r) {
     u8 pending = __atomic_load_n(&cpu->record->pending, __ATOMIC_SEQ_CST);
     u8 what = pending & PENDING_LOST ? PENDING_LOST : PENDING_REVOKE;
 
-    if (!pending)
-        return;
+    if (!pending || !frame_to_spare(cpu->context))
+        return; /* without frames to spare it stays pending */
     if (!entry || entry >= USER_TOP) {
         __atomic_store_n(&cpu->record->pending, 0, __ATOMIC_SEQ_CST);
         return;

@@ -379,7 +379,7 @@ void schedule_tick(struct regs *r) {
     if (cpu->put_off)
         charge_put_off(cpu, now);
     u64 entry = __atomic_load_n(&cpu->context->end, __ATOMIC_RELAXED);
-    if (!entry) {
+    if (!entry || !frame_to_spare(cpu->context)) { /* the kernel saves everything, as if there were no entry */
         if (!frame_push(r, CAUSE_SLICE_END))
             env_end(cpu->env, END_FAULT, 0);
         schedule();

@@ -48,7 +48,7 @@ static s64 call_or_give(struct regs *r, struct env *callee, u32 kind) {
     if (record->state == CONTEXT_NONE || record->state == CONTEXT_CALLING || record->caller)
         return E_BUSY;
     struct context *context = page_ptr(record->page);
-    if (__atomic_load_n(&context->depth, __ATOMIC_RELAXED) >= FRAMES / 2)
+    if (!frame_to_spare(context))
         return E_BUSY; /* or those who enter it could use up its frames */
     u64 entry = __atomic_load_n(&context->transfer, __ATOMIC_RELAXED);
     if (!entry || entry >= USER_TOP)

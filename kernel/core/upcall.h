@@ -11,6 +11,11 @@ struct regs {
 u64 frame_push(const struct regs *r, u32 cause);
 /* Takes the top frame of the current context into r, made safe. False: there is none, or it is bad. */
 bool frame_pop(struct regs *r);
+/* Whether a context has frames to spare for upcalls that can wait. A libOS that gets next to no time (a host
+ * that stops the machine, say) would otherwise collect them slice by slice until none is left. */
+static inline bool frame_to_spare(const struct context *context) {
+    return __atomic_load_n(&context->depth, __ATOMIC_RELAXED) < FRAMES / 2;
+}
 /* The top frame of a context page, or NULL. */
 struct frame *frame_top(struct context *context);
 /* Makes r enter the libOS at `entry`, with flags as an upcall has them. False: not a user address. */
