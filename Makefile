@@ -79,7 +79,7 @@ endef
 $(OUT)/libos/%.o: libos/% $(ABI_STAMP)
 	@mkdir -p $(@D)
 	$(CC) $(PROGRAM_CFLAGS) -c $< -o $@
-include $(wildcard libos/*/build.mk apps/*/build.mk tests/*/build.mk)
+include $(wildcard libos/*/build.mk apps/*/build.mk tests/*/build.mk bench/build.mk)
 programs: $(PROGRAMS)
 
 -include $(patsubst %.o,%.d,$(KERNEL_OBJECTS) $(RT_OBJECTS))

@@ -17,6 +17,7 @@ _HELP = """Targe: an exokernel with library operating systems, run under QEMU.
     ./targe test     install what is missing, build, run every test
     ./targe build    build the kernel and all programs; `build host`: tools of the host
     ./targe debug    boot a debug build under gdb
+    ./targe bench    the same rows on Targe and on Linux, side by side
     ./targe iso      write build/targe.iso, which boots on BIOS and UEFI
     ./targe code     verify a program for the kernel's virtual machine, and show it
     ./targe clean    remove build/
@@ -47,6 +48,12 @@ Options of test:
     --list              name the tests, run none
     --bochs             run the guest tests under Bochs instead: x2APIC, TSC deadline
     --keep-going        run every test even if a build or a whole folder fails
+Options of bench:
+    GROUP ...           only these rows: exceptions memory ipc processor network web size
+    --quick             instructions only, few samples
+    --json FILE         write the figures to this file
+    --docs              put table and plot into docs/performance.md
+    --breakdown ROW     where the instructions of one of Targe's rows go (names: bench/rows.toml)
 
 On the console, Ctrl-C ends the machine, as do the monitor's `poweroff` and `reset`.
 docs/running.md has examples.
@@ -79,6 +86,7 @@ def _parser():
     add("build", _build_options)
     add("code", _code_options)
     add("test", _test_options)
+    add("bench", _bench_options)
     add("clean")
     add("help", lambda help_: help_.add_argument("about", nargs="*"))
     return parser
@@ -118,6 +126,14 @@ def _test_options(parser):
     parser.add_argument("--bochs", action="store_true")
 
 
+def _bench_options(parser):
+    parser.add_argument("groups", nargs="*")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json")
+    parser.add_argument("--docs", action="store_true")
+    parser.add_argument("--breakdown")
+
+
 def _build(options):
     packages.ensure("build")
     build(options.variant, [options.goal] if options.goal else ())
@@ -145,6 +161,9 @@ def _dispatch(options):
     if options.command == "run":
         from targe.run import run
         return run(options)
+    if options.command == "bench":
+        from targe.bench import bench
+        return bench(options)
     if options.command == "code":
         from targe.code import code
         return code(options)

@@ -16,10 +16,12 @@ _ISO = ("grub-common", "grub-pc-bin", "grub-efi-amd64-bin", "xorriso", "mtools")
 _DEBUG = ("gdb",)
 _TEST = ("libcmocka-dev", "clang", "libclang-rt-dev", "llvm", "ovmf", "curl", "wrk", "iproute2",
          "iputils-ping", "util-linux", "chromium")
+_BENCH = ("musl-tools", "iproute2", "util-linux")
 
 NEEDED = {
     "build": _BUILD,
     "run": _BUILD + _RUN,
+    "bench": _BUILD + _RUN + _BENCH,
     "debug": _BUILD + _RUN + _DEBUG,
     "iso": _BUILD + _ISO,
     "code": _BUILD + ("llvm",),

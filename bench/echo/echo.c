@@ -1,0 +1,119 @@
+/* echo: a library OS that sends each UDP datagram back (RFC 862), for `./targe bench network`.
+ *
+ * The answer is made where the request lies: addresses and ports change places, which leaves
+ * checksums as they are. A frame of up to SEND_HEADERS bytes goes to the kernel as headers,
+ * which it copies and checks, so the buffer is free again at once; longer ones are not answered. */
+#include "base/condition.h"
+#include "base/memory.h"
+#include "base/start.h"
+
+#define ENTRIES 32
+#define BUFFER (RT_PAGE / 2)
+#define BATCH 16
+
+struct __attribute__((packed)) datagram {
+    u8 to[6], from[6];
+    u16 type;
+    u8 version_length, service;
+    u16 length, id, fragment;
+    u8 time_to_live, protocol;
+    u16 checksum;
+    u32 source, destination;
+    u16 from_port, to_port, bytes, sum;
+};
+
+static struct ring *ring;
+static u8 *buffers;
+static struct send batch[BATCH];
+
+/* Makes the answer of a request in its place; false: it deserves none. The flow's filter has
+ * looked at protocol, address, port and fragmentation already. */
+static bool answer(struct datagram *f, u32 length) {
+    u32 total = __builtin_bswap16(f->length);
+
+    if (length < sizeof *f || length > SEND_HEADERS || f->version_length != 0x45 ||
+        total < sizeof *f - 14 || total > length - 14 || (f->from[0] & 1) ||
+        f->from_port == f->to_port)
+        return false;
+    struct __attribute__((packed)) {
+        u32 high;
+        u16 low;
+    } asker;
+    u32 address = f->source;
+    u16 port = f->from_port;
+    __builtin_memcpy(&asker, f->from, 6);
+    __builtin_memcpy(f->from, f->to, 6);
+    __builtin_memcpy(f->to, &asker, 6);
+    f->source = f->destination;
+    f->destination = address;
+    f->from_port = f->to_port;
+    f->to_port = port;
+    return true;
+}
+
+/* What the checksum begins with: addresses, protocol and length; RFC 768. */
+static u16 pseudo_header(const struct datagram *f) {
+    u64 sum = (u64)f->source + f->destination + __builtin_bswap16(f->protocol) + f->bytes;
+
+    sum = (sum & 0xffffffff) + (sum >> 32);
+    sum = (sum & 0xffff) + (sum >> 16);
+    return (u16)((sum & 0xffff) + (sum >> 16));
+}
+
+/* A frame that the device has checked may have come with no full checksum, as between two
+ * machines of one host: then the device makes it anew. */
+static void fill(struct send *s, struct datagram *f, u16 length, bool checked) {
+    s->headers = (u64)f;
+    s->length = length;
+    s->checksum_start = s->checksum_offset = 0;
+    if (checked && f->sum) {
+        f->sum = pseudo_header(f);
+        s->checksum_start = offsetof(struct datagram, from_port);
+        s->checksum_offset = offsetof(struct datagram, sum) - offsetof(struct datagram, from_port);
+    }
+}
+
+static void serve(const struct cap *flow) {
+    for (u64 consumed = 0;;) {
+        u64 filled = __atomic_load_n(&ring->filled, __ATOMIC_ACQUIRE);
+        u32 queued = 0;
+        if (consumed == filled)
+            sys_sleep(NEVER, &ring->filled, filled);
+        for (; consumed != filled && queued < BATCH; consumed++) {
+            u32 entry = consumed % ENTRIES, length = ring->entry[entry].length;
+            u8 *at = buffers + entry * BUFFER;
+            if (answer((struct datagram *)at, length))
+                fill(&batch[queued++], (struct datagram *)at, (u16)length,
+                     ring->entry[entry].flags & 1);
+        }
+        if (queued)
+            sys_flow_send(flow, batch, queued);
+        __atomic_store_n(&ring->posted, consumed + ENTRIES, __ATOMIC_RELEASE);
+    }
+}
+
+int main(void) {
+    const struct start_item *item = start_item("flow", 0);
+    struct flow_binding binding = {.count = ENTRIES / 2, .entries = ENTRIES};
+    u32 pages[ENTRIES / 2], buffer_page;
+
+    if (!item)
+        return 1;
+    const struct flow *flow = memory_map(item->cap.name, 1, 0, 0);
+    ring = memory_alloc_run(1, &binding.ring);
+    buffers = memory_alloc_run(ENTRIES / 2, &buffer_page);
+    if (!flow || !ring || !buffers)
+        return 2;
+    condition_from(&binding.filter, &flow->receive);
+    memory_unmap((void *)flow, 1);
+    for (u32 i = 0; i < ENTRIES / 2; i++)
+        pages[i] = buffer_page + i;
+    binding.pages = (u64)pages;
+    for (u32 i = 0; i < ENTRIES; i++)
+        ring->entry[i].buffer = (u16)i;
+    ring->posted = ENTRIES;
+    if (sys_flow_bind(&item->cap, &binding))
+        return 3;
+    serve(&item->cap);
+    return 0;
+}

@@ -1,0 +1,39 @@
+/* Many filters at once, as many library OSes would have bound. */
+#include "base/condition.h"
+#include "bench.h"
+#include "init/flows.h"
+
+#define FIRST_PORT 10000
+#define ENTRIES 2
+
+static void bind_one(const struct cap *parent, u16 port) {
+    static const struct manifest network = {
+        .address = 0x0a00020f, .gateway = 0x0a000202, .prefix = 24};
+    const struct manifest_flow wanted = {.protocol = START_UDP, .port = port};
+    struct flow_spec spec;
+    struct cap cap;
+    u32 page = (u32)OK(sys_page_alloc(0, PAGE_ANY, 1, 0, 0)), ring_page;
+    u32 buffer = (u32)OK(sys_page_alloc(0, PAGE_ANY, 1, 0, 0));
+    struct ring *ring = memory_alloc_run(1, &ring_page);
+
+    CHECK(ring);
+    flow_conditions(&network, machine_info()->mac, &wanted, &spec);
+    OK(sys_flow_create(parent, page, &spec, &cap));
+    struct flow_binding binding = {.filter = spec.receive,
+                                   .pages = (u64)&buffer,
+                                   .count = 1,
+                                   .ring = ring_page,
+                                   .entries = ENTRIES};
+    for (u16 i = 0; i < ENTRIES; i++)
+        ring->entry[i].buffer = i;
+    ring->posted = ENTRIES;
+    OK(sys_flow_bind(&cap, &binding));
+}
+
+void bind_filters(const struct cap *parent, u32 count) {
+    for (u32 i = 0; i < count; i++)
+        bind_one(parent, (u16)(FIRST_PORT + i));
+    print("META\tfilters\t%u\n", count);
+    for (;;)
+        sys_sleep(NEVER, 0, 0);
+}
