@@ -57,7 +57,7 @@ def measure_outside(groups, linux, quick):
 
 
 # For --breakdown: the client's words, and the program that serves.
-BREAKDOWNS = {"echo": (_REQUESTS[0][3], "echo.elf"), "kept": (_REQUESTS[1][3], "web.elf"),
+BREAKDOWNS = {"echo": (_REQUESTS[0][3], "bench-echo.elf"), "kept": (_REQUESTS[1][3], "web.elf"),
               "kept16": (_REQUESTS[2][3], "web.elf"), "connect": (_REQUESTS[3][3], "web.elf")}
 
 
