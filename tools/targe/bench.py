@@ -12,7 +12,7 @@ from targe import accel, archive, boot, manifest, packages, project
 from targe.bench_breakdown import breakdown
 from targe.bench_linux import APPEND, Linux
 from targe.bench_machine import ICOUNT, KVM, TIME, Running, machine_words
-from targe.bench_outside import BREAKDOWNS, breakdown_outside, measure_outside
+from targe.bench_outside import breakdown_outside, measure_outside, request_names
 from targe.bench_report import publish
 from targe.bench_result import Result
 from targe.build import build
@@ -32,13 +32,12 @@ _FLAT = ("page_alloc", "page_free", "page_map", "page_unmap", "prot1", "prot100"
 def bench(options):
     """Runs the command. Gives the exit status."""
     groups = _groups(options.groups)
+    broken_down = _breakdown(options.breakdown)
     packages.ensure("bench")
     build("release")
     (project.BUILD / "bench").mkdir(exist_ok=True)
-    if options.breakdown in BREAKDOWNS:
-        return breakdown_outside(options.breakdown)
-    if options.breakdown:
-        return breakdown(_targe_machine, options.breakdown)
+    if broken_down:
+        return broken_down()
     linux = _linux()
     results = []
     inside = [group for group in groups if group in INSIDE]
@@ -62,6 +61,20 @@ def _groups(names):
         if name not in known:
             raise Failure(f"there is no group '{name}' of rows; there are: {', '.join(known)}")
     return [group for group in known if not names or group in names]
+
+
+def _breakdown(wanted):
+    """What breaks a row down; the row is named as in the table or by its short name."""
+    if not wanted:
+        return None
+    outside = request_names()
+    inside = {row["row"]: row["targe"] for row in read_rows()}
+    if wanted in outside or wanted in outside.values():
+        return lambda: breakdown_outside(outside.get(wanted, wanted))
+    if wanted in inside or wanted in inside.values():
+        return lambda: breakdown(_targe_machine, inside.get(wanted, wanted))
+    names = ", ".join([*outside.values(), *inside.values()])
+    raise Failure(f"there is no row '{wanted}' to break down; there are: {names}")
 
 
 def read_rows():

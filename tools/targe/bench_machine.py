@@ -11,6 +11,7 @@ import struct
 import subprocess
 import tempfile
 import time
+import typing
 
 from targe import project
 from targe.accel import EXIT_DEVICE, QEMU
@@ -105,6 +106,13 @@ class Running:
                       f"{' / '.join(self.lines[-3:])}")
 
 
+class Place(typing.NamedTuple):
+    """An instruction: its address, the page of memory that it lies in, its first bytes."""
+    pc: int
+    page: int
+    code: bytes
+
+
 class Counter:
     """The plugin bench/count.c and the file in which it counts. A context manager."""
 
@@ -135,9 +143,11 @@ class Counter:
         return self._marked
 
     def places(self):
-        """How often each instruction was executed, by address."""
+        """How often each instruction was executed, by Place."""
         with mmap.mmap(self._file.fileno(), 0, prot=mmap.PROT_READ) as data:
-            return {pc: count for pc, count in struct.iter_unpack("<QQ", data[self._HEAD:]) if pc}
+            return {Place(pc, field & ~0xfff, code.to_bytes(8, "little")[:field & 0xfff]): count
+                    for pc, field, code, count in struct.iter_unpack("<QQQQ", data[self._HEAD:])
+                    if pc}
 
 
 def _plugin():

@@ -10,9 +10,10 @@ import re
 import statistics
 import subprocess
 import time
+import typing
 
 from targe import archive, boot, manifest, project
-from targe.bench_breakdown import Symbols, show
+from targe.bench_breakdown import Spent, Symbols, show
 from targe.bench_linux import APPEND, load_program
 from targe.bench_machine import ICOUNT_IDLE, TIME, Counter, Running, machine_words
 from targe.bench_network import GUEST, TAP, Network
@@ -27,14 +28,27 @@ _FEW, _MANY = 100, 500
 _ROUNDS = 5
 _UDP, _WEB = 7, 80
 
-# group, row, unit, client's words with N for the number, what divides its median time, goal
+
+
+class _Request(typing.NamedTuple):
+    """A row of requests. `words`: the client's, with N for the number."""
+    name: str
+    group: str
+    row: str
+    unit: str
+    words: tuple
+    goal: int
+
+
 _REQUESTS = (
-    ("network", "60-byte UDP echo by a library OS (Linux: a process)", "datagram",
-     ("udp", GUEST, _UDP, "N"), 900),
-    ("web", "HTTP request on a kept connection", "request", ("tcp", GUEST, _WEB, "N", 1), 3600),
-    ("web", "HTTP request on one of 16 kept connections", "request",
-     ("tcp", GUEST, _WEB, "N", 16), None),
-    ("web", "HTTP request with connect and close", "request", ("conn", GUEST, _WEB, "N"), 14000),
+    _Request("echo", "network", "60-byte UDP echo by a library OS (Linux: a process)", "datagram",
+             ("udp", GUEST, _UDP, "N"), 900),
+    _Request("kept", "web", "HTTP request on a kept connection", "request",
+             ("tcp", GUEST, _WEB, "N", 1), 3600),
+    _Request("kept16", "web", "HTTP request on one of 16 kept connections", "request",
+             ("tcp", GUEST, _WEB, "N", 16), None),
+    _Request("connect", "web", "HTTP request with connect and close", "request",
+             ("conn", GUEST, _WEB, "N"), 14000),
 )
 _FILTERS = ((10, 60), (1000, 72))
 _SIZES = (4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 72, 80, 96, 112, 128, 160)
@@ -48,7 +62,7 @@ def measure_outside(groups, linux, quick):
         bench = _Outside(network, client, linux, quick)
         results = []
         if "network" in groups or "web" in groups:
-            results += bench.requests([row for row in _REQUESTS if row[0] in groups])
+            results += bench.requests([row for row in _REQUESTS if row.group in groups])
         if "network" in groups:
             results += bench.filters()
         if "size" in groups:
@@ -56,28 +70,31 @@ def measure_outside(groups, linux, quick):
     return results
 
 
-# For --breakdown: the client's words, and the program that serves.
-BREAKDOWNS = {"echo": (_REQUESTS[0][3], "bench-echo.elf"), "kept": (_REQUESTS[1][3], "web.elf"),
-              "kept16": (_REQUESTS[2][3], "web.elf"), "connect": (_REQUESTS[3][3], "web.elf")}
+def request_names():
+    """The rows that `breakdown_outside` takes: short name by name of the row."""
+    return {request.row: request.name for request in _REQUESTS}
 
 
 def breakdown_outside(name):
     """Prints where the instructions of a request go. Gives the exit status."""
-    words, program = BREAKDOWNS[name]
+    request = next(request for request in _REQUESTS if request.name == name)
+    progress = Progress(f"counting instructions of: {request.row}")
     with Network() as network, Counter(places=True) as counter:
         bench = _Outside(network, load_program(), None, True)
         system = _Targe()
         file, machine = system.boot(ICOUNT_IDLE, network, 512, counter.words)
         with file, machine:
             bench.insist(system, machine)
-            bench.ask(words, _FEW)
+            bench.ask(request.words, _FEW)
             marks = [counter.places()]
             for count in (_FEW, _MANY):
-                bench.ask(words, count)
+                bench.ask(request.words, count)
                 marks.append(counter.places())
-    spent = {pc: (count - 2 * marks[1].get(pc, 0) + marks[0].get(pc, 0)) / (_MANY - _FEW)
-             for pc, count in marks[2].items()}
-    show(f"{name}: instructions for each request", spent, Symbols(program))
+    progress.done(f"counted instructions of: {request.row}")
+    spent = {place: count - 2 * marks[1].get(place, 0) + marks[0].get(place, 0)
+             for place, count in marks[2].items()}
+    show(f"{request.row}: instructions for each {request.unit}",
+         Spent(spent, system.programs), _MANY - _FEW)
     return 0
 
 
@@ -90,6 +107,7 @@ class _Targe:
         first = programs.pop("init.elf")
         settings = manifest.read(what, set(programs))
         wanted = {name: programs[name] for name in sorted(settings.programs.values())}
+        self.programs = ["init.elf", *wanted]
         self._parts = archive.boot_members(first, settings.text, wanted, _SITE)
         self.entry = next(int(line.split()[0], 16) & 0x7fffffff for line in subprocess.run(
             ["nm", str(project.kernel("release"))], stdout=subprocess.PIPE, text=True,
@@ -173,10 +191,10 @@ class _Outside:
         return results
 
     def _table(self, rows, values, measure, goals):
-        return [Result(row, unit, measure, group=group,
-                             linux=values.get("Linux", {}).get(row), targe=values["Targe"][row],
-                             goal=goal if goals else None)
-                for group, row, unit, _, goal in rows]
+        return [Result(row.row, row.unit, measure, group=row.group,
+                       linux=values.get("Linux", {}).get(row.name), targe=values["Targe"][row.name],
+                       goal=row.goal if goals else None)
+                for row in rows]
 
     def _count(self, system, rows, progress):
         with Counter() as counter:
@@ -185,11 +203,11 @@ class _Outside:
                 progress.show(f"{system.name} boots")
                 self.insist(system, machine)
                 found = {}
-                for _, row, _, words, _ in rows:
-                    progress.show(f"{system.name}: {row}")
-                    self.ask(words, _FEW)
-                    found[row] = statistics.median(
-                        self._difference(counter, words) for _ in range(self._rounds))
+                for row in rows:
+                    progress.show(f"{system.name}: {row.row}")
+                    self.ask(row.words, _FEW)
+                    found[row.name] = statistics.median(
+                        self._difference(counter, row.words) for _ in range(self._rounds))
         return found
 
     def ask(self, words, count):
@@ -210,12 +228,12 @@ class _Outside:
         with file, machine:
             self.insist(system, machine)
             found = {}
-            for _, row, _, words, _ in rows:
-                progress.show(f"{system.name}: {row}")
-                self.ask(words, _FEW)
-                medians = [float(re.search(r"p50_us=([\d.]+)", self.ask(words, 2 * _MANY))[1])
+            for row in rows:
+                progress.show(f"{system.name}: {row.row}")
+                self.ask(row.words, _FEW)
+                medians = [float(re.search(r"p50_us=([\d.]+)", self.ask(row.words, 2 * _MANY))[1])
                            for _ in range(self._rounds)]
-                found[row] = statistics.median(medians) * 1000
+                found[row.name] = statistics.median(medians) * 1000
         return found
 
     # ---- filters
@@ -229,7 +247,7 @@ class _Outside:
 
     def _classify(self, filters, names):
         progress = Progress(f"counting instructions with {filters:,} filters")
-        symbols = Symbols("bench.elf")
+        symbols = Symbols(project.kernel("release"))
         program = project.programs("release")["bench.elf"]
         parts = archive.boot_members(program, manifest.read(_MANIFEST).text, {})
         with boot.open_archive(parts) as file, Counter(places=True) as counter, Running(
@@ -241,12 +259,11 @@ class _Outside:
             self._load("scatter", GUEST, 10000, 300, filters)
             after = counter.places()
         spent, packets = 0, 0
-        for pc, count in after.items():
-            name = symbols.name(pc)
-            if name in names:
-                more = count - before.get(pc, 0)
+        for place, count in after.items():
+            if symbols.name(place.pc) in names:
+                more = count - before.get(place, 0)
                 spent += more
-                if pc == symbols.address("flow_classify"):
+                if place.pc == symbols.address("flow_classify"):
                     packets = more
         progress.done(f"counted instructions with {filters:,} filters: {packets} packets")
         if not packets:

@@ -53,7 +53,7 @@ Options of bench:
     --quick             instructions only, few samples
     --json FILE         write the figures to this file
     --docs              put table and plot into docs/performance.md
-    --breakdown ROW     where the instructions of one of Targe's rows go (names: bench/rows.toml)
+    --breakdown ROW     where the instructions of one of Targe's rows go, function by function
 
 On the console, Ctrl-C ends the machine, as do the monitor's `poweroff` and `reset`.
 docs/running.md has examples.
