@@ -157,5 +157,5 @@ void first_env_start(u32 page, u32 root_flow) {
     e->context[0].state = CONTEXT_READY;
     e->slices = 1;
     cpu->slices->slot[0].owner = page;
-    cpu->owned = 1;
+    cpu->owned = cpu->heads = 1;
 }

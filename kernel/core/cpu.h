@@ -52,6 +52,8 @@ struct cpu {
     u32 apic;
     u32 slot;               /* the slot being used; SLOTS: none */
     u64 owned;              /* slots that have an owner, a bit each; under the vector's lock */
+    u64 heads;              /* those where a row of one owner's slots begins, and perhaps others; the same lock */
+    u64 timer;              /* TSC at which the timer rings; NEVER: it does not */
     u64 begun;              /* TSC since when `slot` has not been charged */
     u64 ends;               /* TSC at which the slice ends */
     bool idle;              /* halted or about to be; read by other CPUs */

@@ -31,9 +31,10 @@ struct env nobody;
 struct choice {
     struct env *env;
     struct env_context *record;
-    u32 owner; /* of the slice; another than `env` if that serves its call */
+    struct env *payer; /* the slice's owner; another than `env` if that serves its call */
     u32 slot;  /* the last of the slots that make up the slice */
     u32 count; /* how many they are */
+    u64 next;  /* when nobody can run: the TSC at which the first of them can */
 };
 
 void schedule_awaken(struct env_context *record, u64 result) {
@@ -90,7 +91,7 @@ static void call_failed(struct env *env, struct env_context *record) {
 
 /* The context that an owner's slice goes to: its own, or the one that serves its call. */
 static bool find_runnable(struct cpu *cpu, u32 owner, u64 now, struct choice *c) {
-    struct env *env = env_live(owner);
+    struct env *env = c->payer = env_live(owner);
 
     for (u32 depth = 0; env && depth < CALL_DEPTH; depth++) {
         struct env_context *record = &env->context[cpu->number];
@@ -98,8 +99,12 @@ static bool find_runnable(struct cpu *cpu, u32 owner, u64 now, struct choice *c)
         c->record = record;
         if (record->state == CONTEXT_READY)
             return true;
-        if (is_asleep(record))
-            return awakes(record, now);
+        if (is_asleep(record)) {
+            if (awakes(record, now))
+                return true;
+            c->next = min_u64(c->next, record->deadline);
+            return false;
+        }
         if (record->state != CONTEXT_CALLING)
             return false;
         struct env *peer = env_live(record->peer);
@@ -112,13 +117,16 @@ static bool find_runnable(struct cpu *cpu, u32 owner, u64 now, struct choice *c)
     return false;
 }
 
-/* `forfeit`: slices that are owed are taken now; otherwise nothing is changed by looking. */
+/* Looks at each owner once for a row of its slots, not once for each slot: `heads` says where rows begin. One
+ * that was cut since this CPU used its last slot goes on in the middle. `forfeit`: slices that are owed are taken
+ * now; otherwise nothing is changed by looking. */
 static bool pick(struct cpu *cpu, u64 now, bool forfeit, struct choice *c) {
-    u64 owned = __atomic_load_n(&cpu->owned, __ATOMIC_SEQ_CST);
     u32 from = (cpu->slot + 1) % SLOTS;
-    u64 order[2] = {owned >> from << from, owned & ((1ull << from) - 1)};
-    u32 refused = 0; /* owners that cannot run often have slots side by side */
+    u64 heads = __atomic_load_n(&cpu->heads, __ATOMIC_SEQ_CST) | 1ull << from;
+    u64 order[2] = {heads >> from << from, heads & ((1ull << from) - 1)};
+    u32 refused = 0; /* owners that cannot run often have rows side by side */
 
+    c->next = NEVER;
     for (u32 half = 0; half < 2; half++) {
         for (u64 left = order[half]; left; left &= left - 1) {
             u32 slot = (u32)__builtin_ctzll(left);
@@ -129,18 +137,16 @@ static bool pick(struct cpu *cpu, u64 now, bool forfeit, struct choice *c) {
                 refused = owner;
                 continue;
             }
-            if (c->record->excess >= cpu->slices->length) { /* this one is forfeited */
+            if (unlikely(c->record->excess >= cpu->slices->length)) { /* this one is forfeited */
                 if (forfeit)
                     c->record->excess -= cpu->slices->length;
+                c->next = min_u64(c->next, now + cpu->slices->length);
                 continue;
             }
-            c->owner = owner;
             c->slot = slot;
-            c->count = 1;
-            while (c->slot + 1 < SLOTS && cpu->slices->slot[c->slot + 1].owner == owner) {
+            while (c->slot + 1 < SLOTS && cpu->slices->slot[c->slot + 1].owner == owner)
                 c->slot++;
-                c->count++;
-            }
+            c->count = c->slot - slot + 1;
             return true;
         }
     }
@@ -229,13 +235,21 @@ bool schedule_switch(struct env *env, struct env_context *record) {
     return true;
 }
 
+/* The timer rings at this TSC or earlier; whom it comes too early for sets it again. So who runs for a short
+ * time costs no setting of the timer, only one interrupt at the end of the first slice that was begun. */
+static void timer_by(struct cpu *cpu, u64 tsc) {
+    if (tsc < cpu->timer) {
+        cpu->timer = tsc;
+        timer_set(tsc);
+    }
+}
+
 /* Makes a slice of the chosen slots begin now. */
 static void begin_slice(struct cpu *cpu, const struct choice *c, u64 now) {
     struct slot *slot = &cpu->slices->slot[c->slot];
 
     charge(cpu, now);
-    struct env *payer = env_live(c->owner);
-    cpu->payer = payer ? payer : &nobody;
+    cpu->payer = c->payer;
     cpu->slot = c->slot;
     cpu->slices->current = c->slot;
     cpu->ends = now + c->count * cpu->slices->length;
@@ -243,7 +257,7 @@ static void begin_slice(struct cpu *cpu, const struct choice *c, u64 now) {
     cpu->context->deferred = 0;
     cpu->slices->running = c->env->self;
     slot->runs++;
-    timer_set(cpu->ends);
+    timer_by(cpu, cpu->ends);
     cpu->context->slice_end = cpu->ends;
     cpu->context->excess = c->record->excess;
     trace(TRACE_SLICE, c->slot, c->record->excess);
@@ -273,70 +287,62 @@ static NORETURN void enter(struct cpu *cpu) {
     schedule();
 }
 
-/* When the earliest sleeper on this CPU is due. */
-static u64 next_deadline(struct cpu *cpu, u64 now) {
-    u64 next = NEVER;
-
-    for (u64 left = cpu->owned; left; left &= left - 1) {
-        u32 owner = cpu->slices->slot[__builtin_ctzll(left)].owner;
-        struct env *env = owner ? env_live(owner) : NULL;
-        if (!env)
-            continue;
-        struct env_context *record = &env->context[cpu->number];
-        for (u32 depth = 0; record->state == CONTEXT_CALLING && depth < CALL_DEPTH; depth++) {
-            struct env *peer = env_live(record->peer);
-            if (!peer)
-                break;
-            record = &peer->context[cpu->number];
-        }
-        if (record->state == CONTEXT_READY) /* it forfeited its slice */
-            next = min_u64(next, now + cpu->slices->length);
-        else if (is_asleep(record))
-            next = min_u64(next, record->deadline);
-    }
-    return next;
-}
-
-/* Interrupts are taken only here: between `sti` and `hlt` none is lost, since the first takes
- * effect after the second has begun. */
-static void halt(struct cpu *cpu, u64 now) {
-    timer_set(next_deadline(cpu, now));
+/* Waits for an interrupt, which ends in schedule_again(). Interrupts are taken only here: between `sti` and `hlt`
+ * none is lost, since the first takes effect after the second has begun. A halt may also end for no reason. */
+static NORETURN void halt(struct cpu *cpu, u64 now, u64 next) {
+    timer_by(cpu, next);
     trace(TRACE_IDLE, 0, 0);
     note_quiet(cpu);
     cpu->slices->idle_since = now;
-    __asm__ volatile("sti; hlt; cli" ::: "memory");
-    cpu->slices->idle_since = 0;
-    cpu->slices->idle += rdtsc() - now;
+    for (;;)
+        __asm__ volatile("sti; hlt" ::: "memory");
 }
 
-/* entry.S comes here from schedule(), with an empty stack: what led here is never returned to. */
-NORETURN void schedule_loop(void);
-void schedule_loop(void) {
-    struct cpu *cpu = this_cpu();
+/* Looks for somebody who can run, and waits until there is one. */
+static NORETURN void seek(struct cpu *cpu, u64 now) {
     struct choice c;
 
-    charge(cpu, rdtsc());
-    schedule_leave();
-    for (;;) {
-        /* Said before looking: whoever changes a word and sees this interrupts the halt. */
-        __atomic_store_n(&cpu->idle, true, __ATOMIC_SEQ_CST);
-        u64 now = rdtsc();
+    for (;; now = rdtsc()) {
         if (pick(cpu, now, true, &c)) {
             __atomic_store_n(&cpu->idle, false, __ATOMIC_SEQ_CST);
             cpu->begun = now;
             cpu->paying = (u32)now;
-            if (!schedule_switch(c.env, c.record))
-                continue;
-            begin_slice(cpu, &c, now);
-            enter(cpu);
+            if (schedule_switch(c.env, c.record)) {
+                begin_slice(cpu, &c, now);
+                enter(cpu);
+            }
+            __atomic_store_n(&cpu->idle, true, __ATOMIC_SEQ_CST);
+            continue;
         }
         cpu->slot = SLOTS - 1;
         cpu->slices->current = SLOTS;
         cpu->slices->running = 0;
         schedule_leave_dead_space();
         if (cpu->number || !flow_poll())
-            halt(cpu, now);
+            halt(cpu, now, c.next);
     }
+}
+
+/* entry.S comes here from schedule(), with an empty stack: what led here is never returned to. */
+NORETURN void schedule_loop(void);
+void schedule_loop(void) {
+    struct cpu *cpu = this_cpu();
+    u64 now = rdtsc();
+
+    charge(cpu, now);
+    schedule_leave();
+    /* Said before looking: whoever changes a word and sees this interrupts the halt. */
+    __atomic_store_n(&cpu->idle, true, __ATOMIC_SEQ_CST);
+    seek(cpu, now);
+}
+
+void schedule_again(void) {
+    struct cpu *cpu = this_cpu();
+    u64 now = rdtsc();
+
+    cpu->slices->idle += now - cpu->slices->idle_since;
+    cpu->slices->idle_since = 0;
+    seek(cpu, now);
 }
 
 /* The allowance is over too: the kernel saves everything, and the excess is counted. */
@@ -358,7 +364,7 @@ void schedule_tick(struct regs *r) {
     struct choice c;
 
     if (now < cpu->ends) { /* early, for a slice that is over already */
-        timer_set(cpu->ends);
+        timer_by(cpu, cpu->ends);
         return;
     }
     if (cpu->ending)
@@ -373,7 +379,7 @@ void schedule_tick(struct regs *r) {
         cpu->put_off = true; /* once in a slice, and what it takes is forfeited */
         cpu->context->deferred = 1;
         cpu->ends = now + cpu->slices->allowance;
-        timer_set(cpu->ends);
+        timer_by(cpu, cpu->ends);
         return;
     }
     if (cpu->put_off)
@@ -390,7 +396,7 @@ void schedule_tick(struct regs *r) {
     }
     cpu->ending = true;
     cpu->ends = now + cpu->slices->allowance;
-    timer_set(cpu->ends);
+    timer_by(cpu, cpu->ends);
 }
 
 void schedule_charge_late(void) {
@@ -401,15 +407,31 @@ void schedule_charge_late(void) {
         cpu->record->excess += now - cpu->ends;
 }
 
+/* An idle CPU begins to look with this owner: it is likely to be the only one that can run. */
+static void begin_at(struct cpu *cpu, u32 owner) {
+    for (u64 left = cpu->heads; left; left &= left - 1) {
+        u32 slot = (u32)__builtin_ctzll(left);
+        if (cpu->slices->slot[slot].owner == owner) {
+            cpu->slot = (slot - 1) % SLOTS;
+            return;
+        }
+    }
+}
+
 void schedule_wake(u32 page) {
     struct env *env = env_live(page);
 
     if (!env)
         return;
-    for (u32 n = 0; n < cpu_count; n++)
-        if (is_asleep(&env->context[n]) && cpus[n] != this_cpu() &&
-            __atomic_load_n(&cpus[n]->idle, __ATOMIC_SEQ_CST))
-            apic_send(cpus[n]->apic, VECTOR_KICK);
+    for (u32 n = 0; n < cpu_count; n++) {
+        struct cpu *cpu = cpus[n];
+        if (!is_asleep(&env->context[n]) || !__atomic_load_n(&cpu->idle, __ATOMIC_SEQ_CST))
+            continue;
+        if (cpu != this_cpu())
+            apic_send(cpu->apic, VECTOR_KICK);
+        else
+            begin_at(cpu, env->self); /* it will look when the interrupt is over */
+    }
 }
 
 s64 call_wake(u32 env) {
@@ -479,6 +501,19 @@ void call_wait(struct regs *r) {
     schedule();
 }
 
+/* Sets a slot's owner; 0: none. A row may begin at it, or behind it; that CPU looks at both until it is known
+ * that none does, so it never misses one. */
+static void set_owner(struct cpu *cpu, u32 slot, u32 owner) {
+    struct slot *s = cpu->slices->slot;
+
+    __atomic_fetch_or(&cpu->heads, 3ull << slot, __ATOMIC_SEQ_CST);
+    s[slot].owner = owner;
+    u64 none = !owner || (slot && s[slot - 1].owner == owner) ? 1ull << slot : 0;
+    if (slot + 1 < SLOTS && (!s[slot + 1].owner || s[slot + 1].owner == owner))
+        none |= 2ull << slot;
+    __atomic_fetch_and(&cpu->heads, ~none, __ATOMIC_SEQ_CST);
+}
+
 static s64 allocate_slot(struct cpu *cpu, struct env *env, u32 slot) {
     if (slot == PAGE_ANY) {
         if (!~cpu->owned)
@@ -487,7 +522,7 @@ static s64 allocate_slot(struct cpu *cpu, struct env *env, u32 slot) {
     } else if (cpu->owned >> slot & 1) {
         return E_NOT_FREE;
     }
-    cpu->slices->slot[slot].owner = env->self;
+    set_owner(cpu, slot, env->self);
     __atomic_fetch_or(&cpu->owned, 1ull << slot, __ATOMIC_SEQ_CST);
     env->slices++;
     return slot;
@@ -518,7 +553,7 @@ s64 call_slice_alloc(u64 user, u32 n, u32 slot) {
 }
 
 static void free_slot(struct cpu *cpu, struct env *env, u32 slot) {
-    cpu->slices->slot[slot].owner = 0;
+    set_owner(cpu, slot, 0);
     __atomic_fetch_and(&cpu->owned, ~(1ull << slot), __ATOMIC_SEQ_CST);
     env->slices--;
 }
@@ -555,7 +590,7 @@ static s64 give_slot(struct cpu *cpu, struct env *from, struct env *to, u32 slot
     if (cpu->slices->slot[slot].owner != from->self) {
         error = E_NO_RIGHT;
     } else {
-        cpu->slices->slot[slot].owner = to->self;
+        set_owner(cpu, slot, to->self);
         from->slices--;
         to->slices++;
     }

@@ -6,6 +6,8 @@ struct regs;
 /* Gives the CPU to the next slot that can use it, or halts until there is one. What ran before
  * was saved or is gone. */
 NORETURN void schedule(void);
+/* The same on a CPU that halted, after the interrupt that ended it. */
+NORETURN void schedule_again(void);
 /* The timer rang, with a libOS's registers in r: goes on with it, or ends its slice. */
 void schedule_tick(struct regs *r);
 /* After a long call: what it took beyond the end of the slice is owed, as an overrun is. */

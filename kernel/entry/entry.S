@@ -209,7 +209,7 @@ entry_trap:             /* on the stack: vector, error, rip, cs, rflags, rsp, ss
 entry_trap_close:       /* a libOS may have set AC, which opens user memory to the kernel */
     nopl (%rax)
     testb $3, 24(%rsp)
-    jz 1f
+    jz entry_kernel
     swapgs
 1:  subq $16, %rsp      /* vector and error move down by two: cause, error, address, previous */
     pushq %rdi
@@ -242,6 +242,13 @@ entry_trap_close:       /* a libOS may have set AC, which opens user memory to t
     call trap
     movq %rsp, %rdi
     jmp resume
+/* The kernel is interrupted only when it waits for that, and then has nothing to go back to. */
+entry_kernel:
+    movl (%rsp), %edi
+    cmpl $32, %edi
+    jb 1b
+    movq %gs:CPU_KERNEL_RSP, %rsp
+    call trap_halted
 
 /* s64 user_copy(void *to, const void *from, u64 n): one of the two is a user address. The patched
  * instructions are `stac` and `clac` where the CPU has SMAP. */

@@ -13,6 +13,7 @@
 #include "x86/registers.h"
 
 void trap(struct regs *r);
+NORETURN void trap_halted(u32 vector);
 
 struct fixup { u64 at, to; };
 extern const struct fixup fixups_start[], fixups_end[];
@@ -62,15 +63,15 @@ static void kick(struct cpu *cpu) {
     schedule_leave_dead_space();
 }
 
-static void interrupt(struct regs *r, u32 vector) {
+static void interrupt(u32 vector) {
     struct cpu *cpu = this_cpu();
-    bool user = r->f.cs & 3;
 
     if (vector != VECTOR_SPURIOUS)
         apic_end();
     switch (vector) {
     case VECTOR_TIMER:
         cpu->trace->timer++;
+        cpu->timer = NEVER;
         if (cpu->number == 0)
             flow_poll();
         break;
@@ -87,8 +88,12 @@ static void interrupt(struct regs *r, u32 vector) {
         trace(TRACE_INTERRUPT, vector, 0);
         apic_device(vector);
     }
-    if (!user)
-        return; /* the idle loop looks by itself */
+}
+
+static void interrupt_libos(struct regs *r, u32 vector) {
+    struct cpu *cpu = this_cpu();
+
+    interrupt(vector);
     if (cpu->env->state != ENV_LIVE)
         schedule();
     if (vector == VECTOR_TIMER)
@@ -101,5 +106,11 @@ void trap(struct regs *r) {
     if (r->f.cause < 32)
         exception(r);
     else
-        interrupt(r, (u32)r->f.cause);
+        interrupt_libos(r, (u32)r->f.cause);
+}
+
+/* An interrupt ended a halt. */
+void trap_halted(u32 vector) {
+    interrupt(vector);
+    schedule_again();
 }

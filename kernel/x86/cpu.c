@@ -109,6 +109,7 @@ struct cpu *cpu_make(u32 number) {
     cpu->payer = &nobody;
     cpu->records = DIRECT_BASE + offsetof(struct env, context) + number * sizeof(struct env_context);
     cpu->slot = SLOTS - 1;
+    cpu->timer = NEVER;
     cpu->trace = exposed_pages(sizeof(struct trace) / PAGE_SIZE);
     cpu->slices = exposed_pages(1);
     cpu->slices->cpu = number;
