@@ -399,14 +399,6 @@ void schedule_tick(struct regs *r) {
     timer_by(cpu, cpu->ends);
 }
 
-void schedule_charge_late(void) {
-    struct cpu *cpu = this_cpu();
-    u64 now = rdtsc();
-
-    if (now > cpu->ends && !cpu->ending && !cpu->put_off)
-        cpu->record->excess += now - cpu->ends;
-}
-
 /* An idle CPU begins to look with this owner: it is likely to be the only one that can run. */
 static void begin_at(struct cpu *cpu, u32 owner) {
     for (u64 left = cpu->heads; left; left &= left - 1) {

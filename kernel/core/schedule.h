@@ -10,8 +10,6 @@ NORETURN void schedule(void);
 NORETURN void schedule_again(void);
 /* The timer rang, with a libOS's registers in r: goes on with it, or ends its slice. */
 void schedule_tick(struct regs *r);
-/* After a long call: what it took beyond the end of the slice is owed, as an overrun is. */
-void schedule_charge_late(void);
 /* Makes CPUs on which an environment sleeps look again, if they are idle. */
 void schedule_wake(u32 env);
 /* Puts a context on this CPU: its space, its extended state. False if its environment died. */

@@ -11,7 +11,6 @@
 #include "core/env.h"
 #include "core/memory.h"
 #include "core/page.h"
-#include "core/schedule.h"
 #include "core/shootdown.h"
 #include "core/user.h"
 #include "targe/call_table.h"
@@ -487,6 +486,14 @@ void space_empty_table(u32 table, u32 entries) {
     }
 }
 
+/* What an element takes of a call's UPDATE_PAGES; one that is refused at once counts as one page. */
+static u32 work_of(const struct update *u) {
+    if (u->op == UPDATE_UNBIND_TABLE)
+        return LARGE;
+    u32 span = u->op == UPDATE_BIND_TABLE ? 1 : span_of(u);
+    return span && span <= PAGES_A_CALL ? span : 1;
+}
+
 s64 call_space_update(u64 user, u64 batch, u32 count) {
     struct env *env;
     s64 error = env_target(user, RIGHT_MANAGE, &env);
@@ -496,7 +503,7 @@ s64 call_space_update(u64 user, u64 batch, u32 count) {
         return error;
     if (!count || count > UPDATES_A_CALL || batch % 8)
         return E_BAD_ARGUMENT;
-    u64 pages = 0;
+    u32 left = UPDATE_PAGES;
     for (u32 i = 0; i < count; i++) {
         u64 at = batch + i * sizeof(struct update);
         struct update u;
@@ -506,10 +513,16 @@ s64 call_space_update(u64 user, u64 batch, u32 count) {
             error = user_write(at + offsetof(struct update, result), &result, sizeof result);
         if (error)
             return i ? (s64)(failed + count - i) : error;
-        env_lock(env);
-        result = env->state == ENV_LIVE ? (s32)space_apply(env, &u) : E_DEAD;
-        env_unlock(env);
-        pages += span_of(&u);
+        u32 work = work_of(&u);
+        if (work > left) { /* nor is any element after it done: they may build on each other */
+            left = 0;
+            result = E_AGAIN;
+        } else {
+            left -= work;
+            env_lock(env);
+            result = env->state == ENV_LIVE ? (s32)space_apply(env, &u) : E_DEAD;
+            env_unlock(env);
+        }
         if (!result)
             continue;
         failed++;
@@ -517,7 +530,5 @@ s64 call_space_update(u64 user, u64 batch, u32 count) {
         if (error)
             return error;
     }
-    if (pages > PAGES_A_CALL)
-        schedule_charge_late();
     return failed;
 }

@@ -254,3 +254,42 @@ TEST(attack_late_gift, .seconds = 30) {
     end_peer(&giver);
     end_peer(&service);
 }
+
+/* ---- starving by long calls */
+#define TURNS 32
+#define OWN_SLOTS 4 /* of the batcher, side by side: one long slice */
+
+/* word 0: turns seen; 1: those that came in time */
+ROLE(waiting_victim) {
+    u64 limit = (OWN_SLOTS + 2) * machine_slices(0)->length;
+
+    while (up->word[0] < TURNS) {
+        u64 before = rt_tsc();
+        sys_yield();
+        up->word[1] += rt_tsc() - before <= limit;
+        up->word[0]++;
+    }
+    for (;;)
+        sys_sleep(NEVER, 0, 0);
+}
+
+/* Batches as long as they may be, without end: whoever waits for his slice waits one slice more at
+ * most. A call that was as long as 256 times 512 pages would make every turn late; a host that stops
+ * the machine makes only some so. */
+TEST(greedy_batcher, .seconds = 30) {
+    static struct update u[UPDATES_A_CALL];
+    u32 page = page_alloc(PAGES_A_CALL);
+    u64 va = address(PAGES_A_CALL);
+
+    start_peer(&victim, "waiting_victim", 0);
+    while (down->word[0] < TURNS) {
+        for (u32 i = 0; i < UPDATES_A_CALL; i++)
+            u[i] = (struct update){.op = i % 2 ? UPDATE_UNMAP : UPDATE_MAP,
+                                   .va = va,
+                                   .page = i % 2 ? 0 : page,
+                                   .count = PAGES_A_CALL};
+        EQUAL(sys_space_update(0, u, UPDATES_A_CALL), UPDATES_A_CALL - UPDATE_PAGES / PAGES_A_CALL);
+    }
+    CHECK(down->word[1] >= TURNS / 4);
+    end_peer(&victim);
+}

@@ -162,6 +162,33 @@ TEST(space_batch) {
         EQUAL(*(u64 *)(va + i * RT_PAGE), UPDATES_A_CALL - 1 - i);
 }
 
+/* A call handles so many pages; what is left over is told, in order, and done by the next call. */
+TEST(space_batch_budget) {
+    enum { ELEMENTS = 6, PAGES_EACH = 400, DONE = UPDATE_PAGES / PAGES_EACH };
+    static struct update u[ELEMENTS + 1];
+    u32 page = page_alloc(PAGES_EACH);
+    u64 va = address(512 * ELEMENTS);
+
+    for (u32 i = 0; i < ELEMENTS; i++)
+        u[i] = (struct update){
+            .op = UPDATE_MAP, .va = va + i * 512 * RT_PAGE, .page = page, .count = PAGES_EACH};
+    u[ELEMENTS] = (struct update){.op = UPDATE_UNMAP, .va = va, .count = 1};
+    EQUAL(sys_space_update(0, u, ELEMENTS + 1), ELEMENTS + 1 - DONE);
+    for (u32 i = 0; i <= ELEMENTS; i++) /* the small one is not done before its turn, either */
+        EQUAL(u[i].result, i < DONE ? 0 : E_AGAIN);
+    EQUAL(bindings_of(page), DONE);
+    EQUAL(memory_update(0, u + DONE, ELEMENTS + 1 - DONE), 0);
+    EQUAL(bindings_of(page), ELEMENTS - 1);
+    EQUAL(bindings_of(page + PAGES_EACH - 1), ELEMENTS);
+    /* What is refused at once uses up nothing. */
+    for (u32 i = 0; i < ELEMENTS; i++)
+        u[i] = (struct update){.op = UPDATE_UNMAP, .va = va, .count = PAGES_A_CALL + 1};
+    u[ELEMENTS] = (struct update){.op = UPDATE_UNMAP, .va = va, .count = PAGES_A_CALL};
+    EQUAL(sys_space_update(0, u, ELEMENTS + 1), ELEMENTS);
+    EQUAL(u[ELEMENTS].result, 0);
+    EQUAL(bindings_of(page), ELEMENTS - 1);
+}
+
 /* Whoever owns a table reads in it what the processor notes: accessed and dirty. */
 TEST(space_table_bits) {
     u32 page = page_alloc(1);

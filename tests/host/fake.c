@@ -163,5 +163,3 @@ void revoke_given(struct env *env, u32 resource, u32 count) {
     (void)resource;
     (void)count;
 }
-
-void schedule_charge_late(void) {}

@@ -5,6 +5,19 @@
 
 static u64 next_address = FIRST;
 
+s64 memory_update(const struct cap *env, struct update *u, u32 count) {
+    s64 failed = 0;
+
+    while (count) { /* the kernel leaves what is too much for one call */
+        s64 result = sys_space_update(env, u, count);
+        if (result < 0)
+            return result;
+        for (; count && u->result != E_AGAIN; u++, count--)
+            failed += u->result != 0;
+    }
+    return failed;
+}
+
 static s64 update(const struct cap *env, struct update *u) {
     s64 failed = sys_space_update(env, u, 1);
 

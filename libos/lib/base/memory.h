@@ -22,3 +22,5 @@ u64 memory_reserve(u64 pages);
 
 /* For another environment: the same as memory_map_at, with tables allocated to it. */
 s64 memory_map_for(const struct cap *env, u64 va, u32 page, u32 count, u32 flags, const struct cap *cap);
+/* A batch of any length, in as many calls as the kernel wants: how many elements failed, or an error. */
+s64 memory_update(const struct cap *env, struct update *u, u32 count);

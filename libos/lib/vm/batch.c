@@ -85,7 +85,7 @@ s64 update_one(u8 op, u8 level, u64 va, u32 page, u32 count, u32 flags, const st
 }
 
 u32 queue_flush(void) {
-    s64 failed = queued ? sys_space_update(0, batch, queued) : 0;
+    s64 failed = memory_update(0, batch, queued);
 
     queued = 0;
     return (u32)failed;
