@@ -11,8 +11,8 @@ import tomllib
 from targe import accel, archive, boot, manifest, packages, project
 from targe.bench_breakdown import breakdown
 from targe.bench_linux import APPEND, Linux
-from targe.bench_machine import ICOUNT, KVM, TIME, Running, machine_words
-from targe.bench_outside import breakdown_outside, measure_outside, request_names
+from targe.bench_machine import ICOUNT, Running, machine_words, times
+from targe.bench_outside import breakdown_outside, measure_outside, read_requests
 from targe.bench_report import publish
 from targe.bench_result import Result
 from targe.build import build
@@ -36,6 +36,9 @@ def bench(options):
     packages.ensure("bench")
     build("release")
     (project.BUILD / "bench").mkdir(exist_ok=True)
+    problem = accel.kvm_problem()
+    if problem and not options.quick:
+        say(f"no times under KVM: {problem}")
     if broken_down:
         return broken_down()
     linux = _linux()
@@ -67,7 +70,7 @@ def _breakdown(wanted):
     """What breaks a row down; the row is named as in the table or by its short name."""
     if not wanted:
         return None
-    outside = request_names()
+    outside = {row.row: row.name for row in read_requests()}
     inside = {row["row"]: row["targe"] for row in read_rows()}
     if wanted in outside or wanted in outside.values():
         return lambda: breakdown_outside(outside.get(wanted, wanted))
@@ -150,7 +153,7 @@ def _run_linux(linux, names, words, samples, progress):
     ticks = words is ICOUNT
     values = {}
     machine = Running([*words, *machine_words(), "-kernel", str(linux.kernel),
-                       "-initrd", str(linux.initramfs), "-append", append])
+                       "-initrd", str(linux.initramfs("rows")), "-append", append])
     progress.show("Linux boots")
     with machine:
         while (line := machine.next_line(_SILENCE)) is not None:
@@ -192,10 +195,8 @@ def _instructions(rows, linux, quick):
 
 def _times(rows, linux):
     """Nanoseconds: the median over several boots of each boot's median, and their range."""
-    results = _time(rows, linux, TIME, "ns under TCG")
-    if accel.kvm_problem() is None:
-        results += _time(rows, linux, KVM, "ns under KVM")
-    return results
+    return [result for words, measure in times()
+            for result in _time(rows, linux, words, measure)]
 
 
 def _time(rows, linux, words, measure):

@@ -31,14 +31,25 @@ class Linux:
         self.kernel, modules = _kernel()
         self.version = self.kernel.name.removeprefix("vmlinuz-")
         programs = {name: _program(name) for name in ("init", "bench", "hello", "netserv")}
-        self.initramfs = FOLDER / "initramfs"
-        _write_initramfs(self.initramfs, programs, modules)
+        self._initramfs = FOLDER / "initramfs"
+        _write_initramfs(self._initramfs, programs, modules)
+
+    def initramfs(self, _=""):
+        """The initramfs."""
+        return self._initramfs
 
 
 def load_program():
-    """The client that runs on this side of the network."""
+    """The client that asks a machine which runs freely."""
     target = FOLDER / "netload"
     _compile("gcc", _SOURCES / "netload.c", target)
+    return target
+
+
+def lockstep_program():
+    """The client that takes turns with the machine."""
+    target = FOLDER / "lockstep"
+    _compile("gcc", _SOURCES.parent / "lockstep.c", target)
     return target
 
 

@@ -7,6 +7,7 @@ run it: ICOUNT (one tick of the TSC is one instruction), TIME (plain TCG) and KV
 import mmap
 import os
 import selectors
+import socket
 import struct
 import subprocess
 import tempfile
@@ -14,18 +15,21 @@ import time
 import typing
 
 from targe import project
-from targe.accel import EXIT_DEVICE, QEMU
+from targe.accel import EXIT_DEVICE, QEMU, kvm_problem
 from targe.machine import MAC, die_with_parent
 from targe.report import Failure
 
 _CLOCK = ["-seed", "1", "-rtc", "base=2024-01-01T00:00:00,clock=vm"]
 ICOUNT = ["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off", *_CLOCK]
-# Idle time passes as it does outside: no timer runs faster than the network.
-ICOUNT_IDLE = ["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=on", *_CLOCK]
 TIME = ["-accel", "tcg,thread=multi"]
 KVM = ["-accel", "kvm"]
 CPU = "max,-erms"
 MEMORY = 512
+
+
+def times():
+    """The ways to take times here: words of the command line and the measure's name."""
+    return [(TIME, "ns under TCG")] + [(KVM, "ns under KVM")] * (kvm_problem() is None)
 
 
 def machine_words(memory=MEMORY, tap=None):
@@ -118,17 +122,31 @@ class Counter:
 
     _HEAD = 64
 
-    def __init__(self, places=False, mark=None):
+    def __init__(self, places=False, mark=None, gated=False):
         self._options = ",places=on" * places + (f",mark={mark:#x}" if mark else "")
+        self._gated = gated
+        self.files = ()
+        self.gate = None
 
     def __enter__(self):
+        """`words` and `files` are for the machine; `gate`, if wanted, for bench/lockstep.c."""
         self._file = tempfile.NamedTemporaryFile(dir=project.BUILD / "bench")
+        if self._gated:
+            self.gate, machine_end = socket.socketpair()
+            self.files = (machine_end,)
+            self._options += f",gate={machine_end.fileno()}"
         self.words = ["-plugin", f"{_plugin()},to={self._file.name}{self._options}"]
         return self
 
     def __exit__(self, *_):
-        self._marked = self._head()[1]
         self._file.close()
+        for end in (*self.files, *([self.gate] if self.gate else [])):
+            end.close()
+
+    def machine_runs(self):
+        """To be called when QEMU has started: then the gate's other end is its alone."""
+        for end in self.files:
+            end.close()
 
     def _head(self):
         head = os.pread(self._file.fileno(), 16, 0)
@@ -139,8 +157,8 @@ class Counter:
         return self._head()[0]
 
     def marked(self):
-        """Those executed when the mark was first reached; to be asked afterwards."""
-        return self._marked
+        """Those executed when the mark was first reached."""
+        return self._head()[1]
 
     def places(self):
         """How often each instruction was executed, by Place."""

@@ -30,6 +30,8 @@ class Network:
                        "setpriv", "--pdeathsig", "KILL")
         try:
             for words in (["link", "set", "lo", "up"], ["tuntap", "add", "dev", TAP, "mode", "tap"],
+                          # No frame of which nobody has asked for: IPv6 is quiet without an address.
+                          ["link", "set", TAP, "addrgenmode", "none"],
                           ["addr", "add", f"{HOST}/24", "dev", TAP], ["link", "set", TAP, "up"],
                           ["neigh", "replace", GUEST, "lladdr", MAC, "dev", TAP,
                            "nud", "permanent"]):
@@ -45,12 +47,12 @@ class Network:
         self._holder.stdout.close()
         self._holder.stderr.close()
 
-    def run(self, *words, timeout=120):
+    def run(self, *words, timeout=120, descriptors=()):
         """Runs a command inside; gives its output."""
         try:
             done = subprocess.run([*self.prefix, *map(str, words)], stdin=subprocess.DEVNULL,
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                                  timeout=timeout, check=False)
+                                  timeout=timeout, pass_fds=descriptors, check=False)
         except subprocess.TimeoutExpired as error:
             raise Failure(f"{words[0]} does not end") from error
         if done.returncode != 0:

@@ -1,68 +1,66 @@
 """The rows of `targe bench` that are asked for from outside the machine, over a tap device.
 
-Instructions are those that the guest executes, all of them, counted by bench/count.c while a client
-sends two numbers of requests: the difference is what the requests cost. Halted time counts nothing;
-what the guest does by its clock meanwhile is in the figure, so that it is repeatable only to about
-one in a hundred. The median of several rounds is taken.
+Instructions are all that the guest executes while a client sends two numbers of requests: the
+difference is what the requests cost. Guest and client take turns (bench/lockstep.c): the client
+sends when the guest has nothing left to do, so two runs execute the same. For the time a client in
+the ordinary way asks a machine that runs freely.
 """
 
 import re
 import statistics
 import subprocess
 import time
+import tomllib
 import typing
 
 from targe import archive, boot, manifest, project
 from targe.bench_breakdown import Spent, Symbols, show
-from targe.bench_linux import APPEND, load_program
-from targe.bench_machine import ICOUNT_IDLE, TIME, Counter, Running, machine_words
+from targe.bench_linux import APPEND, load_program, lockstep_program
+from targe.bench_machine import ICOUNT, TIME, Counter, Running, machine_words, times
 from targe.bench_network import GUEST, TAP, Network
 from targe.bench_result import Result
 from targe.report import Failure, Progress
 
-_MANIFEST = project.ROOT / "bench" / "manifest"
-_SMALL = project.ROOT / "bench" / "manifest-small"
-_SITE = project.ROOT / "bench" / "site"
+_FOLDER = project.ROOT / "bench"
+_SMALL = "manifest-small"
+_SITE = _FOLDER / "site"
 _SILENCE = 60
 _FEW, _MANY = 100, 500
-_ROUNDS = 5
-_UDP, _WEB = 7, 80
+_BOOTS = 3
+_WEB = 80
+_FIRST_PORT, _LAST_PORT = 20000, 60000
 
 
-
-class _Request(typing.NamedTuple):
-    """A row of requests. `words`: the client's, with N for the number."""
+class Request(typing.NamedTuple):
+    """A row of requests, as in bench/rows.toml."""
     name: str
     group: str
     row: str
     unit: str
-    words: tuple
-    goal: int
+    client: list            # what to ask, the port and further words
+    manifest: str = "manifest"  # what runs on Targe; "": nothing
+    linux: str = ""         # what runs on Linux: net, xdp or nginx; "": nothing
+    goal: int = None
+    paper: float = None
+    more: list = []         # parameters of the client behind the number of requests
 
 
-_REQUESTS = (
-    _Request("echo", "network", "60-byte UDP echo by a library OS (Linux: a process)", "datagram",
-             ("udp", GUEST, _UDP, "N"), 900),
-    _Request("kept", "web", "HTTP request on a kept connection", "request",
-             ("tcp", GUEST, _WEB, "N", 1), 3600),
-    _Request("kept16", "web", "HTTP request on one of 16 kept connections", "request",
-             ("tcp", GUEST, _WEB, "N", 16), None),
-    _Request("connect", "web", "HTTP request with connect and close", "request",
-             ("conn", GUEST, _WEB, "N"), 14000),
-)
 _FILTERS = ((10, 60), (1000, 72))
 _SIZES = (4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 72, 80, 96, 112, 128, 160)
 _LINUX_ENTRY = 0x100000  # where a bzImage begins in protected mode, before it unpacks itself
 
 
+def read_requests():
+    """The rows of requests."""
+    with open(_FOLDER / "rows.toml", "rb") as file:
+        return [Request(**row) for row in tomllib.load(file)["request"]]
+
+
 def measure_outside(groups, linux, quick):
     """Results of the groups network, web and size."""
-    client = load_program()
     with Network() as network:
-        bench = _Outside(network, client, linux, quick)
-        results = []
-        if "network" in groups or "web" in groups:
-            results += bench.requests([row for row in _REQUESTS if row.group in groups])
+        bench = _Outside(network, linux, quick)
+        results = bench.requests([row for row in read_requests() if row.group in groups])
         if "network" in groups:
             results += bench.filters()
         if "size" in groups:
@@ -70,31 +68,20 @@ def measure_outside(groups, linux, quick):
     return results
 
 
-def request_names():
-    """The rows that `breakdown_outside` takes: short name by name of the row."""
-    return {request.row: request.name for request in _REQUESTS}
-
-
 def breakdown_outside(name):
     """Prints where the instructions of a request go. Gives the exit status."""
-    request = next(request for request in _REQUESTS if request.name == name)
-    progress = Progress(f"counting instructions of: {request.row}")
-    with Network() as network, Counter(places=True) as counter:
-        bench = _Outside(network, load_program(), None, True)
-        system = _Targe()
-        file, machine = system.boot(ICOUNT_IDLE, network, 512, counter.words)
-        with file, machine:
-            bench.insist(system, machine)
-            bench.ask(request.words, _FEW)
-            marks = [counter.places()]
-            for count in (_FEW, _MANY):
-                bench.ask(request.words, count)
-                marks.append(counter.places())
-    progress.done(f"counted instructions of: {request.row}")
+    row = next(row for row in read_requests() if row.name == name)
+    if not row.manifest:
+        raise Failure(f"nothing on Targe answers the row '{row.row}'")
+    progress = Progress(f"counting instructions of: {row.row}")
+    system = _Targe(row.manifest)
+    with Network() as network, Guided(system, network, places=True) as guided:
+        marks = guided.marks(row, guided.counter.places)
+    progress.done(f"counted instructions of: {row.row}")
     spent = {place: count - 2 * marks[1].get(place, 0) + marks[0].get(place, 0)
              for place, count in marks[2].items()}
-    show(f"{request.row}: instructions for each {request.unit}",
-         Spent(spent, system.programs), _MANY - _FEW)
+    show(f"{row.row}: instructions for each {row.unit}", Spent(spent, system.programs),
+         _MANY - _FEW)
     return 0
 
 
@@ -102,23 +89,19 @@ class _Targe:
     """Boots the machine with a manifest of this folder."""
     name = "Targe"
 
-    def __init__(self, what=_MANIFEST):
+    def __init__(self, what="manifest"):
         programs = project.programs("release")
         first = programs.pop("init.elf")
-        settings = manifest.read(what, set(programs))
+        settings = manifest.read(_FOLDER / what, set(programs))
         wanted = {name: programs[name] for name in sorted(settings.programs.values())}
         self.programs = ["init.elf", *wanted]
         self._parts = archive.boot_members(first, settings.text, wanted, _SITE)
-        self.entry = next(int(line.split()[0], 16) & 0x7fffffff for line in subprocess.run(
-            ["nm", str(project.kernel("release"))], stdout=subprocess.PIPE, text=True,
-            check=True).stdout.splitlines() if line.endswith(" boot_pvh"))
+        self.entry = Symbols(project.kernel("release")).address("boot_pvh") & 0x7fffffff
 
-    def boot(self, words, network, memory, extra):
+    def boot(self, words, network, memory=512, counter=None):
         """The machine, and the file to be closed after it."""
-        file = boot.open_archive(self._parts)
-        return file, Running([*words, *machine_words(memory, TAP), *extra, "-kernel",
-                              str(project.kernel("release")), "-initrd",
-                              f"/dev/fd/{file.fileno()}"], (file,), network.prefix)
+        return _boot(boot.open_archive(self._parts), words, network, memory, counter,
+                     project.kernel("release"), "")
 
     @staticmethod
     def is_whole(machine):
@@ -131,32 +114,116 @@ class _Targe:
 
 
 class _Linux:
-    """Boots Linux with netserv."""
+    """Boots Linux with one of its servers."""
     name = "Linux"
     entry = _LINUX_ENTRY
 
-    def __init__(self, linux):
+    def __init__(self, linux, mode="net"):
         self._linux = linux
+        self._mode = mode
 
     @staticmethod
     def is_whole(_):
         """There is one server only."""
         return True
 
-    def boot(self, words, network, memory, extra):
+    def boot(self, words, network, memory=512, counter=None):
         """The same as for Targe."""
-        file = open(self._linux.initramfs, "rb")
-        return file, Running([*words, *machine_words(memory, TAP), *extra, "-kernel",
-                              str(self._linux.kernel), "-initrd", f"/dev/fd/{file.fileno()}",
-                              "-append", f"{APPEND} -- net {GUEST}"], (file,), network.prefix)
+        return _boot(open(self._linux.initramfs(self._mode), "rb"), words, network, memory, counter,
+                     self._linux.kernel, f"{APPEND} -- {self._mode} {GUEST}")
+
+
+def _boot(file, words, network, memory, counter, kernel, append):
+    extra, files = (counter.words, counter.files) if counter else ((), ())
+    return file, Running(
+        [*words, *machine_words(memory, TAP), *extra, "-kernel", str(kernel), "-initrd",
+         f"/dev/fd/{file.fileno()}", "-append", append], (file, *files), network.prefix)
+
+
+class _Filters:
+    """Boots the runner of the rows inside, which binds so many filters for UDP ports and sleeps."""
+    name = "Targe"
+    entry = None
+
+    def __init__(self, count):
+        self._append = f"filters={count}"
+
+    def boot(self, words, network, memory=512, counter=None):
+        """The same as for Targe."""
+        program = project.programs("release")["bench.elf"]
+        parts = archive.boot_members(program, manifest.read(_FOLDER / "manifest").text, {})
+        return _boot(boot.open_archive(parts), words, network, memory, counter,
+                     project.kernel("release"), self._append)
+
+    @staticmethod
+    def begin(guided):
+        """Waits until all are bound."""
+        guided.ask(["begin", 0], 0)
+        guided.machine.expect("META\tfilters", _SILENCE)
+
+
+def _first_answer(guided):
+    guided.ask(["await", _WEB], 0)
+
+
+class Guided:
+    """A machine that takes turns with the client. A context manager."""
+
+    def __init__(self, system, network, places=False, words=ICOUNT):
+        self.counter = Counter(places=places, mark=system.entry, gated=True)
+        self._system, self._network, self._words = system, network, words
+        self._port = _FIRST_PORT
+        self.machine = self._file = None
+        self._client = lockstep_program()
+
+    def __enter__(self):
+        """Boots until the first HTTP answer."""
+        self.counter.__enter__()
+        try:
+            self._file, self.machine = self._system.boot(self._words, self._network,
+                                                         counter=self.counter)
+            self.machine.__enter__()
+            self.counter.machine_runs()
+            getattr(self._system, "begin", _first_answer)(self)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        if self.machine:
+            self.machine.__exit__()
+            self._file.close()
+        self.counter.__exit__()
+
+    def ask(self, client, count, more=()):
+        """Makes so many requests from ports that have not been used yet."""
+        gate = self.counter.gate.fileno()
+        if self._port + count > _LAST_PORT:
+            self._port = _FIRST_PORT
+        try:
+            self._network.run(self._client, TAP, gate, self._port, *client, count, *more,
+                              descriptors=(gate,))
+        except Failure as failure:
+            raise Failure(f"{self._system.name}: {failure}; the machine's last words: "
+                          f"{self.machine.rest()}") from failure
+        self._port += max(count, 64)
+
+    def marks(self, row, read):
+        """What `read` gives before a few requests, after them, and after many more."""
+        self.ask(row.client, _FEW, row.more)
+        marks = [read()]
+        for count in (_FEW, _MANY):
+            self.ask(row.client, count, row.more)
+            marks.append(read())
+        return marks
 
 
 class _Outside:
-    def __init__(self, network, client, linux, quick):
+    def __init__(self, network, linux, quick):
         self._network = network
-        self._client = client
-        self._systems = [_Targe()] + ([_Linux(linux)] if linux else [])
-        self._rounds = 3 if quick else _ROUNDS
+        self._linux = linux
+        self._client = load_program()
         self._quick = quick
 
     def _load(self, *words):
@@ -170,71 +237,68 @@ class _Outside:
                 return True
         return False
 
-    def insist(self, system, machine):
-        """Fails if the machine does not answer."""
-        if not self._await(machine):
-            raise Failure(f"{system.name} does not answer; its last words: {machine.rest()}")
-
     # ---- requests
 
     def requests(self, rows):
-        """Instructions and, under plain TCG, time for each request."""
+        """Instructions and time for each request."""
         progress = Progress("counting instructions of requests")
-        counts = {system.name: self._count(system, rows, progress) for system in self._systems}
+        counts = self._each_boot(rows, self._count, progress)
         progress.done("counted instructions of requests")
-        results = self._table(rows, counts, "instructions", True)
-        if not self._quick:
-            progress = Progress("taking times of requests")
-            times = {system.name: self._time(system, rows, progress) for system in self._systems}
-            progress.done("took times of requests")
-            results += self._table(rows, times, "ns under TCG", False)
+        results = self._table(rows, "instructions", counts)
+        for result, row in zip(results, rows):
+            result.goal = row.goal
+        for words, measure in () if self._quick else times():
+            progress = Progress(f"taking times of requests: {measure}")
+            runs = [self._each_boot(rows, lambda *what: self._time(words, *what), progress)
+                    for _ in range(_BOOTS)]
+            progress.done(f"took times of requests: {measure}, {_BOOTS} boots")
+            values = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+            results += self._table(rows, measure, values)
+            for result, row in zip(results[-len(rows):], rows):
+                result.spread = "; ".join(_range(runs, (name, row.name))
+                                          for name in ("Linux", "Targe"))
         return results
 
-    def _table(self, rows, values, measure, goals):
-        return [Result(row.row, row.unit, measure, group=row.group,
-                       linux=values.get("Linux", {}).get(row.name), targe=values["Targe"][row.name],
-                       goal=row.goal if goals else None)
+    def _each_boot(self, rows, measure, progress):
+        """Boots what the rows need. Gives the values by system and row."""
+        found = {}
+        for system, asked in self._boots(rows):
+            progress.show(f"{system.name} boots")
+            for row, value in measure(system, asked, progress):
+                found[system.name, row.name] = value
+        return found
+
+    def _boots(self, rows):
+        for what in dict.fromkeys(row.manifest for row in rows if row.manifest):
+            yield _Targe(what), [row for row in rows if row.manifest == what]
+        for mode in dict.fromkeys(row.linux for row in rows if row.linux and self._linux):
+            yield _Linux(self._linux, mode), [row for row in rows if row.linux == mode]
+
+    @staticmethod
+    def _table(rows, measure, values):
+        return [Result(row.row, row.unit, measure, group=row.group, paper=row.paper,
+                       linux=values.get(("Linux", row.name)), targe=values.get(("Targe", row.name)))
                 for row in rows]
 
     def _count(self, system, rows, progress):
-        with Counter() as counter:
-            file, machine = system.boot(ICOUNT_IDLE, self._network, 512, counter.words)
-            with file, machine:
-                progress.show(f"{system.name} boots")
-                self.insist(system, machine)
-                found = {}
-                for row in rows:
-                    progress.show(f"{system.name}: {row.row}")
-                    self.ask(row.words, _FEW)
-                    found[row.name] = statistics.median(
-                        self._difference(counter, row.words) for _ in range(self._rounds))
-        return found
-
-    def ask(self, words, count):
-        """Makes so many requests; gives what the client says."""
-        return self._load(*(count if word == "N" else word for word in words))
-
-    def _difference(self, counter, words):
-        """What a request costs: the same work around few and many of them."""
-        marks = [counter.total()]
-        for count in (_FEW, _MANY):
-            self.ask(words, count)
-            marks.append(counter.total())
-        return ((marks[2] - marks[1]) - (marks[1] - marks[0])) / (_MANY - _FEW)
-
-    def _time(self, system, rows, progress):
-        """The median time from request to answer, in ns."""
-        file, machine = system.boot(TIME, self._network, 512, [])
-        with file, machine:
-            self.insist(system, machine)
-            found = {}
+        with Guided(system, self._network) as guided:
             for row in rows:
                 progress.show(f"{system.name}: {row.row}")
-                self.ask(row.words, _FEW)
-                medians = [float(re.search(r"p50_us=([\d.]+)", self.ask(row.words, 2 * _MANY))[1])
-                           for _ in range(self._rounds)]
-                found[row.name] = statistics.median(medians) * 1000
-        return found
+                before, few, many = guided.marks(row, guided.counter.total)
+                yield row, ((many - few) - (few - before)) / (_MANY - _FEW)
+
+    def _time(self, words, system, rows, progress):
+        """The median time from request to answer, in ns."""
+        file, machine = system.boot(words, self._network)
+        with file, machine:
+            if not self._await(machine):
+                raise Failure(f"{system.name} does not answer; its last words: {machine.rest()}")
+            for row in rows:
+                progress.show(f"{system.name}: {row.row}")
+                what, port = row.client
+                for count in (_FEW, 2 * _MANY):
+                    answer = self._load(what, GUEST, port, count, *row.more)
+                yield row, float(re.search(r"p50_us=([\d.]+)", answer)[1]) * 1000
 
     # ---- filters
 
@@ -242,22 +306,16 @@ class _Outside:
         """What the kernel executes to find a packet's flow, with few and many filters bound."""
         names = _functions_of(("classify", "filter"))
         return [Result(f"classify a packet, {count:,} filters", "packet", "instructions",
-                             group="network", targe=self._classify(count, names), goal=goal)
+                       group="network", targe=self._classify(count, names), goal=goal)
                 for count, goal in _FILTERS]
 
     def _classify(self, filters, names):
         progress = Progress(f"counting instructions with {filters:,} filters")
         symbols = Symbols(project.kernel("release"))
-        program = project.programs("release")["bench.elf"]
-        parts = archive.boot_members(program, manifest.read(_MANIFEST).text, {})
-        with boot.open_archive(parts) as file, Counter(places=True) as counter, Running(
-                [*ICOUNT_IDLE, *machine_words(tap=TAP), *counter.words, "-kernel",
-                 str(project.kernel("release")), "-initrd", f"/dev/fd/{file.fileno()}",
-                 "-append", f"filters={filters}"], (file,), self._network.prefix) as machine:
-            machine.expect("META\tfilters", _SILENCE)
-            before = counter.places()
-            self._load("scatter", GUEST, 10000, 300, filters)
-            after = counter.places()
+        with Guided(_Filters(filters), self._network, places=True) as guided:
+            before = guided.counter.places()
+            guided.ask(["scatter", 10000], 300, [filters])
+            after = guided.counter.places()
         spent, packets = 0, 0
         for place, count in after.items():
             if symbols.name(place.pc) in names:
@@ -274,29 +332,26 @@ class _Outside:
 
     def sizes(self):
         """From the kernel's first instruction to the first answer; the smallest machine."""
-        first, memory = {}, {}
-        for system in self._systems:
-            first[system.name] = self._first(system)
-            memory[system.name] = self._smallest(
-                _Targe(_SMALL) if system.name == "Targe" else system)
+        systems = [_Targe()] + ([_Linux(self._linux)] if self._linux else [])
+        first = {system.name: self._first(system) for system in systems}
+        systems[0] = _Targe(_SMALL)
+        memory = {system.name: self._smallest(system) for system in systems}
         return [
             Result("kernel's entry to first HTTP answer", "ms of 1 ns instructions",
-                         "instructions", group="size", linux=first.get("Linux"),
-                         targe=first["Targe"], goal=30),
+                   "instructions", group="size", linux=first.get("Linux"), targe=first["Targe"],
+                   goal=30),
             Result("smallest machine that serves", "MB", "memory", group="size",
-                         linux=memory.get("Linux"), targe=memory["Targe"], goal=8)]
+                   linux=memory.get("Linux"), targe=memory["Targe"], goal=8)]
 
     def _first(self, system):
         progress = Progress(f"counting instructions to the first answer of {system.name}")
-        with Counter(mark=system.entry) as counter:
-            file, machine = system.boot(ICOUNT_IDLE, self._network, 512, counter.words)
-            with file, machine:
-                self.insist(system, machine)
-                total = counter.total()
-        if not counter.marked():
+        with Guided(system, self._network) as guided:
+            total = guided.counter.total()
+            begin = guided.counter.marked()
+        if not begin:
             raise Failure(f"{system.name} was not entered at {system.entry:#x}")
         progress.done(f"counted instructions to the first answer of {system.name}")
-        return (total - counter.marked()) / 1e6
+        return (total - begin) / 1e6
 
     def _smallest(self, system):
         """The least of _SIZES with which it answers; all larger ones are taken to do so too."""
@@ -313,7 +368,7 @@ class _Outside:
         return _SIZES[high]
 
     def _serves(self, system, memory):
-        file, machine = system.boot(TIME, self._network, memory, [])
+        file, machine = system.boot(TIME, self._network, memory)
         with file, machine:
             return (self._await(machine, 40 if system.name == "Linux" else 5)
                     and system.is_whole(machine))
@@ -328,3 +383,8 @@ def _functions_of(sources):
                                 text=True, check=True).stdout
         names |= {line.split()[2] for line in listed.splitlines() if line.split()[1] in "tT"}
     return names
+
+
+def _range(runs, key):
+    values = [run[key] for run in runs if key in run]
+    return f"{min(values):,.0f} to {max(values):,.0f}" if values else "-"
