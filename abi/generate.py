@@ -161,9 +161,10 @@ def write_table(abi):
             out.append(f"s64 call_{call['name']}({proto});")
     plain = [c for c in abi.calls if c["class"] == "plain"]
     frame = [c for c in abi.calls if c["class"] == "frame"]
-    out += ["", "/* CALL_TABLE(plain, frame): every call in the order of its number. */",
-            "#define CALL_TABLE(plain, frame) \\"]
-    out += [f"    {c['class']}({c['name']}) \\" for c in abi.calls]
+    out += ["", "/* CALL_TABLE(plain, wide, frame): every call in the order of its number; wide: plain, and four arguments or more. */",
+            "#define CALL_TABLE(plain, wide, frame) \\"]
+    kinds = {c["name"]: "wide" if c["class"] == "plain" and len(c["args"]) > 3 else c["class"] for c in abi.calls}
+    out += [f"    {kinds[c['name']]}({c['name']}) \\" for c in abi.calls]
     out += ["    /* end */", "", f"#define PLAIN_CALLS {len(plain)}", f"#define FRAME_CALLS {len(frame)}", ""]
     return "\n".join(out)
 

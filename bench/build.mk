@@ -1,5 +1,5 @@
 # bench: takes init's place in the machine that `./targe bench` boots. echo: a library OS that it measures.
-$(eval $(call program,bench,$(wildcard bench/guest/*.c bench/guest/*.S) libos/init/flows.c $(LIBS_SPAWN) $(LIBS_BASE),-Ibench/guest,))
+$(eval $(call program,bench,$(wildcard bench/guest/*.c bench/guest/*.S) libos/init/flows.c $(LIBS_SPAWN) $(LIBS_IPC) $(LIBS_THREAD) $(LIBS_BASE),-Ibench/guest,))
 $(eval $(call program,bench-echo,bench/echo/echo.c $(LIBS_BASE),,))
 # web-small: the web server for 64 connections, for the smallest machine.
 $(eval $(call program,web-small,$(WEB_PROGRAM),$(LWIP_FLAGS) -DNET_CONNECTIONS=64,$(OUT)/lwip-small/liblwip.a))

@@ -14,6 +14,7 @@
 #include "base/memory.h"
 #include "base/print.h"
 #include "base/start.h"
+#include "ipc/ipc.h"
 #include "machine/machine.h"
 #include "spawn/spawn.h"
 
@@ -58,11 +59,8 @@ static inline u32 random_next(void) {
     return (random_state = random_state * 1664525u + 1013904223u) >> 8;
 }
 
-/* A page shared by the environment of the rows and one that plays a role. */
-struct pipe {
-    u32 written, read; /* rising */
-    u64 word[16];
-};
+/* Pages shared by the environment of the rows and one that plays a role. */
+#define SHARED_PAGES 2
 struct shared {
     u64 ready; /* the role waits to be given the processor */
     u32 env;   /* the rows' environment */
@@ -70,11 +68,15 @@ struct shared {
     u64 counter;
     struct pipe there, back;
 };
+_Static_assert(sizeof(struct shared) <= SHARED_PAGES * RT_PAGE, "shared");
 extern struct shared *const shared;
 
 /* Starts the environment for a role, and waits until it is ready; the one before is destroyed.
  * Returns its name. */
 u32 start_role(const char *role);
+/* Runs the row that is being measured in an environment of its own: its function calls this first, and goes on
+ * if it is in that environment by now; in the other it returns false when all is done. */
+bool alone(void);
 /* In a role: is ready, and sleeps for ever; what is left to do happens in its transfer entry. */
 NORETURN void serve(void);
 

@@ -150,13 +150,13 @@ u32 start_role(const char *role) {
     const struct start_item *program = start_item("program", 0);
     struct cap share = {.type = CAP_PAGE,
                         .rights = RIGHT_READ | RIGHT_WRITE,
-                        .count = 1,
+                        .count = SHARED_PAGES,
                         .name = memory_page_of(shared)};
 
     static struct cap last;
     if (last.type)
         OK(rt_destroy(&last));
-    memset(shared, 0, sizeof *shared);
+    memset(shared, 0, SHARED_PAGES * RT_PAGE);
     shared->env = rt_self();
     OK(sys_cap_derive(0, &share));
     last =
@@ -166,6 +166,13 @@ u32 start_role(const char *role) {
     return last.name;
 }
 
+bool alone(void) {
+    if (start_item("share", 0))
+        return true;
+    start_role(current->name); /* it is ready when it is done */
+    return false;
+}
+
 void serve(void) {
     __atomic_store_n(&shared->ready, 1, __ATOMIC_SEQ_CST);
     for (;;)
@@ -173,12 +180,9 @@ void serve(void) {
 }
 
 static void run_rows(void) {
-    s64 page = OK(sys_page_alloc(0, PAGE_ANY, 1, 0, 0));
+    s64 page = OK(sys_page_alloc(0, PAGE_ANY, SHARED_PAGES, 0, 0));
 
-    OK(memory_map_at(SHARED, (u32)page, 1, MAP_WRITE, 0));
-    samples = number_option("samples", samples);
-    loops = number_option("loops", loops);
-    CHECK(samples && samples <= MOST_SAMPLES && loops);
+    OK(memory_map_at(SHARED, (u32)page, SHARED_PAGES, MAP_WRITE, 0));
     print("META\ttsc_hz\t%lu\n", machine_info()->tsc_hz);
     for (const struct row *const *r = __start_rows; r < __stop_rows; r++)
         if ((*r)->unit && chosen((*r)->name)) {
@@ -190,7 +194,7 @@ static void run_rows(void) {
 }
 
 static int run_role(const struct cap *share) {
-    OK(memory_map_at(SHARED, share->name, 1, MAP_WRITE, share));
+    OK(memory_map_at(SHARED, share->name, SHARED_PAGES, MAP_WRITE, share));
     for (const struct row *const *r = __start_rows; r < __stop_rows; r++)
         if (!strcmp((*r)->name, start_arguments())) {
             current = *r;
@@ -233,6 +237,9 @@ int main(void) {
     if (is_first())
         return run_first();
     const struct start_item *share = start_item("share", 0);
+    samples = number_option("samples", samples);
+    loops = number_option("loops", loops);
+    CHECK(samples && samples <= MOST_SAMPLES && loops);
     if (share)
         return run_role(&share->cap);
     run_rows();

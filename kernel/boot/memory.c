@@ -66,9 +66,7 @@ void *boot_pages(u32 count) {
     return memset(phys_ptr((phys){at}), 0, size);
 }
 
-void *exposed_pages(u32 count) {
-    void *p = boot_pages(count);
-
+void *expose(void *p, u32 count) {
     for (u32 i = 0; i < count; i++)
         page_declare(page_of_phys(ptr_phys(p)) + i, PAGE_EXPOSED, 0);
     return p;
@@ -167,11 +165,9 @@ void memory_init(void) {
     u64 *free_map = boot_pages(map_pages);
     info = boot_pages(1);
     page_init(array, free_map, count);
-    for (u32 i = 0; i < array_pages; i++)
-        page_declare(page_of_phys(ptr_phys(array)) + i, PAGE_EXPOSED, 0);
-    for (u32 i = 0; i < map_pages; i++)
-        page_declare(page_of_phys(ptr_phys(free_map)) + i, PAGE_EXPOSED, 0);
-    page_declare(page_of_phys(ptr_phys(info)), PAGE_EXPOSED, 0);
+    expose(array, array_pages);
+    expose(free_map, map_pages);
+    expose(info, 1);
     info->pages = count;
     info->array = page_of_phys(ptr_phys(array));
     info->free_map = page_of_phys(ptr_phys(free_map));

@@ -5,7 +5,7 @@
 #define CPU_USER_RSP 8
 #define CPU_KERNEL_RSP 16
 #define CPU_USER_RAX 24
-#define CPU_TRACE 32
+#define CPU_TRACE (-TRACE_BYTES) /* it lies before struct cpu */
 #define CPU_CONTEXT 40
 #define CPU_ENV 48
 #define CPU_RECORD 56
@@ -18,6 +18,10 @@
 #define CPU_USER_RCX 104
 #define CPU_PAYER 112
 #define CPU_PAYING 120
+#define CPU_HANDLER 128
+#define CPU_USER_MASK 136
+
+#define USER_BITS 47 /* of an address that may be a libOS's */
 
 #ifndef __ASSEMBLER__
 #include "lib/base.h"
@@ -29,7 +33,7 @@ struct cpu {
     struct cpu *self;
     u64 user_rsp;           /* the caller's, while the entry code changes stacks */
     u64 kernel_rsp;         /* top of this CPU's stack */
-    u64 user_rax;           /* the caller's rax, for calls that carry more than a number in it */
+    u64 user_rax;           /* the caller's, in the fast control transfer */
     struct trace *trace;    /* exposed */
     struct context *context; /* context page of what runs; NULL: nothing does (idle) */
 
@@ -47,6 +51,8 @@ struct cpu {
     u64 user_rcx;           /* the caller's, in the fast control transfer */
     struct env *payer;      /* whose runtime the time counts as (see charge); `nobody` when that one is gone */
     u32 paying;             /* low half of the TSC since when it has not been charged */
+    u64 handler;            /* of the call, while entry.S saves its caller's registers */
+    u64 user_mask;          /* makes an address one of the user's half */
     struct slices *slices;      /* exposed */
     u32 number;
     u32 apic;
@@ -75,18 +81,19 @@ struct cpu {
 _Static_assert(offsetof(struct cpu, user_rsp) == CPU_USER_RSP, "entry.S");
 _Static_assert(offsetof(struct cpu, kernel_rsp) == CPU_KERNEL_RSP, "entry.S");
 _Static_assert(offsetof(struct cpu, user_rax) == CPU_USER_RAX, "entry.S");
-_Static_assert(offsetof(struct cpu, trace) == CPU_TRACE, "entry.S");
 _Static_assert(offsetof(struct cpu, context) == CPU_CONTEXT, "entry.S");
 _Static_assert(offsetof(struct cpu, env) == CPU_ENV, "transfer.S");
 _Static_assert(offsetof(struct cpu, record) == CPU_RECORD, "transfer.S");
 _Static_assert(offsetof(struct cpu, records) == CPU_RECORDS, "transfer.S");
 _Static_assert(offsetof(struct cpu, direct) == CPU_DIRECT, "transfer.S");
 _Static_assert(offsetof(struct cpu, name) == CPU_NAME, "transfer.S");
+_Static_assert(CONTEXT_BASES_AT == CONTEXT_DEPTH_AT + 4, "transfer.S compares both at once");
 _Static_assert(offsetof(struct cpu, peer) == CPU_PEER, "transfer.S");
 _Static_assert(offsetof(struct cpu, reply_peer) == CPU_REPLY_PEER, "transfer.S");
 _Static_assert(offsetof(struct cpu, ending) == CPU_UNPLAIN && offsetof(struct cpu, fpu) == CPU_UNPLAIN + 1, "transfer.S");
 _Static_assert(offsetof(struct cpu, user_rcx) == CPU_USER_RCX, "transfer.S");
 _Static_assert(offsetof(struct cpu, payer) == CPU_PAYER && offsetof(struct cpu, paying) == CPU_PAYING, "transfer.S");
+_Static_assert(offsetof(struct cpu, handler) == CPU_HANDLER && offsetof(struct cpu, user_mask) == CPU_USER_MASK, "entry.S");
 
 extern struct cpu *cpus[MAX_CPUS]; /* by number */
 extern u32 cpu_count;              /* those that run */

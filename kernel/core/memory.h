@@ -19,8 +19,8 @@ static inline phys ptr_phys(const void *p) { return (phys){(u64)p - DIRECT_BASE}
  * Panics when memory does not suffice. */
 void *boot_pages(u32 count);
 
-/* The same, of pages that everybody may map read-only. */
-void *exposed_pages(u32 count);
+/* Lets everybody map such pages read-only; gives p. */
+void *expose(void *p, u32 count);
 
 /* Maps any physical memory read-only, for tables of the firmware; boot time only. */
 const void *map_table(phys p, u64 bytes);

@@ -230,7 +230,6 @@ bool schedule_switch(struct env *env, struct env_context *record) {
     cpu->record = record;
     cpu->context = page_ptr(record->page);
     cpu->slices->switches++;
-    fpu_enter(cpu);
     bases_enter(cpu);
     return true;
 }

@@ -74,16 +74,26 @@ static s64 call_or_give(struct regs *r, struct env *callee, u32 kind) {
     return 0;
 }
 
+/* A reply that nobody waits for frees its server all the same. Whoever serves nobody may not be CPU_PEER: it
+ * would transfer control to itself. */
+static s64 to_the_dead(u32 target) {
+    struct cpu *cpu = this_cpu();
+
+    if (cpu->record->caller == target) {
+        cpu->record->caller = 0;
+        cpu->peer = NO_PEER;
+    }
+    return E_DEAD;
+}
+
 static s64 reply(struct regs *r, struct env *caller) {
     struct cpu *cpu = this_cpu();
     struct env_context *mine = cpu->record, *record = &caller->context[cpu->number];
 
     if (mine->caller != caller->self)
         return E_BAD_ARGUMENT;
-    if (!is_waited_for(cpu->env, caller->self)) {
-        mine->caller = 0;
-        return E_DEAD;
-    }
+    if (!is_waited_for(cpu->env, caller->self))
+        return to_the_dead(caller->self);
 
     /* The point of no return. */
     mine->caller = 0;
@@ -111,15 +121,6 @@ static s64 put_off(struct regs *r) {
         schedule();
     r->f.rip += 2;
     return E_FULL;
-}
-
-/* A reply that nobody waits for frees its server all the same. */
-static s64 to_the_dead(u32 target) {
-    struct env_context *mine = this_cpu()->record;
-
-    if (mine->caller == target)
-        mine->caller = 0;
-    return E_DEAD;
 }
 
 void call_transfer(struct regs *r) {

@@ -1,7 +1,7 @@
 /* The front door: system calls, exceptions and interrupts come in here, and all leave here.
  *
  * A plain call uses the caller's stack for nothing: its rsp waits in the CPU's structure, rip and
- * rflags on the kernel's stack. 28 instructions from `syscall` to `sysretq` for call 0. A call
+ * rflags on the kernel's stack, and r11 is all there is to work with. 25 instructions from `syscall` to `sysretq` for call 0. A call
  * that may suspend its caller, an exception and an interrupt build a struct regs (the layout of an
  * ABI frame) at the top of the kernel's stack. Both are safe from an interrupt between the two stacks, since
  * interrupts are off in the kernel, and non-maskable ones have a stack of their own. */
@@ -21,14 +21,11 @@ entry_call:
     movq %gs:CPU_KERNEL_RSP, %rsp
     pushq %r11
     pushq %rcx
-    movq %rax, %gs:CPU_USER_RAX
-    movzbl %al, %eax
-    cmpl $CALL_COUNT, %eax
+    movzbl %al, %r11d
+    cmpl $CALL_COUNT, %r11d
     jae bad_call
-    movq %gs:CPU_TRACE, %rcx
-    incq TRACE_CALL_AT(%rcx, %rax, 8)
-    movq %r10, %rcx
-    call *call_table(, %rax, 8)
+    incq %gs:CPU_TRACE + TRACE_CALL_AT(, %r11, 8)
+    call *call_table(, %r11, 8)
 leave_plain:
     xorl %edi, %edi
     xorl %esi, %esi
@@ -45,10 +42,11 @@ bad_call:
     movq $E_BAD_CALL, %rax
     jmp leave_plain
 
-/* Calls of class "frame" come here from the table: `frame_NAME` has the handler's address in rax.
+/* Calls of class "frame" come here from the table: `frame_NAME` has put the handler's address in rcx.
  * On the stack: a return address, rip, rflags. */
     .globl entry_frame
 entry_frame:
+    movq %rcx, %gs:CPU_HANDLER
     movq 8(%rsp), %rcx
     movq 16(%rsp), %r11
     movq %gs:CPU_KERNEL_RSP, %rsp
@@ -65,7 +63,7 @@ entry_frame:
     pushq %rsi
     pushq %rdx
     pushq $0            /* rcx */
-    pushq %gs:CPU_USER_RAX
+    pushq %rax
     pushq %r8
     pushq %r9
     pushq %r10
@@ -77,7 +75,7 @@ entry_frame:
     pushq %r14
     pushq %r15
     movq %rsp, %rdi
-    call *%rax
+    call *%gs:CPU_HANDLER
     movq %rsp, %rdi
 /* resume(const struct regs *): leaves to the libOS, or to the kernel where it was interrupted. */
     .globl resume
@@ -132,7 +130,7 @@ entry_vectors:
     .endr
 
 /* An exception that is the libOS's own to handle goes there from here: checks, then a frame in
- * its context page, then its entry; 51 instructions with the stub (53 for a page fault). Whatever is not
+ * its context page, then its entry; 50 instructions with the stub (52 for a page fault). Whatever is not
  * plain (no handler, no free frame, a stack pointer inside the context page, the kernel's own
  * fault) goes the slow way, which starts afresh from the same stack and has the same result. */
     .balign 16
@@ -189,8 +187,7 @@ entry_exception_close:  /* a libOS may have set AC, which opens user memory to t
     movq $USER_SS, FRAME_SS_AT(%rsi)
     movq %rdx, (%rsp)
     andq $~RFLAGS_CLEARED, 16(%rsp)
-    movq %gs:CPU_TRACE, %rax
-    incq TRACE_EXCEPTIONS_AT(%rax)
+    incq %gs:CPU_TRACE + TRACE_EXCEPTIONS_AT
     subq %rdi, %rsi             /* the frame where the libOS sees it */
     addq CONTEXT_SELF_AT(%rdi), %rsi
     movq %rsi, %rdi

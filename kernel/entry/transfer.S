@@ -1,5 +1,5 @@
-/* Protected control transfer, the fast way. A plain CALL takes 56 instructions from `syscall` to the
- * callee's first, a plain REPLY 47, a plain GIVE 90. Everything else goes on in entry.S and transfer.c, with the same result.
+/* Protected control transfer, the fast way. A plain CALL takes 54 instructions from `syscall` to the
+ * callee's first, a plain REPLY 55, a plain GIVE 87. Everything else goes on in entry.S and transfer.c, with the same result.
  *
  * Nothing is pushed: the caller's rip and rsp go into its own context page, the message stays in the registers,
  * and rax, rcx, r11 and rsp are all there is to work with. No stack is needed, since interrupts are off and
@@ -8,25 +8,25 @@
  * An environment's name is taken for one only if it is the one that the slow way last found to be (CPU_PEER,
  * CPU_REPLY_PEER); env_destroy makes every CPU forget both before the page can be anything else.
  *
- * Checks of a CALL: the caller uses no extended state and no segment bases and calls another than itself; the target is CPU_PEER; its
- * context here is READY with no upcall waiting, serves nobody, uses neither, and has an entry; the slice is not over.
+ * Checks of a CALL: the caller's segment bases may be lost and its extended state is not loaded; the target is CPU_PEER; its context here
+ * is READY with no upcall waiting, serves nobody, has frames to spare, no segment bases and an entry; the slice is not over.
+ * CPU_PEER is never the caller itself: schedule_switch sees to that, and whoever was called serves somebody.
  * Checks of a REPLY: the target is whom this context serves, and CPU_REPLY_PEER; it is CALLING this
- * environment with no upcall waiting; no extended state or bases; the slice is not over.
- * Checks of a GIVE: those of a CALL; and the caller has a frame left, and its stack is not in its context page. The frame gets what C expects to be kept: the message is not in it. CPU_PEER is never
- * the caller itself then: schedule_switch sees to that, and whoever was called serves somebody. */
+ * environment with no upcall waiting; extended state and bases as above; the slice is not over.
+ * Checks of a GIVE: those of a CALL; and the caller has a frame left, and its stack is not in its context page. The
+ * frame gets what C expects to be kept: the message is not in it.
+ * Whoever comes in uses extended state only after exception 7, so it is not looked at here. */
 #include "core/cpu.h"
 #include "targe/abi.h"
 #include "x86/registers.h"
 
 #define RECORD_STATE ENV_CONTEXT_STATE_AT /* what stands behind it in 4 bytes is 0 in plain cases; then, in 4 more, `caller` */
-#define USER_BITS 47
 
     .text
     .balign 16
     .globl entry_transfer
 entry_transfer:
-    movq %gs:CPU_TRACE, %r11
-    incq (TRACE_CALL_AT + 8 * CALL_TRANSFER)(%r11)
+    incq %gs:CPU_TRACE + TRACE_CALL_AT + 8 * CALL_TRANSFER
     testb %ah, %ah
     jnz not_a_call
 
@@ -35,10 +35,8 @@ entry_transfer:
     movq %rcx, CONTEXT_CALL_RIP_AT(%r11)
     movq %rsp, CONTEXT_CALL_RSP_AT(%r11)
     shrq $32, %rax
-    cmpq $0, CONTEXT_FPU_AT(%r11)       /* and `bases` */
+    cmpl $0, CONTEXT_BASES_AT(%r11)
     jne slow_call
-    cmpl %eax, %gs:CPU_NAME
-    je slow_call
     cmpq %rax, %gs:CPU_PEER
     jne slow_call
     shlq $12, %rax
@@ -50,9 +48,7 @@ entry_transfer:
     movl ENV_CONTEXT_PAGE_AT(%rax), %r11d
     shlq $12, %r11
     addq %gs:CPU_DIRECT, %r11
-    cmpq $0, CONTEXT_FPU_AT(%r11)       /* and `bases` */
-    jne slow_call_known
-    cmpl $(FRAMES / 2), CONTEXT_DEPTH_AT(%r11)
+    cmpq $(FRAMES / 2), CONTEXT_DEPTH_AT(%r11)  /* and `bases`, in the upper half */
     jae slow_call_known
     cmpq $0, CONTEXT_TRANSFER_AT(%r11)
     je slow_call_known
@@ -78,8 +74,7 @@ entry_transfer:
     shlq $32, %rax                      /* caller << 32 | TRANSFER_CALL */
 enter_callee:
     movq CONTEXT_TRANSFER_AT(%r11), %rcx
-    shlq $(64 - USER_BITS), %rcx        /* whatever it is now, it is a user address */
-    shrq $(64 - USER_BITS), %rcx
+    andq %gs:CPU_USER_MASK, %rcx        /* whatever it is now, it is a user address */
     movq CONTEXT_TRANSFER_STACK_AT(%r11), %rsp
     swapgs
     xorl %r11d, %r11d
@@ -100,8 +95,7 @@ slow_call:              /* eax: the target; rcx and rsp as they came */
     /* ---- REPLY */
 not_a_call:
     cmpb $TRANSFER_GIVE, %ah
-    je give
-    ja slow
+    jae give
     movq %rax, %gs:CPU_USER_RAX
     movq %rcx, %gs:CPU_USER_RCX
     shrq $32, %rax
@@ -113,7 +107,7 @@ not_a_call:
     cmpl $0, %gs:CPU_UNPLAIN
     jne slow_reply
     movq %gs:CPU_CONTEXT, %rcx
-    cmpq $0, CONTEXT_FPU_AT(%rcx)       /* and `bases` */
+    cmpl $0, CONTEXT_BASES_AT(%rcx)
     jne slow_reply
     shlq $12, %rax
     addq %gs:CPU_RECORDS, %rax
@@ -125,7 +119,7 @@ not_a_call:
     movl ENV_CONTEXT_PAGE_AT(%rax), %ecx
     shlq $12, %rcx
     addq %gs:CPU_DIRECT, %rcx
-    cmpq $0, CONTEXT_FPU_AT(%rcx)       /* and `bases` */
+    cmpl $0, CONTEXT_BASES_AT(%rcx)
     jne slow_reply
 
     /* The point of no return. rax: the caller's record, rcx: its context page */
@@ -143,8 +137,7 @@ not_a_call:
     jne died
     movq CONTEXT_CALL_RSP_AT(%rcx), %rsp
     movq CONTEXT_CALL_RIP_AT(%rcx), %rcx
-    shlq $(64 - USER_BITS), %rcx
-    shrq $(64 - USER_BITS), %rcx
+    andq %gs:CPU_USER_MASK, %rcx
     swapgs
     xorl %r11d, %r11d
     xorl %eax, %eax
@@ -157,6 +150,7 @@ transfer_wipe_reply:
 
     /* ---- GIVE */
 give:
+    ja slow
     movq %rax, %gs:CPU_USER_RAX
     movq %rsp, %gs:CPU_USER_RSP
     shrq $32, %rax
@@ -165,13 +159,11 @@ give:
     cmpl $0, %gs:CPU_UNPLAIN
     jne slow_give
     movq %gs:CPU_CONTEXT, %r11
-    cmpq $0, CONTEXT_FPU_AT(%r11)       /* and `bases` */
-    jne slow_give
     subq CONTEXT_SELF_AT(%r11), %rsp
     cmpq $CONTEXT_BYTES, %rsp
     jb slow_give
-    movl CONTEXT_DEPTH_AT(%r11), %esp
-    cmpl $FRAMES, %esp
+    movq CONTEXT_DEPTH_AT(%r11), %rsp   /* and `bases`, in the upper half */
+    cmpq $FRAMES, %rsp
     jae slow_give
     imull $FRAME_BYTES, %esp, %esp
     leaq CONTEXT_FRAME_AT(%rsp, %r11), %rsp
@@ -183,9 +175,7 @@ give:
     movl ENV_CONTEXT_PAGE_AT(%rax), %ecx
     shlq $12, %rcx
     addq %gs:CPU_DIRECT, %rcx
-    cmpq $0, CONTEXT_FPU_AT(%rcx)       /* and `bases` */
-    jne slow_give_known
-    cmpl $(FRAMES / 2), CONTEXT_DEPTH_AT(%rcx)
+    cmpq $(FRAMES / 2), CONTEXT_DEPTH_AT(%rcx)
     jae slow_give_known
     cmpq $0, CONTEXT_TRANSFER_AT(%rcx)
     je slow_give_known
@@ -243,8 +233,7 @@ slow_reply:
     movq %gs:CPU_USER_RAX, %rax
     movq %gs:CPU_USER_RCX, %rcx
 slow:                   /* flags are lost either way; entry.S counts the call again */
-    movq %gs:CPU_TRACE, %r11
-    decq (TRACE_CALL_AT + 8 * CALL_TRANSFER)(%r11)
+    decq %gs:CPU_TRACE + TRACE_CALL_AT + 8 * CALL_TRANSFER
     movl $(RFLAGS_IF | RFLAGS_FIXED), %r11d
     jmp entry_call
 

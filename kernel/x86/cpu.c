@@ -99,7 +99,9 @@ void cpu_init(struct cpu *cpu) {
 }
 
 struct cpu *cpu_make(u32 number) {
-    struct cpu *cpu = boot_pages((u32)(round_up(sizeof *cpu, PAGE_SIZE) / PAGE_SIZE));
+    u32 trace_pages = sizeof(struct trace) / PAGE_SIZE;
+    struct trace *trace = boot_pages(trace_pages + (u32)(round_up(sizeof(struct cpu), PAGE_SIZE) / PAGE_SIZE));
+    struct cpu *cpu = (struct cpu *)(trace + 1); /* so that its counters are found through gs: CPU_TRACE */
     char *stack = boot_pages(STACK_PAGES), *fault_stacks = boot_pages(FAULT_STACKS);
 
     cpu->self = cpu;
@@ -110,8 +112,9 @@ struct cpu *cpu_make(u32 number) {
     cpu->records = DIRECT_BASE + offsetof(struct env, context) + number * sizeof(struct env_context);
     cpu->slot = SLOTS - 1;
     cpu->timer = NEVER;
-    cpu->trace = exposed_pages(sizeof(struct trace) / PAGE_SIZE);
-    cpu->slices = exposed_pages(1);
+    cpu->trace = expose(trace, trace_pages);
+    cpu->slices = expose(boot_pages(1), 1);
+    cpu->user_mask = (1ull << USER_BITS) - 1;
     cpu->slices->cpu = number;
     cpu->slices->current = SLOTS;
     cpu->kernel_rsp = cpu->tss.rsp0 = (u64)stack + STACK_PAGES * PAGE_SIZE;

@@ -37,15 +37,6 @@ void fpu_init_cpu(void) {
 
 void fpu_reset(struct context *context) { memcpy(context->extended, initial, sizeof initial); }
 
-void fpu_enter(struct cpu *cpu) {
-    if (likely(!cpu->context->fpu) || !present)
-        return;
-    switch_off(false);
-    cpu->fpu = true;
-    if (fpu_load(cpu->context->extended))
-        fpu_load(initial);
-}
-
 void fpu_leave(struct cpu *cpu) {
     if (likely(!cpu->fpu))
         return;
@@ -58,6 +49,9 @@ void fpu_leave(struct cpu *cpu) {
 bool fpu_wanted(struct cpu *cpu) {
     if (cpu->fpu || !present || !cpu->context->fpu)
         return false;
-    fpu_enter(cpu);
+    switch_off(false);
+    cpu->fpu = true;
+    if (fpu_load(cpu->context->extended))
+        fpu_load(initial);
     return true;
 }

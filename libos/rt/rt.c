@@ -2,16 +2,16 @@
 #include "rt.h"
 
 NORETURN void rt_start(struct context *context);
-void rt_exception(struct frame *frame, u64 cause);
 void rt_slice_end(struct frame *frame, u64 cause);
-void rt_revoked(struct frame *frame, u64 cause);
 void rt_transferred(u32 caller, u32 kind, struct rt_message *message);
 extern char rt_exception_entry[], rt_end_entry[], rt_revoke_entry[], rt_transfer_entry[], rt_transfer_stack_top[];
 
 struct context *rt_first;
-static rt_exception_handler on_exception;
+extern rt_exception_handler rt_exception_function; /* called by start.S */
+extern rt_revoke_handler rt_revoke_function;
+rt_exception_handler rt_exception_function;
+rt_revoke_handler rt_revoke_function;
 static rt_end_handler on_end;
-static rt_revoke_handler on_revoke;
 static rt_transfer_handler on_transfer;
 
 void rt_start(struct context *context) {
@@ -28,13 +28,8 @@ void rt_exit(u64 code) {
 }
 
 void rt_on_exception(rt_exception_handler handler) {
-    on_exception = handler;
+    rt_exception_function = handler;
     rt_first->exception = handler ? (u64)rt_exception_entry : 0;
-}
-
-void rt_exception(struct frame *frame, u64 cause) {
-    (void)cause;
-    on_exception(frame);
 }
 
 void rt_on_slice_end(rt_end_handler handler) { on_end = handler; }
@@ -49,11 +44,9 @@ void rt_slice_end(struct frame *frame, u64 cause) {
 }
 
 void rt_on_revoke(rt_revoke_handler handler) {
-    on_revoke = handler;
+    rt_revoke_function = handler;
     rt_first->revoke = handler ? (u64)rt_revoke_entry : 0;
 }
-
-void rt_revoked(struct frame *frame, u64 cause) { on_revoke(frame, cause); }
 
 void rt_on_transfer(rt_transfer_handler handler) {
     on_transfer = handler;

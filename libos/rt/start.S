@@ -35,24 +35,18 @@ parked:
  * interrupted stack, below its red zone; only then is the frame given back, so an upcall may come
  * between any two instructions. `ret $128` steps back over the red zone. (iretq from the frame would need no
  * stack, and QEMU before 9.1 refuses it in user mode when the kernel has SMAP on.) */
-#define SAVED (128 + 7 * 8)
-.macro move_saved field, at
-    movq \field(%rdi), %rsi
-    movq %rsi, \at(%rcx)
-.endm
 .macro leave_frame
-    movq FRAME_RSP_AT(%rdi), %rcx
-    subq $SAVED, %rcx
-    move_saved FRAME_RDI_AT, 0
-    move_saved FRAME_RSI_AT, 8
-    move_saved FRAME_RDX_AT, 16
-    move_saved FRAME_RCX_AT, 24
-    move_saved FRAME_RAX_AT, 32
-    move_saved FRAME_RFLAGS_AT, 40
-    move_saved FRAME_RIP_AT, 48
+    movq FRAME_RSP_AT(%rdi), %rsp
+    leaq -128(%rsp), %rsp
+    pushq FRAME_RIP_AT(%rdi)
+    pushq FRAME_RFLAGS_AT(%rdi)
+    pushq FRAME_RAX_AT(%rdi)
+    pushq FRAME_RCX_AT(%rdi)
+    pushq FRAME_RDX_AT(%rdi)
+    pushq FRAME_RSI_AT(%rdi)
+    pushq FRAME_RDI_AT(%rdi)
     movl FRAME_PREVIOUS_AT(%rdi), %eax
     andq $~4095, %rdi           /* the context page */
-    movq %rcx, %rsp
     movl %eax, CONTEXT_DEPTH_AT(%rdi)
     popq %rdi
     popq %rsi
@@ -63,32 +57,31 @@ parked:
     ret $128
 .endm
 
-/* Entry for exceptions, slice ends and revocation: rdi: frame, rsi: cause, on the interrupted stack. */
+/* Entry for exceptions, slice ends and revocation: rdi: frame, rsi: cause, on the interrupted stack. What C may
+ * change and the kernel has left in the registers joins the rest in the frame, so a handler sees and changes all of it. */
 .macro upcall_entry name, handler
     .globl \name
 \name:
+    movq %r8, FRAME_R8_AT(%rdi)
+    movq %r9, FRAME_R9_AT(%rdi)
+    movq %r10, FRAME_R10_AT(%rdi)
+    movq %r11, FRAME_R11_AT(%rdi)
+    movq %rbp, FRAME_RBP_AT(%rdi)
+    movq %rdi, %rbp
     leaq -128(%rsp), %rsp       /* keep the red zone */
-    pushq %r11
-    pushq %r10
-    pushq %r9
-    pushq %r8
-    pushq %rbp
-    movq %rsp, %rbp
-    pushq %rdi
     andq $-16, %rsp
     call \handler
-    movq -8(%rbp), %rdi
-    movq %rbp, %rsp
-    popq %rbp
-    popq %r8
-    popq %r9
-    popq %r10
-    popq %r11
+    movq %rbp, %rdi
+    movq FRAME_R8_AT(%rdi), %r8
+    movq FRAME_R9_AT(%rdi), %r9
+    movq FRAME_R10_AT(%rdi), %r10
+    movq FRAME_R11_AT(%rdi), %r11
+    movq FRAME_RBP_AT(%rdi), %rbp
     leave_frame
 .endm
-    upcall_entry rt_exception_entry, rt_exception
+    upcall_entry rt_exception_entry, *rt_exception_function(%rip)
     upcall_entry rt_end_entry, rt_slice_end
-    upcall_entry rt_revoke_entry, rt_revoked
+    upcall_entry rt_revoke_entry, *rt_revoke_function(%rip)
 
 .macro load_message from
     movq 8(\from), %rsi

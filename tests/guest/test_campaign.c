@@ -10,7 +10,7 @@ static u64 draw(u64 below) { /* xorshift64, Marsaglia 2003 */
     return state % below;
 }
 
-/* ---- fast against slow. Whoever uses extended state is transferred to and from by the slow way. */
+/* ---- fast against slow. Whoever uses segment bases is transferred to and from by the slow way. */
 static void mix(u32 caller, u32 kind, struct rt_message *m) {
     u64 *word = (u64 *)m;
 
@@ -18,7 +18,7 @@ static void mix(u32 caller, u32 kind, struct rt_message *m) {
         word[i] = word[i] * 0x9e3779b97f4a7c15 + i + caller + kind;
 }
 static void serve_as(bool slowly) {
-    rt_context(0)->fpu = slowly;
+    rt_context(0)->bases = slowly;
     rt_on_transfer(mix);
     up->word[slowly] = 1;
     for (;;)

@@ -187,6 +187,47 @@ ROLE(fpu_peer) {
     __atomic_fetch_add(&up->word[0], 1, __ATOMIC_SEQ_CST);
 }
 
+/* Who is called finds none of its caller's extended state, and takes nothing from it. Neither side says `fpu` to the
+ * fast path of control transfer: it is off until exception 7 comes. */
+static void use_extended(u32 caller, u32 kind, struct rt_message *m) {
+    static u64 served;
+    u64 in[2] = {m->rdi, caller}, out[2];
+
+    (void)kind;
+    rt_context(0)->fpu = 1;
+    __asm__ volatile("movups %%xmm7, %0" : "=m"(out));
+    m->rsi = out[0] == served;
+    __asm__ volatile("movups %0, %%xmm7" : : "m"(in));
+    served = in[0];
+}
+ROLE(fpu_server) {
+    rt_on_transfer(use_extended);
+    up->word[0] = 1;
+    for (;;)
+        sys_sleep(NEVER, 0, 0);
+}
+TEST(fpu_transfer) {
+    u64 in[2] = {0x5555, 0xaaaa}, out[2];
+    struct peer p;
+
+    start_peer(&p, "fpu_server", 0);
+    wait_for(&down->word[0], 1);
+    for (u64 i = 1; i < 50; i++) {
+        if (i == 20) {
+            rt_context(0)->fpu = 1;
+            __asm__ volatile("movups %0, %%xmm7" : : "m"(in));
+        }
+        struct rt_message m = {.rdi = i * 7};
+        EQUAL(rt_transfer(p.env, TRANSFER_CALL, &m), 0);
+        EQUAL(m.rsi, 1);
+        if (i >= 20) {
+            __asm__ volatile("movups %%xmm7, %0" : "=m"(out));
+            CHECK(out[0] == in[0] && out[1] == in[1]);
+        }
+    }
+    end_peer(&p);
+}
+
 /* Each environment keeps its extended state, and sees none of another's. */
 TEST(fpu_preserved) {
     struct peer p[2];

@@ -239,5 +239,5 @@ TEST(ipc_cost, .needs = NEED_CONSOLE) {
     print_to(&console);
     if (counted)
         print("count: pipe %lu, inlined %lu, shm %lu, lrpc %lu, tlrpc %lu\n", pipe, inlined, shm, calls >> 32, (u64)(u32)calls);
-    CHECK(!counted || (pipe <= 300 && inlined <= 300 && shm <= 124 && calls >> 32 <= 250 && (u32)calls <= 180));
+    CHECK(!counted || (pipe <= 300 && inlined <= 300 && shm <= 120 && calls >> 32 <= 250 && (u32)calls <= 180));
 }

@@ -55,7 +55,7 @@ static struct thread *take(struct thread_queue *q) {
 }
 
 /* Spins; a CPU that waits for long gives up its slice to whoever holds the lock and was cut off. */
-static __attribute__((noinline, no_caller_saved_registers)) void lock_slowly(void) {
+static __attribute__((noinline)) void lock_slowly(void) {
     for (u32 spins = 1; __atomic_exchange_n(&lock, 1, __ATOMIC_ACQUIRE); spins++)
         if (spins % SPINS == 0)
             sys_yield();
@@ -65,23 +65,30 @@ static __attribute__((noinline, no_caller_saved_registers)) void lock_slowly(voi
 
 /* The word is counted up and down, since it may be another CPU's for a moment: that of where this thread
  * ran before its slice ended between the two lines. */
-static inline __attribute__((always_inline)) struct thread_cpu *enter_as(struct thread *self) {
-    struct thread_cpu *cpu;
-    bool taken;
-
+static inline __attribute__((always_inline)) struct thread_cpu *begin_critical(struct thread *self) {
     for (;;) {
-        cpu = __atomic_load_n(&self->cpu, __ATOMIC_RELAXED);
+        struct thread_cpu *cpu = __atomic_load_n(&self->cpu, __ATOMIC_RELAXED);
         __atomic_fetch_add(&cpu->context->critical, 1, __ATOMIC_RELAXED);
         if (__builtin_expect(__atomic_load_n(&self->cpu, __ATOMIC_RELAXED) == cpu, 1))
-            break;
+            return cpu;
         __atomic_fetch_sub(&cpu->context->critical, 1, __ATOMIC_RELAXED);
     }
+}
+
+static inline __attribute__((always_inline)) bool lock_at_once(void) {
+    bool taken;
+
     __asm__ volatile("lock btsl $0, %0" : "+m"(lock), "=@ccc"(taken) : : "memory");
-    if (__builtin_expect(taken, 0))
+    return __builtin_expect(!taken, 1);
+}
+
+static struct thread_cpu *enter(void) {
+    struct thread_cpu *cpu = begin_critical(thread_self());
+
+    if (!lock_at_once())
         lock_slowly();
     return cpu;
 }
-static struct thread_cpu *enter(void) { return enter_as(thread_self()); }
 
 static void let_go(struct context *context) {
     __atomic_store_n(&lock, 0, __ATOMIC_RELEASE);
@@ -102,13 +109,19 @@ static void leave_critical(struct thread_cpu *cpu) {
 }
 
 static void slice_over(void);
+static __attribute__((noinline)) void leave_and_wake(struct context *context) {
+    let_go_and_wake(context);
+    if (__atomic_load_n(&context->deferred, __ATOMIC_RELAXED))
+        slice_over();
+}
 void thread_leave(void) {
     struct context *context = thread_self()->cpu->context;
 
-    if (__builtin_expect(wake_wanted, 0))
-        let_go_and_wake(context);
-    else
-        let_go(context);
+    if (__builtin_expect(wake_wanted, 0)) {
+        leave_and_wake(context);
+        return;
+    }
+    let_go(context);
     if (__builtin_expect(__atomic_load_n(&context->deferred, __ATOMIC_RELAXED), 0))
         slice_over();
 }
@@ -132,9 +145,8 @@ static void block(struct thread_cpu *cpu) {
     switch_to(cpu, next ? next : cpu->idle);
 }
 
-void thread_yield(void) {
-    struct thread *self = thread_self();
-    struct thread_cpu *cpu = enter_as(self);
+/* With the lock held. Whatever comes last is a tail call, so a yield needs no stack of its own. */
+static inline __attribute__((always_inline)) void go_behind(struct thread *self, struct thread_cpu *cpu) {
     struct thread *next = ready.head;
 
     if (!next) {
@@ -148,6 +160,21 @@ void thread_yield(void) {
     next->cpu = cpu;
     cpu->current = next;
     thread_switch_leave(&self->rsp, next->rsp);
+}
+
+static __attribute__((noinline)) void yield_slowly(struct thread *self, struct thread_cpu *cpu) {
+    lock_slowly();
+    go_behind(self, cpu);
+}
+
+void thread_yield(void) {
+    struct thread *self = thread_self();
+    struct thread_cpu *cpu = begin_critical(self);
+
+    if (lock_at_once())
+        go_behind(self, cpu);
+    else
+        yield_slowly(self, cpu);
 }
 
 /* The slice is over and this thread is not inside a critical section: others may take it. */
