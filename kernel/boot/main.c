@@ -74,10 +74,10 @@ void kernel_main(u32 loader, u64 at) {
     fill_info();
     cap_init((u64[2]){random_bits(), random_bits()});
     u32 root_flow = flow_init(random_bits());
-    net_device_init(boot.command_line);
     console_init();
     check_init();
     smp_start();
+    net_device_init(boot.command_line);
     u32 env = first_env_make();
     memory_finish();
     first_env_start(env, root_flow);

@@ -34,7 +34,7 @@ void event_delivered(u32 to) {
         return;
     /* Before schedule_wake looks who sleeps: that CPU looks the other way round. */
     __atomic_fetch_add(&env->deliveries, 1, __ATOMIC_SEQ_CST);
-    schedule_wake(to);
+    schedule_wake(env);
 }
 
 void event_release(struct env *env) {

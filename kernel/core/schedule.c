@@ -60,18 +60,21 @@ static bool is_asleep(const struct env_context *record) {
 
 /* Whether what a sleeper waits for has come; wakes it if so. */
 static bool awakes(struct env_context *record, u64 now) {
-    const u64 *word = record->word ? phys_ptr((phys){record->word}) : NULL;
-    u64 tag = record->state == CONTEXT_WAITING ? wait_evaluate((u32)record->value) : 0;
+    const u64 *word = phys_ptr((phys){record->word});
+    u64 result = 0;
 
-    if (tag)
-        schedule_awaken(record, tag);
-    else if (word && __atomic_load_n(word, __ATOMIC_SEQ_CST) != record->value)
-        schedule_awaken(record, 0);
+    if (record->word && __atomic_load_n(word, __ATOMIC_SEQ_CST) != record->value)
+        result = 0;
+    else if (record->state == CONTEXT_WAITING && (result = wait_evaluate((u32)record->value)))
+        ;
     else if (record->pending)
-        schedule_awaken(record, 3);
+        result = 3;
     else if (record->deadline <= now)
-        schedule_awaken(record, 1);
-    return record->state == CONTEXT_READY;
+        result = 1;
+    else
+        return false;
+    schedule_awaken(record, result);
+    return true;
 }
 
 /* A CALL gets no reply any more: its caller goes on with an error. */
@@ -143,10 +146,9 @@ static bool pick(struct cpu *cpu, u64 now, bool forfeit, struct choice *c) {
                 c->next = min_u64(c->next, now + cpu->slices->length);
                 continue;
             }
-            c->slot = slot;
-            while (c->slot + 1 < SLOTS && cpu->slices->slot[c->slot + 1].owner == owner)
-                c->slot++;
-            c->count = c->slot - slot + 1;
+            u64 ends = (heads | ~cpu->owned) >> slot >> 1;
+            c->count = ends ? (u32)__builtin_ctzll(ends) + 1 : SLOTS - slot;
+            c->slot = slot + c->count - 1;
             return true;
         }
     }
@@ -266,10 +268,11 @@ static void begin_slice(struct cpu *cpu, const struct choice *c, u64 now) {
 static NORETURN void enter(struct cpu *cpu) {
     struct context *context = cpu->context;
     u64 entry = __atomic_load_n(&context->start, __ATOMIC_RELAXED);
-    struct regs r = {0};
+    struct regs r;
     bool good;
 
     if (entry) {
+        r = (struct regs){0};
         r.f.rsp = context->start_stack;
         r.f.rdi = context->self;
         r.f.rsi = CAUSE_SLICE_START;
@@ -317,7 +320,7 @@ static NORETURN void seek(struct cpu *cpu, u64 now) {
         cpu->slices->current = SLOTS;
         cpu->slices->running = 0;
         schedule_leave_dead_space();
-        if (cpu->number || !flow_poll())
+        if (!flow_poll())
             halt(cpu, now, c.next);
     }
 }
@@ -398,6 +401,16 @@ void schedule_tick(struct regs *r) {
     timer_by(cpu, cpu->ends);
 }
 
+void schedule_lend(u64 took, u64 again) {
+    struct cpu *cpu = this_cpu();
+
+    cpu->begun += took;
+    cpu->paying += (u32)took;
+    cpu->ends += took;
+    cpu->context->slice_end = cpu->ends;
+    timer_by(cpu, again);
+}
+
 /* An idle CPU begins to look with this owner: it is likely to be the only one that can run. */
 static void begin_at(struct cpu *cpu, u32 owner) {
     for (u64 left = cpu->heads; left; left &= left - 1) {
@@ -409,11 +422,7 @@ static void begin_at(struct cpu *cpu, u32 owner) {
     }
 }
 
-void schedule_wake(u32 page) {
-    struct env *env = env_live(page);
-
-    if (!env)
-        return;
+void schedule_wake(const struct env *env) {
     for (u32 n = 0; n < cpu_count; n++) {
         struct cpu *cpu = cpus[n];
         if (!is_asleep(&env->context[n]) || !__atomic_load_n(&cpu->idle, __ATOMIC_SEQ_CST))
@@ -425,8 +434,10 @@ void schedule_wake(u32 page) {
     }
 }
 
-s64 call_wake(u32 env) {
-    if (!env_live(env))
+s64 call_wake(u32 name) {
+    const struct env *env = env_live(name);
+
+    if (!env)
         return E_DEAD;
     schedule_wake(env);
     return 0;

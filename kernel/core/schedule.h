@@ -10,8 +10,11 @@ NORETURN void schedule(void);
 NORETURN void schedule_again(void);
 /* The timer rang, with a libOS's registers in r: goes on with it, or ends its slice. */
 void schedule_tick(struct regs *r);
+/* An interrupt took so many ticks from whoever runs: they are not charged, and the slice ends later by them. The
+ * timer is to ring at `again`, too. */
+void schedule_lend(u64 took, u64 again);
 /* Makes CPUs on which an environment sleeps look again, if they are idle. */
-void schedule_wake(u32 env);
+void schedule_wake(const struct env *env);
 /* Puts a context on this CPU: its space, its extended state. False if its environment died. */
 bool schedule_switch(struct env *env, struct env_context *record);
 /* The rest of the slice is given to this environment, which pays for it from now on. */

@@ -59,14 +59,16 @@ static u64 *large_entry(u32 root, u64 va) {
 static bool is_large(u64 entry) { return (entry & (PTE_PRESENT | PTE_LARGE)) == (PTE_PRESENT | PTE_LARGE); }
 
 u64 space_translate(u32 root, u64 at) {
-    const u64 *entry = space_entry(root, at);
-    u64 found = entry ? __atomic_load_n(entry, __ATOMIC_SEQ_CST) : 0;
+    const u64 *table = page_ptr(root);
 
-    if (!entry && (entry = large_entry(root, at))) {
-        found = __atomic_load_n(entry, __ATOMIC_SEQ_CST);
-        found = is_large(found) ? found + at % (LARGE * PAGE_SIZE) / PAGE_SIZE * PAGE_SIZE : 0;
+    for (u32 level = 4;; level--) {
+        u64 entry = __atomic_load_n(&table[index_of(at, level)], __ATOMIC_SEQ_CST);
+        if (!(entry & PTE_PRESENT) || level == 1)
+            return entry & PTE_PRESENT ? entry : 0;
+        if (entry & PTE_LARGE)
+            return entry + at % (LARGE * PAGE_SIZE) / PAGE_SIZE * PAGE_SIZE;
+        table = table_of(entry);
     }
-    return found & PTE_PRESENT ? found : 0;
 }
 
 s64 space_lookup(u32 root, u64 at) {

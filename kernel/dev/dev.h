@@ -27,37 +27,46 @@ NORETURN void machine_end(u32 how);
 #define TEST_FAILED 17
 
 /* ---- network (virtio_net.c; pci.c and virtio.c below it)
- * No two of these run at once: the caller holds one lock around all of them, on whatever CPU. */
+ * The device has pairs of queues, one to receive and one to send, for as many CPUs as it can. What a pair receives
+ * interrupts its CPU and is taken there. Of the functions about sending no two run at once: the caller
+ * holds one lock around all of them. */
+#define NET_PAIRS 8                 /* most pairs */
+#define NET_FRAMES (NET_PAIRS * 256) /* most frames that the device can have to send */
+extern u32 net_device_pairs; /* of the CPUs below this number; 0: there is no device */
 /* Finds a virtio-net device on PCI, as MMIO in the ACPI tables, or as MMIO named in the command
- * line by `virtio_mmio.device=SIZE@ADDRESS:GSI`; sets info's mac and checksum. After acpi_init,
- * boot only. Without a device the calls below do nothing. */
+ * line by `virtio_mmio.device=SIZE@ADDRESS:GSI`; sets info's mac and checksum. After all CPUs have
+ * started, boot only. Without a device the calls below do nothing. */
 void net_device_init(const char *command_line);
-/* Called on CPU 0, with interrupts off, when frames were received or sends are finished; it should
- * call net_device_reclaim and net_device_receive. NULL until kernel/net sets it, which must then
- * call both once: what arrived before does not interrupt again. */
+/* Called on the CPU of a pair, with interrupts off, when frames were received; it should receive, and listen. Set
+ * before net_device_init. */
 extern void (*net_device_interrupt)(void);
 /* Entries of the device's that made no sense and were dropped. */
 extern u64 net_device_nonsense;
 /* One piece of a frame to be sent. */
 struct net_piece { phys at; u32 length; };
-/* Queues a frame: headers are copied (14 to SEND_HEADERS bytes), pieces (none of them empty) are
- * read in place. When the device has read them, net_device_reclaim calls done(cookie), in order
- * of completion. checksum_start/offset as in struct send: the device writes two bytes at start +
- * offset, so the caller checks that they lie in the frame and are none that the flow's condition
- * looks at, and that info->checksum is set. Returns 0, E_FULL or E_NO_DEVICE. Does not notify the
- * device. */
+/* Where the headers of the next frame go: SEND_HEADERS bytes that may be filled in place, and then
+ * given to net_device_send. NULL: there is no room. */
+u8 *net_device_room(void);
+/* Queues a frame: headers are copied (14 to SEND_HEADERS bytes) if they are not in net_device_room(), pieces
+ * (none of them empty) are read in place. checksum_start/offset as in struct send: the device writes two bytes at
+ * start + offset, so the caller checks that they lie in the frame and are none that the flow's condition
+ * looks at, and that info->checksum is set. Returns the frame's number, below NET_FRAMES, E_FULL or
+ * E_NO_DEVICE. Does not notify the device. */
 s64 net_device_send(const void *headers, u32 length, const struct net_piece *piece, u32 pieces,
-                    u32 checksum_start, u32 checksum_offset, u32 cookie);
+                    u32 checksum_start, u32 checksum_offset);
 /* Tells the device about queued frames. */
 void net_device_kick(void);
-/* Collects finished sends. Call it before sending too: it makes room, and under steady sending no
- * interrupt comes before the last frame is done. */
-void net_device_reclaim(void (*done)(u32 cookie));
-/* Hands up to budget received frames to deliver (the frame is only valid during the call) and
- * gives the buffers back; returns how many it took. Less than budget: there are no more, and the
- * next one interrupts. Budget: interrupts are off, and it must be called again, soon.
+/* If it was given so many frames by this CPU (at least one), collects those that it has read and calls done with the
+ * number of each, which is then free again. It does not interrupt for them: call this before sending and when receiving. */
+void net_device_reclaim(u32 least, void (*done)(u32 frame));
+/* The same on all CPUs, however few they are. */
+void net_device_reclaim_all(void (*done)(u32 frame));
+/* Hands up to budget received frames to deliver (the frame is only valid during the call) and gives the buffers
+ * back; returns how many it took. There are no interrupts until net_device_listen().
  * `checked`: the device vouches for the checksums. The field itself may then hold only the sum of
  * the pseudo-header (a frame from the same host, never on a wire), so it must not be checked
  * again. */
 u32 net_device_receive(u32 budget,
                        void (*deliver)(const u8 *frame, u32 length, bool checked));
+/* Lets the next frame interrupt; true: one has come already, for which it may not. */
+bool net_device_listen(void);

@@ -177,26 +177,29 @@ void pci_enable(const struct pci_device *d) {
     write16(d, COMMAND, pci_read16(d, COMMAND) | MEMORY | MASTER | NO_LINE);
 }
 
-bool pci_msix(const struct pci_device *d, u32 vector) {
+bool pci_msix(const struct pci_device *d, void (*handler)(u32 entry), u32 count) {
     enum { ENABLE = 1 << 15, MASK_ALL = 1 << 14, MASKED = 1 };
     u32 at = pci_capability(d, 0, PCI_CAPABILITY_MSIX);
     if (!at)
         return false;
     u16 control = pci_read16(d, at + 2);
     u32 entries = (control & 0x7ff) + 1u, table = pci_read32(d, at + 4);
-    volatile u32 *entry = pci_map(d, table & 7, table & ~7u, entries * 16ull);
+    volatile u32 *entry = count > entries ? NULL : pci_map(d, table & 7, table & ~7u, entries * 16ull);
     if (!entry)
         return false;
-    u64 address;
-    u32 data;
-    interrupt_message(vector, &address, &data);
     write16(d, at + 2, control | ENABLE | MASK_ALL);
-    for (u32 i = 0; i < entries; i++)
+    for (u32 i = 0; i < entries; i++) {
+        u64 address;
+        u32 data;
         entry[4 * i + 3] |= MASKED;
-    entry[0] = (u32)address;
-    entry[1] = (u32)(address >> 32);
-    entry[2] = data;
-    entry[3] &= ~(u32)MASKED;
+        if (i >= count)
+            continue;
+        interrupt_message(interrupt_vector(handler, i), i, &address, &data);
+        entry[4 * i] = (u32)address;
+        entry[4 * i + 1] = (u32)(address >> 32);
+        entry[4 * i + 2] = data;
+        entry[4 * i + 3] &= ~(u32)MASKED;
+    }
     write16(d, at + 2, (u16)((control | ENABLE) & ~MASK_ALL));
     return true;
 }

@@ -26,5 +26,6 @@ u32 pci_capability(const struct pci_device *d, u32 after, u8 kind);
 volatile void *pci_map(const struct pci_device *d, u32 bar, u64 offset, u64 bytes);
 /* Lets the device decode memory and read and write it; its interrupt line is turned off. */
 void pci_enable(const struct pci_device *d);
-/* Sends entry 0 of the device's MSI-X table to a vector and masks the others. False: no MSI-X. */
-bool pci_msix(const struct pci_device *d, u32 vector);
+/* Has entries 0 to count - 1 of the device's MSI-X table interrupt the CPU of that number, which runs the handler with
+ * it, and masks the others. False: it has no MSI-X or fewer entries. */
+bool pci_msix(const struct pci_device *d, void (*handler)(u32 entry), u32 count);

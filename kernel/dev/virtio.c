@@ -1,13 +1,7 @@
 /* Virtio 1.x devices over PCI capabilities or MMIO (version 2), with split virtqueues.
  *
- * See virtio.h for the order of use. The memory of the rings is shared with a device that may
- * write anything at any time: each word of it is read once, by an atomic load, and checked.
- *
- * Order of memory accesses: the device must see a descriptor before the index that publishes it
- * (release), and this side must see an index before the entry that it publishes (acquire). Both
- * sides also write one word and then read another's: "I have posted; do you want to be told?"
- * and "I want to be told; have you posted?". At least one of the two must see the other's write,
- * which takes a full fence between the write and the read. */
+ * See virtio.h for the order of use, and for the queues. Their memory is shared with a device that may
+ * write anything at any time: each word of it is read once, by an atomic load, and checked. */
 #include "dev/virtio.h"
 
 #include "core/memory.h"
@@ -31,7 +25,6 @@ enum {
     MMIO_STATUS = 0x70, MMIO_QUEUE_RINGS = 0x80, MMIO_GENERATION = 0xfc, MMIO_CONFIG = 0x100,
     MMIO_BYTES = 0x200,
 };
-#define NO_VECTOR 0xffff
 
 static u8 get8(struct virtio *v, u32 at) { return v->common[at]; }
 static u16 get16(struct virtio *v, u32 at) { return *(volatile u16 *)(v->common + at); }
@@ -186,13 +179,12 @@ bool virtio_negotiate(struct virtio *v, u64 needed, u64 wanted) {
     return false;
 }
 
-bool virtio_interrupt(struct virtio *v, void (*handler)(u32 argument)) {
-    u32 vector = interrupt_vector(handler, 0);
+bool virtio_interrupts(struct virtio *v, void (*handler)(u32 entry), u32 count) {
     if (v->pci)
-        return pci_msix(v->pci, vector);
+        return pci_msix(v->pci, handler, count);
     /* The line follows the status register, which is acknowledged before the queues are looked
      * at: what happens later raises it anew, so an edge is never missed. */
-    interrupt_route(v->gsi, vector, false, false);
+    interrupt_route(v->gsi, interrupt_vector(handler, 0), false, false);
     return true;
 }
 
@@ -220,7 +212,7 @@ static bool set_bell(struct virtio *v, u32 index, struct virtqueue *q) {
     return offset + 2 <= v->notify_bytes;
 }
 
-bool virtio_queue(struct virtio *v, u32 index, struct virtqueue *q) {
+bool virtio_queue(struct virtio *v, u32 index, struct virtqueue *q, u16 entry) {
     _Static_assert(sizeof(struct descriptor) * QUEUE_SIZE == PAGE_SIZE, "one page");
     _Static_assert(sizeof(struct used) + 2 <= PAGE_SIZE, "one page each");
     if (v->pci)
@@ -242,9 +234,9 @@ bool virtio_queue(struct virtio *v, u32 index, struct virtqueue *q) {
     put_ring(v, 2, q->used);
     if (v->pci) {
         put16(v, PCI_QUEUE_SIZE, size);
-        put16(v, PCI_CONFIG_VECTOR, NO_VECTOR);
-        put16(v, PCI_QUEUE_VECTOR, 0);
-        if (get16(v, PCI_QUEUE_VECTOR) != 0)
+        put16(v, PCI_CONFIG_VECTOR, VIRTIO_QUIET);
+        put16(v, PCI_QUEUE_VECTOR, entry);
+        if (get16(v, PCI_QUEUE_VECTOR) != entry)
             return false;
         put16(v, PCI_QUEUE_ENABLE, 1);
     } else {
@@ -266,63 +258,4 @@ void virtio_config(struct virtio *v, u32 offset, void *to, u32 bytes) {
         if (before == (v->pci ? get8(v, PCI_GENERATION) : get32(v, MMIO_GENERATION)))
             return;
     }
-}
-
-/* ---------------------------------------------------------------- queues
- * used_event and available_event say, where the feature is agreed on, at which index the other
- * side wants to be told; they stand behind the rings. Elsewhere a flag of 1 says "do not". */
-static u16 *used_event(struct virtqueue *q) { return &q->available->ring[q->size]; }
-static u16 *available_event(struct virtqueue *q) { return (u16 *)&q->used->ring[q->size]; }
-
-static u16 load(const u16 *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
-static void store(u16 *p, u16 value) { __atomic_store_n(p, value, __ATOMIC_RELEASE); }
-static void fence(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
-
-void queue_post(struct virtqueue *q, u16 head) {
-    q->available->ring[q->posted & (q->size - 1)] = head;
-    store(&q->available->index, ++q->posted);
-}
-
-void queue_notify(struct virtqueue *q) {
-    u16 fresh = (u16)(q->posted - q->notified);
-    if (fresh == 0)
-        return;
-    fence();
-    bool wanted = q->event_index ? (u16)(q->posted - load(available_event(q)) - 1) < fresh
-                                 : !(load(&q->used->flags) & 1);
-    q->notified = q->posted;
-    if (wanted && q->bell_wide)
-        *(volatile u32 *)q->bell = q->bell_value;
-    else if (wanted)
-        *(volatile u16 *)q->bell = (u16)q->bell_value;
-}
-
-/* However far the device's index has run, one entry is taken at a time, and `seen` is never
- * more than one round behind: nothing outside the ring is read. */
-bool queue_take(struct virtqueue *q, u32 *id, u32 *length) {
-    if (load(&q->used->index) == q->seen)
-        return false;
-    u16 slot = q->seen++ & (q->size - 1);
-    *id = __atomic_load_n(&q->used->ring[slot].id, __ATOMIC_RELAXED);
-    *length = __atomic_load_n(&q->used->ring[slot].length, __ATOMIC_RELAXED);
-    return true;
-}
-
-void queue_interrupts_off(struct virtqueue *q) {
-    if (!q->event_index) /* else used_event stays behind, and is not passed again */
-        store(&q->available->flags, 1);
-}
-
-bool queue_interrupts_on(struct virtqueue *q) {
-    if (q->event_index)
-        store(used_event(q), q->seen);
-    else
-        store(&q->available->flags, 0);
-    fence();
-    return load(&q->used->index) != q->seen;
-}
-
-void queue_interrupt_last(struct virtqueue *q) {
-    if (q->event_index)
-        store(used_event(q), q->posted);
 }

@@ -1,8 +1,8 @@
 /* Virtio 1.x: finding a device, agreeing on features, and split virtqueues.
  *
- * Order of use: virtio_find(), virtio_negotiate(), virtio_queue() for each queue,
- * virtio_interrupt(), virtio_start(); all at boot. Afterwards only the queue functions and
- * virtio_acknowledge() are used, one caller at a time.
+ * Order of use: virtio_find(), virtio_negotiate(), virtio_interrupts(), virtio_queue() for each
+ * queue, virtio_start(); all at boot. Afterwards only the queue functions, one caller for a queue at
+ * a time, and virtio_acknowledge() are used.
  *
  * The device writes two things that a driver reads: the used ring and the buffers. Of the used
  * ring nothing is believed: queue_take() bounds the identifier, and its user checks that this
@@ -53,7 +53,7 @@ struct virtqueue {
     volatile void *bell;    /* where it is notified, */
     u32 bell_value;         /* and with what */
     bool bell_wide;         /* a 32-bit register, not a 16-bit one */
-    u16 posted;             /* buffers ever given: what the available index is */
+    u16 posted;             /* buffers ever given: what the available index is, or is going to be */
     u16 seen;               /* used entries ever taken */
     u16 notified;           /* `posted` when the device was last told or needed no telling */
 };
@@ -63,28 +63,79 @@ struct virtqueue {
 bool virtio_find(struct virtio *v, u32 kind, u32 class, const char *command_line);
 /* Agrees on all offered features out of wanted; false if the device lacks one of needed. */
 bool virtio_negotiate(struct virtio *v, u64 needed, u64 wanted);
-/* Sets up queue `index`; false if the device does not have it. */
-bool virtio_queue(struct virtio *v, u32 index, struct virtqueue *q);
-/* Has all queues of the device interrupt through one handler; false if it cannot. Call it before
- * virtio_queue(). */
-bool virtio_interrupt(struct virtio *v, void (*handler)(u32 argument));
+#define VIRTIO_QUIET 0xffff /* no vector: the queue interrupts nobody */
+/* Has entries 0 to count - 1 of the device's table interrupt the CPU of that number, which runs the handler
+ * with it. Over MMIO there is one interrupt for all queues. False if it cannot. */
+bool virtio_interrupts(struct virtio *v, void (*handler)(u32 entry), u32 count);
+/* Sets up queue `index`, which interrupts by `entry` or is QUIET; false if the device does not have it. */
+bool virtio_queue(struct virtio *v, u32 index, struct virtqueue *q, u16 entry);
 /* To be called first in the handler. */
 void virtio_acknowledge(struct virtio *v);
 void virtio_start(struct virtio *v);
 /* Reads from the device's own structure; beyond its end there are zeros. */
 void virtio_config(struct virtio *v, u32 offset, void *to, u32 bytes);
 
-/* Gives the device the chain that begins at descriptor `head`. */
-void queue_post(struct virtqueue *q, u16 head);
-/* Tells the device about what was posted, if it wants to be told. */
-void queue_notify(struct virtqueue *q);
-/* Takes the next used entry. False: there is none. */
-bool queue_take(struct virtqueue *q, u32 *id, u32 *length);
-/* Asks for no interrupts; one may come all the same. */
-void queue_interrupts_off(struct virtqueue *q);
-/* Asks for an interrupt when the next entry is used. True: there is one already, for which no
- * interrupt may come; take it and ask again. */
-bool queue_interrupts_on(struct virtqueue *q);
-/* Asks for an interrupt when everything posted so far, and one more, has been used. Call it
- * before the queue_post() of that one: then it cannot come too late. */
-void queue_interrupt_last(struct virtqueue *q);
+/* ---------------------------------------------------------------- queues
+ * used_event and available_event say, where the feature is agreed on, at which index the other side wants to be
+ * told; they stand behind the rings. Elsewhere a flag of 1 says "do not".
+ *
+ * Order of memory accesses: the device must see a descriptor before the index that publishes it (release), and this
+ * side must see an index before the entry that it publishes (acquire). Both sides also write one word and then read
+ * another's: "I have posted; do you want to be told?" and "I want to be told; have you posted?". At least one of the
+ * two must see the other's write, which takes a full fence between the write and the read. */
+static inline u16 queue_load(const u16 *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
+static inline void queue_store(u16 *p, u16 value) { __atomic_store_n(p, value, __ATOMIC_RELEASE); }
+static inline u16 *used_event(struct virtqueue *q) { return &q->available->ring[q->size]; }
+static inline u16 *available_event(struct virtqueue *q) { return (u16 *)&q->used->ring[q->size]; }
+
+/* Puts the chain that begins at descriptor `head` among those that queue_notify() gives to the device. */
+static inline void queue_post(struct virtqueue *q, u16 head) {
+    q->available->ring[q->posted++ & (q->size - 1)] = head;
+}
+
+/* Gives the device what was posted, and tells it if it wants to be told. */
+static inline void queue_notify(struct virtqueue *q) {
+    u16 fresh = (u16)(q->posted - q->notified);
+    if (fresh == 0)
+        return;
+    queue_store(&q->available->index, q->posted);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    bool wanted = q->event_index ? (u16)(q->posted - queue_load(available_event(q)) - 1) < fresh
+                                 : !(queue_load(&q->used->flags) & 1);
+    q->notified = q->posted;
+    if (wanted && q->bell_wide)
+        *(volatile u32 *)q->bell = q->bell_value;
+    else if (wanted)
+        *(volatile u16 *)q->bell = (u16)q->bell_value;
+}
+
+/* Takes the next used entry; false: there is none. However far the device's index has run, one entry is taken
+ * at a time, and `seen` is never more than one round behind: nothing outside the ring is read. */
+static inline bool queue_take(struct virtqueue *q, u32 *id, u32 *length) {
+    if (queue_load(&q->used->index) == q->seen)
+        return false;
+    u16 slot = q->seen++ & (q->size - 1);
+    *id = __atomic_load_n(&q->used->ring[slot].id, __ATOMIC_RELAXED);
+    *length = __atomic_load_n(&q->used->ring[slot].length, __ATOMIC_RELAXED);
+    return true;
+}
+
+/* Asks for no interrupts; one may come all the same. An event that is just behind is not passed again before
+ * the index has gone round. */
+static inline void queue_interrupts_off(struct virtqueue *q) {
+    if (q->event_index)
+        queue_store(used_event(q), (u16)(q->seen - 1));
+    else
+        queue_store(&q->available->flags, 1);
+}
+
+/* Asks for an interrupt when the next entry is used. True: there is one already, for which no interrupt may
+ * come; take it and ask again. */
+static inline bool queue_interrupts_on(struct virtqueue *q) {
+    if (q->event_index)
+        queue_store(used_event(q), q->seen);
+    else
+        queue_store(&q->available->flags, 0);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    return queue_load(&q->used->index) != q->seen;
+}

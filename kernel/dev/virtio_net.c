@@ -1,33 +1,36 @@
-/* The network device: virtio-net with one queue to receive and one to send.
+/* The network device: virtio-net, with a queue to receive and one to send for each CPU, as far as it has so many
+ * (those that have none of their own send through the first).
  *
- * No two of these functions run at once: their callers in kernel/net hold one lock. Only
- * interrupt() runs outside it, and it touches nothing here. There is no heap: every buffer is
- * taken at boot.
+ * Receiving is each CPU's own, in what it runs with interrupts off. Of the functions that send and
+ * reclaim no two run at once: their callers in kernel/net hold one lock. There is no heap: every
+ * buffer is taken at boot.
  *
  * The device is not believed. An identifier that it was not given, or a length that cannot be,
  * is counted in net_device_nonsense and the entry is dropped; what it costs is the device's own
  * buffer or slot. Each call does a bounded amount of work, whatever the device claims. What the
- * kernel has to know later (which slots are in use, their cookies) is not in memory that the
- * device is told of.
+ * kernel has to know later (which slots are in use) is not in memory that the device is told of.
  *
- * Receiving: descriptor n is for ever buffer n. Interrupts are off while net_device_receive()
- * works. When it finds the queue empty it asks for them again and then looks once more, so a
- * frame that came in between is found by the look, and one that comes later interrupts. If it
- * stops because its budget is used up, interrupts stay off: the caller must call again.
+ * Receiving: descriptor n is for ever buffer n. net_device_receive() turns interrupts off, and
+ * net_device_listen() on again, which then looks once more: so a frame that came in between is
+ * found by the look, and one that comes later interrupts.
  *
  * Sending: a frame has a slot: a table of descriptors, the device's header and the copied
  * headers. Where the device has indirect descriptors each slot takes one of the ring's, else
- * 1 + SEND_PIECES. Interrupts are asked for when the last frame that was sent is done, so a
- * burst costs one and nothing stays uncollected for want of one. */
+ * 1 + SEND_PIECES. Nobody is interrupted when a frame has been sent: the next that is sent or received
+ * collects it, or a tick of the clock, or who wants its pages back. */
+#include "core/cpu.h"
 #include "core/info.h"
 #include "core/memory.h"
 #include "dev/dev.h"
 #include "dev/virtio.h"
+#include "x86/io.h"
 
 #define CHECKSUM (1ull << 0)
 #define GUEST_CHECKSUM (1ull << 1)
 #define MAC (1ull << 5)
 #define STATUS (1ull << 16)
+#define CONTROL (1ull << 17)
+#define PAIRS (1ull << 22)
 
 #define CLASS_ETHERNET 0x020000
 #define BUFFER_BYTES 2048
@@ -50,21 +53,26 @@ struct send_slot {
 
 void (*net_device_interrupt)(void);
 u64 net_device_nonsense;
+u32 net_device_pairs;
 
-static bool present;
 static struct virtio device;
-static struct virtqueue receive_queue, send_queue;
-static u8 *buffers;             /* of receive_queue.size */
-static struct send_slot *slots; /* of slot_count */
 static bool indirect;
-static u32 slot_count;
-static u32 cookies[QUEUE_SIZE];
-static bool in_use[QUEUE_SIZE];
-static u8 free_slot[QUEUE_SIZE]; /* a stack of free_slots numbers */
-static u32 free_slots;
+static struct pair {
+    struct virtqueue receive, send;
+    u8 *buffers;             /* of receive.size */
+    struct send_slot *slots; /* of slot_count */
+    u32 slot_count, free_slots;
+    u8 free_slot[QUEUE_SIZE]; /* a stack of free_slots numbers */
+    bool in_use[QUEUE_SIZE];
+} pairs[NET_PAIRS];
+
+static struct pair *own(void) {
+    u32 cpu = this_cpu()->number;
+    return &pairs[cpu < net_device_pairs ? cpu : 0];
+}
 
 static void nonsense(const char *what) {
-    if (net_device_nonsense++ == 0)
+    if (__atomic_fetch_add(&net_device_nonsense, 1, __ATOMIC_RELAXED) == 0)
         print("network: the device is not to be trusted: %s\n", what);
 }
 
@@ -76,143 +84,209 @@ static void interrupt(u32 unused) {
 }
 
 /* ---------------------------------------------------------------- starting */
-static void give_buffers(void) {
-    u32 count = receive_queue.size;
-    buffers = boot_pages(count * BUFFER_BYTES / PAGE_SIZE);
+static void give_buffers(struct pair *p) {
+    u32 count = p->receive.size;
+    p->buffers = boot_pages(count * BUFFER_BYTES / PAGE_SIZE);
     for (u32 i = 0; i < count; i++) {
-        receive_queue.descriptor[i] = (struct descriptor){
-            ptr_phys(buffers + i * BUFFER_BYTES).v, BUFFER_BYTES, DESCRIPTOR_WRITE, 0};
-        queue_post(&receive_queue, (u16)i);
+        p->receive.descriptor[i] = (struct descriptor){
+            ptr_phys(p->buffers + i * BUFFER_BYTES).v, BUFFER_BYTES, DESCRIPTOR_WRITE, 0};
+        queue_post(&p->receive, (u16)i);
     }
 }
 
-static void make_slots(void) {
-    indirect = device.features & VIRTIO_INDIRECT;
-    slot_count = indirect ? send_queue.size : send_queue.size / DESCRIPTORS;
-    slots = boot_pages((u32)(round_up(slot_count * sizeof(*slots), PAGE_SIZE) / PAGE_SIZE));
-    for (free_slots = 0; free_slots < slot_count; free_slots++) {
-        free_slot[free_slots] = (u8)free_slots;
-        in_use[free_slots] = false;
+static void make_slots(struct pair *p) {
+    p->slot_count = indirect ? p->send.size : p->send.size / DESCRIPTORS;
+    p->slots = boot_pages((u32)(round_up(p->slot_count * sizeof(*p->slots), PAGE_SIZE) / PAGE_SIZE));
+    for (p->free_slots = 0; p->free_slots < p->slot_count; p->free_slots++) {
+        p->free_slot[p->free_slots] = (u8)p->free_slots;
+        p->in_use[p->free_slots] = false;
     }
+    queue_interrupts_off(&p->send);
 }
 
-static bool start(const char *command_line) {
-    if (!virtio_find(&device, VIRTIO_NETWORK, CLASS_ETHERNET, command_line))
+static bool make_pair(u32 n) {
+    struct pair *p = &pairs[n];
+    if (!virtio_queue(&device, 2 * n, &p->receive, (u16)n) ||
+        !virtio_queue(&device, 2 * n + 1, &p->send, VIRTIO_QUIET))
         return false;
-    u64 wanted = CHECKSUM | GUEST_CHECKSUM | STATUS | VIRTIO_INDIRECT | VIRTIO_EVENT_INDEX |
-                 VIRTIO_ACCESS_PLATFORM | VIRTIO_ORDER_PLATFORM;
-    if (!virtio_negotiate(&device, VIRTIO_VERSION_1 | MAC, wanted) ||
-        !virtio_interrupt(&device, interrupt) || !virtio_queue(&device, 0, &receive_queue) ||
-        !virtio_queue(&device, 1, &send_queue)) {
-        print("network: the device lacks what is needed\n");
-        return false;
-    }
-    make_slots();
-    give_buffers();
-    virtio_start(&device);
-    queue_notify(&receive_queue);
+    make_slots(p);
+    give_buffers(p);
     return true;
+}
+
+/* How many pairs there are for the CPUs; *most: the device has. */
+static u32 count_pairs(u32 *most) {
+    u16 there = 1;
+    if (device.pci && (device.features & PAIRS) && (device.features & CONTROL))
+        virtio_config(&device, 8, &there, sizeof(there));
+    *most = there;
+    u32 count = (u32)min_u64(min_u64(cpu_count, there), NET_PAIRS);
+    return count ? count : 1;
+}
+
+/* Tells the device how many pairs to use: until it says yes, that is one. Asked once, so the queue is used no more. */
+static bool use_pairs(struct virtqueue *control, u16 count) {
+    struct { u8 class, command; u16 count; u8 answer; } *ask = boot_pages(1);
+    u32 id, length;
+    *ask = (typeof(*ask)){.class = 4, .count = count, .answer = 0xff};
+    phys at = ptr_phys(ask);
+    control->descriptor[0] = (struct descriptor){at.v, 2, DESCRIPTOR_NEXT, 1};
+    control->descriptor[1] = (struct descriptor){at.v + 2, 2, DESCRIPTOR_NEXT, 2};
+    control->descriptor[2] = (struct descriptor){at.v + 4, 1, DESCRIPTOR_WRITE, 0};
+    queue_post(control, 0);
+    queue_notify(control);
+    for (u32 i = 0; i < 100000000; i++) {
+        if (queue_take(control, &id, &length))
+            return __atomic_load_n(&ask->answer, __ATOMIC_RELAXED) == 0;
+        cpu_relax();
+    }
+    return false;
+}
+
+static u32 start(const char *command_line) {
+    static struct virtqueue control;
+    u32 most;
+    if (!virtio_find(&device, VIRTIO_NETWORK, CLASS_ETHERNET, command_line))
+        return 0;
+    u64 wanted = CHECKSUM | GUEST_CHECKSUM | STATUS | CONTROL | PAIRS | VIRTIO_INDIRECT |
+                 VIRTIO_EVENT_INDEX | VIRTIO_ACCESS_PLATFORM | VIRTIO_ORDER_PLATFORM;
+    bool good = virtio_negotiate(&device, VIRTIO_VERSION_1 | MAC, wanted);
+    indirect = device.features & VIRTIO_INDIRECT;
+    u32 count = good ? count_pairs(&most) : 0;
+    if (count > 1 && !virtio_interrupts(&device, interrupt, count))
+        count = 1;
+    else if (count == 1)
+        good = virtio_interrupts(&device, interrupt, 1);
+    for (u32 i = 0; good && i < count; i++)
+        good = make_pair(i);
+    if (good && count > 1)
+        good = virtio_queue(&device, 2 * most, &control, VIRTIO_QUIET);
+    if (!good) {
+        print("network: the device lacks what is needed\n");
+        return 0;
+    }
+    virtio_start(&device);
+    return count > 1 && !use_pairs(&control, (u16)count) ? 1 : count;
 }
 
 void net_device_init(const char *command_line) {
     u16 link = 1;
     pci_init();
-    present = start(command_line);
-    if (!present) {
+    net_device_pairs = start(command_line);
+    if (!net_device_pairs) {
         print("network: no device\n");
         return;
     }
+    for (u32 i = 0; i < net_device_pairs; i++)
+        queue_notify(&pairs[i].receive);
     virtio_config(&device, 0, info->mac, sizeof(info->mac));
     info->checksum = (device.features & CHECKSUM) != 0;
     if (device.features & STATUS)
         virtio_config(&device, 6, &link, sizeof(link));
     print("network: virtio by %s, link %s, checksums by %s\n", device.pci ? "PCI" : "MMIO",
           link & 1 ? "up" : "down", info->checksum ? "device" : "software");
+    if (net_device_pairs > 1)
+        print("network: %u pairs of queues\n", net_device_pairs);
 }
 
 /* ---------------------------------------------------------------- sending */
+u8 *net_device_room(void) {
+    struct pair *p = own();
+    return p->free_slots ? p->slots[p->free_slot[p->free_slots - 1]].headers : NULL;
+}
+
 static void add(struct descriptor *table, u32 n, u32 first, phys at, u32 length, bool last) {
     table[n] = (struct descriptor){at.v, length, last ? 0 : DESCRIPTOR_NEXT,
                                    last ? 0 : (u16)(first + n + 1)};
 }
 
 s64 net_device_send(const void *headers, u32 length, const struct net_piece *piece, u32 pieces,
-                    u32 checksum_start, u32 checksum_offset, u32 cookie) {
+                    u32 checksum_start, u32 checksum_offset) {
+    struct pair *p = own();
     ASSERT(length <= SEND_HEADERS && pieces <= SEND_PIECES);
-    if (!present)
-        return E_NO_DEVICE;
-    if (free_slots == 0)
-        return E_FULL;
-    u32 n = free_slot[--free_slots];
-    struct send_slot *slot = &slots[n];
-    bool checksum = checksum_start != 0 || checksum_offset != 0;
-    slot->header = (struct header){.flags = checksum ? NEEDS_CHECKSUM : 0,
+    if (!p->free_slots)
+        return net_device_pairs ? E_FULL : E_NO_DEVICE;
+    u32 n = p->free_slot[--p->free_slots];
+    struct send_slot *slot = &p->slots[n];
+    slot->header = (struct header){.flags = checksum_start | checksum_offset ? NEEDS_CHECKSUM : 0,
                                    .checksum_start = (u16)checksum_start,
                                    .checksum_offset = (u16)checksum_offset};
-    memcpy(slot->headers, headers, length);
-    u32 head = indirect ? n : n * DESCRIPTORS, first = indirect ? 0 : head;
-    struct descriptor *table = indirect ? slot->table : &send_queue.descriptor[head];
+    if (headers != slot->headers)
+        memcpy(slot->headers, headers, length);
+    bool table_of_its_own = indirect && pieces;
+    u32 head = indirect ? n : n * DESCRIPTORS, first = table_of_its_own ? 0 : head;
+    struct descriptor *table = table_of_its_own ? slot->table : &p->send.descriptor[head];
     add(table, 0, first, ptr_phys(&slot->header), sizeof(slot->header) + length, pieces == 0);
     for (u32 i = 0; i < pieces; i++)
         add(table, i + 1, first, piece[i].at, piece[i].length, i + 1 == pieces);
-    if (indirect)
-        send_queue.descriptor[head] = (struct descriptor){
+    if (table_of_its_own)
+        p->send.descriptor[head] = (struct descriptor){
             ptr_phys(table).v, (1 + pieces) * (u32)sizeof(*table), DESCRIPTOR_INDIRECT, 0};
-    cookies[n] = cookie;
-    in_use[n] = true;
-    queue_interrupt_last(&send_queue);
-    queue_post(&send_queue, (u16)head);
-    return 0;
+    p->in_use[n] = true;
+    queue_post(&p->send, (u16)head);
+    return (u32)(p - pairs) * QUEUE_SIZE + n;
 }
 
 void net_device_kick(void) {
-    if (present)
-        queue_notify(&send_queue);
+    if (net_device_pairs)
+        queue_notify(&own()->send);
 }
 
-void net_device_reclaim(void (*done)(u32 cookie)) {
+static void reclaim(struct pair *p, void (*done)(u32 frame)) {
     u32 id, length;
-    for (u32 i = 0; present && i < send_queue.size && queue_take(&send_queue, &id, &length); i++) {
+    for (u32 i = 0; i < p->send.size && queue_take(&p->send, &id, &length); i++) {
         u32 n = indirect ? id : id / DESCRIPTORS;
-        if (n >= slot_count || !in_use[n] || (!indirect && id % DESCRIPTORS)) {
+        if (n >= p->slot_count || !p->in_use[n] || (!indirect && id % DESCRIPTORS)) {
             nonsense("it finished a frame that it did not have");
             continue;
         }
-        in_use[n] = false;
-        free_slot[free_slots++] = (u8)n;
-        done(cookies[n]);
+        p->in_use[n] = false;
+        p->free_slot[p->free_slots++] = (u8)n;
+        done((u32)(p - pairs) * QUEUE_SIZE + n);
     }
+    queue_interrupts_off(&p->send);
+}
+
+void net_device_reclaim(u32 least, void (*done)(u32 frame)) {
+    struct pair *p = own();
+    if (p->slot_count - p->free_slots >= least)
+        reclaim(p, done);
+}
+
+void net_device_reclaim_all(void (*done)(u32 frame)) {
+    for (u32 i = 0; i < net_device_pairs; i++)
+        reclaim(&pairs[i], done);
 }
 
 /* ---------------------------------------------------------------- receiving */
-static bool receive_one(void (*deliver)(const u8 *frame, u32 length, bool checked)) {
-    u32 id, length;
-    if (!queue_take(&receive_queue, &id, &length))
-        return false;
-    if (id >= receive_queue.size) {
+static void receive_one(struct pair *p, u32 id, u32 length,
+                        void (*deliver)(const u8 *frame, u32 length, bool checked)) {
+    if (id >= p->receive.size) {
         nonsense("it filled a buffer that there is not");
-        return true;
+        return;
     }
-    const struct header *header = (const void *)(buffers + id * BUFFER_BYTES);
+    const struct header *header = (const void *)(p->buffers + id * BUFFER_BYTES);
     if (length < sizeof(*header) + FRAME_LEAST || length > BUFFER_BYTES)
         nonsense("a frame's length cannot be");
     else
         deliver((const u8 *)(header + 1), length - (u32)sizeof(*header),
                 header->flags & (NEEDS_CHECKSUM | CHECKSUM_VALID));
-    queue_post(&receive_queue, (u16)id);
-    return true;
+    queue_post(&p->receive, (u16)id);
 }
 
 u32 net_device_receive(u32 budget,
                        void (*deliver)(const u8 *frame, u32 length, bool checked)) {
-    u32 count = 0;
-    if (!present)
+    struct pair *p = own();
+    u32 id, length, count = 0;
+    if (this_cpu()->number >= net_device_pairs)
         return 0;
-    do {
-        queue_interrupts_off(&receive_queue);
-        while (count < budget && receive_one(deliver))
-            count++;
-    } while (count < budget && queue_interrupts_on(&receive_queue));
-    queue_notify(&receive_queue);
+    queue_interrupts_off(&p->receive);
+    for (; count < budget && queue_take(&p->receive, &id, &length); count++)
+        receive_one(p, id, length, deliver);
+    queue_notify(&p->receive);
     return count;
+}
+
+bool net_device_listen(void) {
+    return this_cpu()->number < net_device_pairs && queue_interrupts_on(&own()->receive);
 }

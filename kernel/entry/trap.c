@@ -72,8 +72,7 @@ static void interrupt(u32 vector) {
     case VECTOR_TIMER:
         cpu->trace->timer++;
         cpu->timer = NEVER;
-        if (cpu->number == 0)
-            flow_poll();
+        flow_tick();
         break;
     case VECTOR_SHOOTDOWN:
         shootdown_answer();

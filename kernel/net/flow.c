@@ -20,17 +20,18 @@
 #include "core/page.h"
 #include "core/repossess.h"
 #include "core/revoke.h"
+#include "core/schedule.h"
 #include "core/trace.h"
 #include "core/user.h"
 #include "dev/dev.h"
 #include "net/filter.h"
 #include "targe/call_table.h"
+#include "x86/io.h"
 
 #define FRAME_LONGEST 1514
 #define BUFFER_SIZE 2048
-#define SENDING 256      /* frames that the device can have at once */
-#define BATCH 64         /* frames received with the lock held */
-#define BATCHES 8        /* batches in one interrupt: more than the device has buffers */
+#define BATCH 32         /* frames received with the lock held */
+#define BATCHES 8        /* batches after which an idle CPU looks whether somebody can run */
 #define UNBIND_AT_ONCE 8 /* flows unbound in one piece of flow_unbind_all */
 #define SEND_AT_ONCE 32  /* most frames in one call */
 
@@ -227,6 +228,7 @@ static s64 bind(u64 user_flow, const struct flow_binding *b, const struct masked
     memcpy(f->page, page, b->count * sizeof(u32));
     f->buffers = b->count;
     f->ring = b->ring;
+    f->receiver = current_env()->self;
     f->entries = b->entries;
     f->filled = 0;
     f->bound = 1;
@@ -263,7 +265,7 @@ static void unbind(struct flow *f) {
     let_go_ring(f->ring);
     memset(&f->filter, 0, sizeof(f->filter));
     memset(f->page, 0, sizeof(f->page));
-    f->buffers = f->ring = f->entries = 0;
+    f->buffers = f->ring = f->receiver = f->entries = 0;
 }
 
 /* A flow that its own receiver unbinds counts towards what it is asked for. */
@@ -357,8 +359,6 @@ s64 call_flow_destroy(u64 flow) {
 }
 
 /* ---- delivery */
-static bool left_over; /* frames remain in the device, which will not interrupt for them */
-
 /* Puts a frame into the flow's next posted buffer. The ring is its libOS's memory: each word of it
  * is read once and may be anything. What counts is in the flow. */
 static bool deposit(struct flow *f, const u8 *frame, u32 length, bool checked) {
@@ -390,33 +390,37 @@ static void deliver(const u8 *frame, u32 length, bool checked) {
         counters->unclaimed++;
     } else if (deposit(f, frame, length, checked)) {
         f->received += length;
-        event_delivered(page_owner(page_get(f->ring)));
+        event_delivered(f->receiver);
     } else {
         f->dropped_full++;
     }
 }
 
 /* ---- sending */
-/* Frames that the device reads: the cookie of a frame is its place here, plus one. */
+/* What is pinned for the frames that the device has, by their numbers. */
 static struct sending {
     u32 page[SEND_PIECES];
-    u16 pieces;
-    u16 next; /* unused: the next unused one's cookie; 0: none */
-} sending[SENDING];
-static u16 unused;
+    u32 pieces;
+} sending[NET_FRAMES];
+static u32 pinning; /* frames that pin pages */
 
 static void unpin(const u32 *page, u32 count) {
     for (u32 i = 0; i < count; i++)
         page_unpin(page[i]);
 }
 
-static void sent(u32 cookie) {
-    struct sending *s = &sending[cookie - 1];
-    unpin(s->page, s->pieces);
-    s->pieces = 0;
-    s->next = unused;
-    unused = (u16)cookie;
+static void sent(u32 frame) {
+    struct sending *s = &sending[frame];
+
+    if (s->pieces) {
+        unpin(s->page, s->pieces);
+        s->pieces = 0;
+        pinning--;
+    }
 }
+
+/* What pins no page is let lie until there are some. */
+static void reclaim(void) { net_device_reclaim(pinning ? 1 : 16, sent); }
 
 /* Pins the page of a piece, if the caller may have it read. */
 static s64 pin(const struct piece *piece) {
@@ -464,50 +468,56 @@ static bool honest(const struct flow *f, const struct send *s, const u8 *headers
 /* Queues one frame whose form was checked and whose headers were copied. */
 static s64 queue(struct flow *f, const struct send *s, const u8 *headers) {
     struct net_piece piece[SEND_PIECES];
-    struct sending *slot = &sending[unused - 1];
+    u32 page[SEND_PIECES];
     u32 total = s->length, pinned = 0;
-    s64 error = 0;
+    s64 frame = 0;
 
-    while (pinned < s->pieces && !error) {
+    while (pinned < s->pieces && !frame) {
         const struct piece *p = &s->piece[pinned];
-        error = pin(p);
-        if (error)
+        frame = pin(p);
+        if (frame)
             break;
         piece[pinned] = (struct net_piece){
             .at = {phys_of_page(p->page).v + p->offset}, .length = p->length};
         total += p->length;
-        slot->page[pinned++] = p->page;
+        page[pinned++] = p->page;
     }
-    if (!error)
-        error = net_device_send(headers, s->length, piece, pinned, s->checksum_start,
-                                s->checksum_offset, unused);
-    if (error) {
-        unpin(slot->page, pinned);
-        return error;
+    if (!frame)
+        frame = net_device_send(headers, s->length, piece, pinned, s->checksum_start, s->checksum_offset);
+    if (frame < 0) {
+        unpin(page, pinned);
+        return frame;
     }
-    slot->pieces = (u16)pinned;
-    unused = slot->next;
+    if (pinned) {
+        memcpy(sending[frame].page, page, sizeof(page));
+        sending[frame].pieces = pinned;
+        pinning++;
+    }
     f->sent++;
     f->sent_bytes += total;
     return 0;
 }
 
+/* The headers are copied to where the device will read them, of which it does not know yet. */
 static s64 send_one(struct flow *f, u64 user) {
     struct send s;
-    u8 headers[SEND_HEADERS];
+    u8 *headers = net_device_room();
     s64 error = user_read(&s, user, sizeof(s));
 
     if (!error)
         error = check_form(&s);
-    if (!error)
-        error = user_read(headers, s.headers, s.length);
+    if (error)
+        return error;
+    if (!headers)
+        return net_device_pairs ? E_FULL : E_NO_DEVICE;
+    error = user_read(headers, s.headers, s.length);
     if (error)
         return error;
     if (!honest(f, &s, headers)) {
         f->refused++;
         return E_FORGED;
     }
-    return unused ? queue(f, &s, headers) : E_FULL;
+    return queue(f, &s, headers);
 }
 
 s64 call_flow_send(u64 flow, u64 frames, u32 count) {
@@ -519,7 +529,7 @@ s64 call_flow_send(u64 flow, u64 frames, u32 count) {
     spin_lock(&net_lock);
     s64 error = flow_from(flow, RIGHT_WRITE, &f);
     if (!error)
-        net_device_reclaim(sent);
+        reclaim();
     while (!error && done < count) {
         error = send_one(f, frames + done * sizeof(struct send));
         done += !error;
@@ -531,31 +541,59 @@ s64 call_flow_send(u64 flow, u64 frames, u32 count) {
 }
 
 /* ---- the device */
-/* Takes what has arrived, in batches so that other CPUs get the lock in between, and not for ever
- * when frames come as fast as they are taken. */
-static void serve(void) {
-    bool more = true;
+/* What each CPU remembers of its receiving. */
+static struct line {
+    u64 since; /* TSC at which the present span of time began, as long as a slice */
+    u64 spent; /* of that span */
+    bool left; /* frames may be in the device, which does not interrupt for them */
+} lines[MAX_CPUS];
 
-    for (u32 i = 0; more && i < BATCHES; i++) {
+/* Takes what has arrived, in batches so that other CPUs get the lock in between. It may take half of a CPU's time
+ * from those who run, and no more however fast frames come: then they wait for the end of the span, and the device
+ * drops what it has no buffers for. Nobody pays for that half, whose slice it was is given it back. */
+static void serve(void) {
+    struct cpu *cpu = this_cpu();
+    struct line *line = &lines[cpu->number];
+    u64 span = cpu->slices->length, begun = rdtsc(), now;
+    u32 batches = 0;
+    bool more, enough;
+
+    if (begun - line->since >= span)
+        *line = (struct line){.since = begun};
+    do {
         spin_lock(&net_lock);
-        net_device_reclaim(sent);
+        reclaim();
         more = net_device_receive(BATCH, deliver) == BATCH;
         spin_unlock(&net_lock);
-    }
-    __atomic_store_n(&left_over, more, __ATOMIC_RELAXED);
+        now = rdtsc();
+        enough = cpu->context ? line->spent + now - begun >= span / 2 : ++batches == BATCHES;
+    } while (!enough && (more || net_device_listen()));
+    line->spent += now - begun;
+    line->left = enough;
+    if (cpu->context)
+        schedule_lend(now - begun, enough ? line->since + span : NEVER);
 }
 
 void flow_reclaim(void) {
     spin_lock(&net_lock);
-    net_device_reclaim(sent);
+    net_device_reclaim_all(sent);
     spin_unlock(&net_lock);
 }
 
 bool flow_poll(void) {
-    if (!__atomic_load_n(&left_over, __ATOMIC_RELAXED))
+    struct cpu *cpu = this_cpu();
+    struct line *line = &lines[cpu->number];
+
+    if (!line->left || (cpu->context && rdtsc() - line->since < cpu->slices->length))
         return false;
     serve();
     return true;
+}
+
+void flow_tick(void) {
+    if (__atomic_load_n(&pinning, __ATOMIC_RELAXED))
+        flow_reclaim();
+    flow_poll();
 }
 
 u32 flow_init(u64 key) {
@@ -566,11 +604,7 @@ u32 flow_init(u64 key) {
     flow_start(root, root_page, 0, 0);
     flow_link(root);
     classify_init(key);
-    for (u32 i = 0; i < SENDING; i++)
-        sending[i].next = (u16)(i + 1 < SENDING ? i + 2 : 0);
-    unused = 1;
     net_device_interrupt = serve;
-    left_over = true; /* the device may have interrupted before */
     return root_page;
 }
 
@@ -579,7 +613,7 @@ bool flow_unbind_all(u32 env) {
     u32 unbound = 0;
 
     spin_lock(&net_lock);
-    net_device_reclaim(sent); /* lets go of pages that the device has read */
+    net_device_reclaim_all(sent); /* lets go of pages that the device has read */
     for (struct flow *f = flow_next(NULL); f && unbound < UNBIND_AT_ONCE; f = flow_next(f))
         if (f->bound && page_owner(page_get(f->ring)) == env) {
             unbind(f);
@@ -673,7 +707,7 @@ u32 flow_check(void (*held)(u32 page, bool pin)) {
         check_flow(f, held);
     }
     expect(flows == flow_count && children == flows - 1, flow_of(root_page), "flows are missing");
-    for (u32 i = 0; i < SENDING; i++)
+    for (u32 i = 0; i < NET_FRAMES; i++)
         for (u32 k = 0; k < sending[i].pieces; k++)
             held(sending[i].page[k], true);
     u32 found = contradictions;

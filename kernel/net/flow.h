@@ -19,9 +19,11 @@ s64 flow_take(u32 flow, u32 env);
 /* Then, for each FLOW page that it owns: children go to the parent, and the page is DATA again. */
 void flow_release(u32 env, u32 page);
 
-/* Takes frames that an interrupt left in the device for lack of time. Called on CPU 0 at each timer
- * interrupt, and before it halts: true says that some environment may have something to do. */
+/* Takes frames that an interrupt left in the device for lack of time. Called before a CPU halts: true says that some
+ * environment may have something to do. */
 bool flow_poll(void);
+/* At each timer interrupt: the same, and flow_reclaim(). */
+void flow_tick(void);
 /* Unpins the pages that the device has read. LOCK_ENV may be held. */
 void flow_reclaim(void);
 

@@ -149,7 +149,7 @@ void interrupt_route(u32 gsi, u32 vector, bool level, bool active_low) {
     }
 }
 
-void interrupt_message(u32 vector, u64 *address, u32 *data) {
-    *address = 0xfee00000 | cpus[0]->apic << 12;
+void interrupt_message(u32 vector, u32 cpu, u64 *address, u32 *data) {
+    *address = 0xfee00000 | cpus[cpu]->apic << 12;
     *data = vector;
 }

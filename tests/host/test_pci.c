@@ -32,9 +32,16 @@ volatile void *map_device(phys p, u64 bytes) {
     mapped_bytes = bytes;
     return bus_memory(255);
 }
-void interrupt_message(u32 vector, u64 *address, u32 *data) {
-    *address = 0xfee00000;
+void interrupt_message(u32 vector, u32 cpu, u64 *address, u32 *data) {
+    *address = 0xfee00000 | cpu << 12;
     *data = vector;
+}
+static u32 vectors; /* ever allotted */
+static void handler(u32 argument) { fail_msg("interrupt %u", argument); }
+u32 interrupt_vector(void (*h)(u32 argument), u32 argument) {
+    assert_true(h == handler);
+    vectors++;
+    return 0x40 + argument;
 }
 
 /* A function of this class, with all else zero. */
@@ -161,12 +168,14 @@ static void test_msix(void **state) {
     (void)state;
     u8 *f;
     const struct pci_device *d = one(&f);
-    assert_false(pci_msix(d, 0x40)); /* it has none */
+    assert_false(pci_msix(d, handler, 1)); /* it has none */
     f[0x34] = 0x40;
     f[0x40] = 0x11;
-    assert_false(pci_msix(d, 0x40)); /* its table is nowhere */
+    assert_false(pci_msix(d, handler, 1)); /* its table is nowhere */
     put32(f, 0x10, 0xfebf0000);
-    assert_true(pci_msix(d, 0x40));
+    assert_false(pci_msix(d, handler, 2)); /* it has one entry */
+    assert_int_equal(vectors, 0);
+    assert_true(pci_msix(d, handler, 1));
     const u32 *entry = (const u32 *)bus[255];
     assert_int_equal(mapped_at, 0xfebf0000);
     assert_int_equal(entry[0], 0xfee00000);
@@ -174,7 +183,8 @@ static void test_msix(void **state) {
     assert_false(entry[3] & 1);
     assert_int_equal(pci_read16(d, 0x42) & 0xc000, 0x8000);
     put32(f, 0x40, 0x00010011); /* two entries do not fit the BAR */
-    assert_false(pci_msix(d, 0x40));
+    assert_false(pci_msix(d, handler, 1));
+    assert_int_equal(vectors, 1);
 }
 
 int main(void) {
