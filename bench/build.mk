@@ -2,5 +2,4 @@
 $(eval $(call program,bench,$(wildcard bench/guest/*.c bench/guest/*.S) libos/init/flows.c $(LIBS_SPAWN) $(LIBS_IPC) $(LIBS_THREAD) $(LIBS_BASE),-Ibench/guest,))
 $(eval $(call program,bench-echo,bench/echo/echo.c $(LIBS_BASE),,))
 # web-small: the web server for 64 connections, for the smallest machine.
-$(eval $(call program,web-small,$(WEB_PROGRAM),$(LWIP_FLAGS) -DNET_CONNECTIONS=64,$(OUT)/lwip-small/liblwip.a))
-$(patsubst %,$(OUT)/web-small/%.o,$(WEB_PROGRAM)): | $(LWIP_THERE)
+$(eval $(call program,web-small,$(WEB_PROGRAM),-DNET_CONNECTIONS=64,))

@@ -1,4 +1,7 @@
-# What programs with TCP share: lwIP, from the distribution's source package, and the glue around it.
+# TCP of our own (libos/lib/tcp), for servers. -DNET_CONNECTIONS=N is how many connections it can have.
+TCP_SOURCES := $(addprefix libos/lib/tcp/,tcp.c output.c timer.c segment.c sum.c) libos/lib/net/siphash.c
+
+# And lwIP, from the distribution's source package, with the glue around it.
 # NET_SOURCES are compiled with LWIP_FLAGS. lwIP's memory is static, so each size of it
 # (-DNET_CONNECTIONS=N, see libos/lib/net/lwip/lwipopts.h) is a library of its own.
 LWIP_SOURCE := build/lwip/source

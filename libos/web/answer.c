@@ -271,17 +271,22 @@ static void unchanged_answer(struct answer *a, const struct site_file *file,
 }
 
 static void whole_answer(struct answer *a, struct site_file *file, const struct http_request *r) {
-    if (file->dated != second) {
+    bool as_prepared = a->keep && r->minor;
+
+    set_body(a, r, file->data, file->size);
+    if (file->dated != second && !file->users) {
         memcpy(file->head + SITE_DATE_AT, date, HTTP_DATE);
         file->dated = second;
     }
-    a->head = file->head;
-    a->head_length = file->head_length;
-    set_body(a, r, file->data, file->size);
-    if (a->keep && r->minor)
+    if (as_prepared && file->dated == second) {
+        a->head = file->head;
+        a->head_length = file->head_length;
+        a->head_users = &file->users;
         return;
+    }
     struct text t = {buffer, sizeof buffer, 0, false};
     text_bytes(&t, file->head, file->head_length - 2u);
+    memcpy(buffer + SITE_DATE_AT, date, HTTP_DATE); /* the file's may be under way with an older one */
     put_connection(&t, r, a->keep);
     end(a, &t);
 }

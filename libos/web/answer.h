@@ -8,9 +8,10 @@
 struct answer {
     const char *head; /* valid until the next answer is made */
     u32 head_length;
+    u32 *head_users; /* NULL: it must be copied; else it stays for as long as this is not 0 */
     const u8 *body; /* NULL, or bytes that stay: a file, or the text of `live` */
     u64 body_length;
-    struct live *live; /* document that the body lies in; whoever sends it takes it over */
+    struct live *live; /* document that the body lies in */
     bool keep;         /* the connection stays open */
     bool error;        /* the status is 400 or more */
 };
@@ -21,5 +22,5 @@ void answer_request(struct answer *a, const struct site *site, const struct http
                     u64 now_ms);
 /* An answer that ends the connection, to something that could not be read as a request. */
 void answer_error(struct answer *a, u16 status);
-/* Gives back what nobody took over. */
+/* Gives the document back. Who refers to it longer has raised its users. */
 void answer_end(struct answer *a);

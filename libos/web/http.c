@@ -14,6 +14,8 @@
 #include "web/http_request.h"
 #include <string.h>
 
+#define STARVED_MS 10 /* between looks whether there is memory again */
+
 struct list {
     struct http *first, *last;
 };
@@ -28,8 +30,12 @@ static const u32 limit_ms[HTTP_PHASES] = {
     [HTTP_SENDING] = HTTP_SEND_MS, [HTTP_LINGER] = HTTP_LINGER_MS};
 static u64 now;
 static u32 starving;
-static u64 queued; /* unacknowledged bytes of all connections */
-static u32 heads;  /* and heads */
+static struct block {
+    u32 users;
+    char text[HTTP_BLOCK_SIZE];
+} blocks[HTTP_BLOCKS];
+static u32 next_block;
+static u32 blocks_used; /* queued by all connections, and not yet forgotten by them */
 static const struct site *site;
 struct http_counters http_counters;
 
@@ -67,26 +73,23 @@ static void drop_input(struct http *h) {
     h->input_used = h->input_scanned = 0;
 }
 
-static void drop_document(struct http *h) {
-    if (h->live)
-        live_put(h->live);
-    h->live = NULL;
+static void drop_body(struct http *h) {
+    if (h->body_users)
+        --*h->body_users;
+    h->body_users = NULL;
+    h->body_left = 0;
 }
 
 static void add_queued(struct http *h, u32 length) {
     h->unacknowledged += length;
-    queued += length;
     http_counters.bytes += length;
 }
 
 static void drop_queued(struct http *h, u64 length) {
-    if (length > h->unacknowledged)
-        length = h->unacknowledged;
-    h->unacknowledged -= length;
-    queued -= length;
+    h->unacknowledged -= length < h->unacknowledged ? length : h->unacknowledged;
     if (!h->unacknowledged) {
-        heads -= h->heads;
-        h->heads = 0;
+        blocks_used -= h->blocks;
+        h->blocks = 0;
     }
 }
 
@@ -94,7 +97,7 @@ static void drop_queued(struct http *h, u64 length) {
 static void release(struct http *h) {
     drop_input(h);
     drop_queued(h, h->unacknowledged);
-    drop_document(h);
+    drop_body(h);
     set_starved(h, false);
     h->stream = NULL;
     enter(h, HTTP_FREE);
@@ -104,10 +107,7 @@ static void release(struct http *h) {
 static void close_now(struct http *h) {
     if (h->input_used) /* what nobody will read must not look unread to TCP, which would reset */
         stream_consumed(h, h->input_used);
-    if (h->unacknowledged && h->live)
-        stream_abort(h); /* the document may change: nothing may be sent of it any more */
-    else
-        stream_close(h);
+    stream_close(h);
     release(h);
 }
 
@@ -145,42 +145,69 @@ static bool take_input(struct http *h) {
 
 /* ---- sending */
 
-static bool queue_copy(struct http *h, const void *data, u32 length) {
-    if (!stream_write(h, data, length, true))
+/* A block that no stream refers to, or NULL. They come free about in the order in which they were taken. */
+static struct block *free_block(void) {
+    for (u32 i = 0; i < HTTP_BLOCKS; i++) {
+        struct block *b = &blocks[next_block++ % HTTP_BLOCKS];
+        if (!b->users)
+            return b;
+    }
+    return NULL;
+}
+
+/* Queues a copy of a head, all of it or nothing. A client that asks much and acknowledges nothing gets no more than a
+ * part of the blocks. */
+static bool queue_copy(struct http *h, const char *data, u32 length) {
+    u32 count = (length + HTTP_BLOCK_SIZE - 1) / HTTP_BLOCK_SIZE;
+    u32 left = blocks_used < HTTP_BLOCKS ? HTTP_BLOCKS - blocks_used : 0;
+    struct block *block[8192 / HTTP_BLOCK_SIZE + 1];
+
+    if (count > left || (h->blocks && h->blocks + count > left / 8) || !stream_room(h, count + 1))
         return false;
+    for (u32 i = 0; i < count; i++) {
+        block[i] = free_block();
+        if (!block[i]) { /* closed connections have some whose end is not acknowledged */
+            while (i)
+                block[--i]->users--;
+            return false;
+        }
+        block[i]->users++;
+    }
+    for (u32 i = 0; i < count; i++, data += HTTP_BLOCK_SIZE) {
+        u32 part = i + 1 < count ? HTTP_BLOCK_SIZE : length - i * HTTP_BLOCK_SIZE;
+        memcpy(block[i]->text, data, part);
+        stream_write(h, block[i]->text, part, &block[i]->users);
+        block[i]->users--; /* from now on it is the stream's */
+    }
+    h->blocks += count;
+    blocks_used += count;
     add_queued(h, length);
-    h->heads++;
-    heads++;
     return true;
 }
 
-/* How many bytes the connection may queue beyond those it has: a part of what all have left, so
- * that there is always some for one more, and in any case a little. */
-static u64 allowance(const struct http *h) {
-    u64 left = queued < HTTP_QUEUE ? HTTP_QUEUE - queued : 0;
-    u64 most = left / 8 > HTTP_QUEUE_LEAST ? left / 8 : HTTP_QUEUE_LEAST;
-
-    return h->unacknowledged < most ? most - h->unacknowledged : 0;
+static bool queue_head(struct http *h, const struct answer *a) {
+    if (!a->head_users)
+        return queue_copy(h, a->head, a->head_length);
+    if (!stream_room(h, 2))
+        return false;
+    add_queued(h, stream_write(h, a->head, a->head_length, a->head_users));
+    return true;
 }
 
-/* Queues as much of the body as fits. */
+/* Queues as much of the body as fits: mostly all. */
 static void send_body(struct http *h) {
-    u64 may = allowance(h);
+    const u32 most = 1u << 30;
 
-    while (h->body_left && may) {
-        u32 want = 0x8000;
-        if (want > h->body_left)
-            want = (u32)h->body_left;
-        if (want > may)
-            want = (u32)may;
-        u32 taken = stream_write(h, h->body, want, false);
+    while (h->body_left) {
+        u32 want = h->body_left < most ? (u32)h->body_left : most;
+        u32 taken = stream_write(h, h->body, want, h->body_users);
         h->body += taken;
         h->body_left -= taken;
-        may -= taken;
         add_queued(h, taken);
         if (taken < want)
             return;
     }
+    drop_body(h);
 }
 
 /* After this answer the connection ends: what else arrives is thrown away. */
@@ -191,14 +218,16 @@ static void begin_closing(struct http *h) {
 
 /* Queues an answer; false: no memory for its head, nothing has happened. */
 static bool send_answer(struct http *h, struct answer *a) {
-    if (!queue_copy(h, a->head, a->head_length))
+    if (!queue_head(h, a))
         return false;
     if (a->error)
         http_counters.errors++;
     h->body = a->body;
     h->body_left = a->body_length;
-    h->live = a->live; /* `ready` made sure that there is none */
-    a->live = NULL;
+    if (a->live) {
+        h->body_users = &a->live->users;
+        ++*h->body_users;
+    }
     if (!a->keep)
         begin_closing(h);
     send_body(h);
@@ -221,13 +250,9 @@ static bool respond(struct http *h, struct http_request *r) {
     return true;
 }
 
-/* May the next request be looked at? One document is referred to at a time; and a client that
- * asks much and acknowledges nothing gets no more than a part of the blocks for heads. */
-static bool ready(const struct http *h) {
-    u32 left = heads < HTTP_HEADS ? HTTP_HEADS - heads : 0;
-
-    return !h->body_left && !h->closing && !(h->live && h->unacknowledged) &&
-           (!h->heads || h->heads < left / 8);
+/* May the next request be looked at? */
+static bool ready(struct http *h) {
+    return !h->body_left && !h->closing && stream_room(h, 2);
 }
 
 /* Handles what it can of the input; returns how many bytes are done with. `fresh`: nothing
@@ -353,8 +378,6 @@ void http_sent(struct http *h, u32 length) {
     drop_queued(h, length);
     if (h->unacknowledged && h->phase == HTTP_SENDING)
         enter(h, HTTP_SENDING); /* progress: its time begins again */
-    if (!h->unacknowledged && !h->body_left)
-        drop_document(h);
     resume(h);
 }
 
@@ -395,7 +418,6 @@ static void expire_head(struct http *h) {
     stream_consumed(h, h->input_used);
     drop_input(h);
     stream_finish(h);
-    stream_push(h);
     settle(h);
 }
 
@@ -412,13 +434,14 @@ static void expire(struct http *h) {
 static void feed_starved(void) {
     for (struct http *h = lists[HTTP_SENDING].first, *next; h && starving; h = next) {
         next = h->next;
-        if (h->starved) {
+        if (h->starved)
             resume(h);
-            if (h->phase != HTTP_FREE && !h->starved)
-                stream_push(h);
-        }
     }
 }
+
+void http_now(u64 now_ms) { now = now_ms; }
+
+u32 http_least_limit(void) { return starving ? STARVED_MS : HTTP_LINGER_MS; }
 
 u32 http_tick(u64 now_ms, u64 unix_seconds) {
     u32 next = ~0u;
@@ -434,15 +457,15 @@ u32 http_tick(u64 now_ms, u64 unix_seconds) {
         if (h && h->since + limit_ms[phase] - now < next)
             next = (u32)(h->since + limit_ms[phase] - now);
     }
-    return starving && next > 10 ? 10 : next;
+    return starving && next > STARVED_MS ? STARVED_MS : next;
 }
 
 void http_init(const struct site *files) {
     site = files;
     memset(lists, 0, sizeof lists);
     memset(&http_counters, 0, sizeof http_counters);
-    starving = free_inputs = 0;
-    queued = heads = 0;
+    memset(blocks, 0, sizeof blocks);
+    starving = free_inputs = blocks_used = 0;
     for (u32 i = 0; i < HTTP_INPUTS; i++)
         free_input[free_inputs++] = inputs[i];
     for (u32 i = 0; i < HTTP_CONNECTIONS; i++) {

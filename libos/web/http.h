@@ -8,20 +8,17 @@
 #include "web/site.h"
 #include "web/stream.h"
 
-#ifndef NET_CONNECTIONS /* lwIP is built with the same value */
+#ifndef NET_CONNECTIONS
 #define NET_CONNECTIONS 2048
 #endif
 #define HTTP_CONNECTIONS NET_CONNECTIONS
-#ifndef HTTP_INPUTS
-#define HTTP_INPUTS 192 /* input buffers */
+#ifndef HTTP_INPUTS /* input buffers */
+#define HTTP_INPUTS (NET_CONNECTIONS < 768 ? NET_CONNECTIONS / 4 : 192)
 #endif
-#define HTTP_INPUT_SIZE (8 * 1460) /* = TCP_WND */
-/* Bytes of answers that may be queued before connections are held short to their least, so that the
- * segments that lwIP has suffice for all (NET_SEGMENTS in lwipopts.h). */
-#define HTTP_QUEUE (HTTP_CONNECTIONS * 2 * 536ull)
-#define HTTP_QUEUE_LEAST (2 * 1460)
-/* Heads that may be queued: what lwIP has blocks for that hold one (lwippools.h). */
-#define HTTP_HEADS (HTTP_CONNECTIONS * 5 / 4)
+#define HTTP_INPUT_SIZE (8 * 1460) /* = TCP_WINDOW */
+/* Where heads of answers are kept that are not prepared with their file: so many blocks. */
+#define HTTP_BLOCKS NET_CONNECTIONS
+#define HTTP_BLOCK_SIZE 508
 #define HTTP_SPARE 16              /* connections that are kept free for new ones */
 
 #define HTTP_FIRST_MS 30000   /* a new connection may be silent so long */
@@ -51,9 +48,9 @@ struct http {
     u64 skip;          /* bytes of a request's body still to be passed over */
     const u8 *body;    /* of the answer: what is not queued yet */
     u64 body_left;
+    u32 *body_users;    /* of the document that it lies in; NULL: a file */
     u64 unacknowledged; /* bytes queued and not acknowledged */
-    u32 heads;          /* queued since all was acknowledged */
-    struct live *live;  /* document that the answer refers to */
+    u32 blocks;         /* queued since all was acknowledged */
     u8 phase;
     bool closing; /* nothing more is read; close when all is sent */
     bool ended;   /* the peer sends nothing more */
@@ -74,5 +71,10 @@ void http_input(struct http *h, const void *data, u32 length);
 void http_sent(struct http *h, u32 length); /* bytes were acknowledged */
 void http_end(struct http *h);              /* the peer sends nothing more */
 void http_lost(struct http *h);             /* the stream is gone already */
-/* Time passes; call it before the others, and at least when it asks to. Returns in how many ms. */
+/* Acts on time limits, and dates answers from now on; call it before the others, at each second, and when
+ * it asks to. Returns in how many ms; ~0: never. */
 u32 http_tick(u64 now_ms, u64 unix_seconds);
+/* It is now so late, which is not later than what http_tick asked for. */
+void http_now(u64 now_ms);
+/* In how many ms, at the least, a time limit passes that began after http_tick. */
+u32 http_least_limit(void);

@@ -12,11 +12,6 @@
 #include "web/site.h"
 #include "web/web.h"
 
-void net_panic(const char *message) {
-    print("web: %s\n", message);
-    rt_exit(1);
-}
-
 static const struct start_item *need(const char *name) {
     const struct start_item *item = start_item(name, 0);
 
@@ -49,14 +44,19 @@ static void *must(void *memory, const char *what) {
     return memory;
 }
 
+/* Where no device sums, sums of the archive's bytes are kept. */
+static void keep_sums(struct web_config *config) {
+    config->tcp.sums.block = must(memory_alloc(pages_for(sums_memory(config->archive_bytes)) + 1), "the files' sums");
+    config->tcp.sums.first = config->archive;
+    config->tcp.sums.length = config->archive_bytes / SUM_BLOCK * SUM_BLOCK;
+}
+
 static void read_network(struct web_config *config) {
     const struct start_item *net = need("net");
-    u32 prefix = (u32)net->b;
 
-    config->net.address = __builtin_bswap32((u32)(net->a >> 32));
-    config->net.mask = prefix ? __builtin_bswap32(~0u << (32 - prefix)) : 0;
-    config->net.key[0] = random_word();
-    config->net.key[1] = random_word();
+    config->tcp.address = __builtin_bswap32((u32)(net->a >> 32));
+    config->tcp.key[0] = random_word();
+    config->tcp.key[1] = random_word();
 }
 
 static void read_archive(struct web_config *config, const struct start_item *archive) {
@@ -78,7 +78,7 @@ int main(void) {
     rt_on_exception(on_exception);
     const struct start_item *archive = need("archive"), *flow = tcp_flow();
     const struct info *info = machine_info();
-    struct web_config config = {.port = (u16)flow->b, .boot_time = info->boot_time};
+    struct web_config config = {.tcp.port = (u16)flow->b, .boot_time = info->boot_time};
     struct port *port;
 
     read_network(&config);
@@ -87,17 +87,15 @@ int main(void) {
         .flow = &flow->cap, .mac = info->mac, .checksum = info->checksum,
         .shared = config.archive, .shared_bytes = (u64)archive->cap.count * RT_PAGE,
         .shared_cap = &archive->cap};
+    if (!info->checksum)
+        keep_sums(&config);
     s64 error = port_targe_open(&device, &port);
     if (error) {
         print("web: cannot use the network: %s\n", error_name(error));
         return 1;
     }
-    const char *problem = web_start(port, &config);
-    if (problem) {
-        print("%s\n", problem);
-        return 1;
-    }
-    print("web: serving port %u\n", config.port);
+    web_start(port, &config);
+    print("web: serving port %u\n", config.tcp.port);
     for (;;) {
         u32 ms = web_turn();
         if (ms)

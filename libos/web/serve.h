@@ -1,7 +1,5 @@
-/* HTTP on lwIP: accepts connections on a port and ties each to an http.c connection. */
+/* HTTP on TCP: accepts connections and ties each to an http.c connection. */
 #pragma once
-#include "targe/abi.h"
-#include <stdbool.h>
+#include "tcp/tcp.h"
 
-/* Listens; false: lwIP has no room for it. */
-bool serve_start(u16 port);
+void serve_start(struct port *port, const struct tcp_config *config);

@@ -15,6 +15,7 @@ struct site_file {
     u64 modified;     /* seconds since 1970 */
     const char *path; /* relative to the site, no end mark */
     char *head;       /* a whole 200 head; its Date is filled in when it is used */
+    u32 users;        /* answers under way that refer to the head */
     u64 dated;        /* the second that its Date says */
     u32 hash;
     u16 path_length;

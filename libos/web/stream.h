@@ -1,4 +1,4 @@
-/* The byte stream under an HTTP connection, as http.c needs it. serve.c makes it of lwIP's
+/* The byte stream under an HTTP connection, as http.c needs it. serve.c makes it of TCP
  * connections; the tests and the fuzzer put their own in its place. All calls may be made
  * from within http_input and the like; none of them calls back. */
 #pragma once
@@ -7,13 +7,14 @@
 
 struct http;
 
-/* Queues bytes. With `copy` all of them or none are taken, at once; without, as many as there is
- * room for, and they must stay as they are until they are acknowledged (http_sent). */
-u32 stream_write(struct http *h, const void *data, u32 length, bool copy);
+/* Queues a reference to bytes and returns how many of them it took: as many as there is room for. They must
+ * stay as they are until they are acknowledged (http_sent) or the stream has ended; *users, if there is one,
+ * is raised by one until then. */
+u32 stream_write(struct http *h, const void *data, u32 length, u32 *users);
+/* May so many references be queued, the first ones with any head's length? */
+bool stream_room(struct http *h, u32 pieces);
 /* These bytes of the input need no more room: the peer may send as many again. */
 void stream_consumed(struct http *h, u32 length);
-/* Sends what is queued now, outside of the calls that a received frame causes. */
-void stream_push(struct http *h);
 /* Ends the sending direction once all that is queued has been sent. */
 void stream_finish(struct http *h);
 /* Ends the connection: politely, after what is queued; or at once. h is not used afterwards. */

@@ -9,35 +9,40 @@
 
 static struct site site;
 static u64 boot_time;
+/* ms: */
+static u64 second_at; /* the next second begins, and with it another date */
+static u64 limit_at;  /* a time limit may have passed */
 
-static u32 least(u32 a, u32 b) {
-    return a < b ? a : b;
+static u64 least(u64 a, u64 b) { return a < b ? a : b; }
+
+static void tick(u64 now) {
+    u32 wait = http_tick(now, boot_time + now / 1000);
+
+    second_at = (now / 1000 + 1) * 1000;
+    limit_at = wait == ~0u ? ~0ull : now + wait;
 }
 
-static u32 tick(void) {
-    u64 now = net_now_ms();
-
-    return http_tick(now, boot_time + now / 1000);
-}
-
-const char *web_start(struct port *port, const struct web_config *config) {
-    net_init(port, &config->net);
+void web_start(struct port *port, const struct web_config *config) {
     site_build(&site, config->archive, config->archive_bytes, config->memory);
     boot_time = config->boot_time;
     machine_json_init();
     http_init(&site);
-    tick();
-    return serve_start(config->port) ? NULL : "web: no memory to listen";
+    serve_start(port, &config->tcp);
+    tick(tcp_clock());
 }
 
 u32 web_turn(void) {
-    u32 frames = net_receive(BATCH);
-    u32 wait = tick();
+    u64 now = tcp_clock();
 
-    wait = least(wait, net_timers());
-    if (!net_flush())
-        wait = least(wait, 1);
+    if (now >= second_at || now >= limit_at)
+        tick(now);
+    http_now(now);
+    u32 frames = tcp_receive(BATCH), wait = tcp_timers();
+    if (frames) /* what they began has a limit too */
+        limit_at = least(limit_at, now + http_least_limit());
+    if (!tcp_flush())
+        wait = (u32)least(wait, 1);
     if (machine_json_work() || frames == BATCH)
         return 0;
-    return wait;
+    return (u32)least(wait, limit_at - now);
 }

@@ -1,18 +1,16 @@
 /* The web libOS as its main programs see it: start once, then turn in a loop. */
 #pragma once
-#include "net/net.h"
+#include "tcp/tcp.h"
 
 struct web_config {
-    struct net_config net;
-    u16 port;
+    struct tcp_config tcp;
     const u8 *archive; /* the boot archive */
     u64 archive_bytes;
     void *memory; /* site_memory(archive, archive_bytes) bytes, aligned to 16 */
     u64 boot_time; /* seconds since 1970 when the port's clock stood at 0 */
 };
 
-/* NULL, or what is wrong. */
-const char *web_start(struct port *port, const struct web_config *config);
+void web_start(struct port *port, const struct web_config *config);
 /* Does all that there is to do now. Returns for how many ms nothing else will be, unless a frame
  * arrives; ~0: for ever. */
 u32 web_turn(void);

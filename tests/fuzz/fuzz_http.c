@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "web/host/fake_machine.h"
+#include "../host/references.h"
 #include "web/http.h"
 
 #define CONNECTIONS 4
@@ -22,6 +23,7 @@ struct stream {
     struct http *h; /* NULL: ended */
     u64 received, consumed, sent, acknowledged;
     bool finished;
+    struct references references;
 };
 static struct stream streams[CONNECTIONS];
 static u32 room, failures;
@@ -34,21 +36,34 @@ static struct stream *of(struct http *h) {
     return s;
 }
 
-u32 stream_write(struct http *h, const void *data, u32 length, bool copy) {
+#define HEAD_ROOM 9000 /* of which any head is sure */
+
+bool stream_room(struct http *h, u32 pieces) {
+    struct stream *s = of(h);
+
+    CHECK(s->h && !s->finished);
+    if (failures && s->sent != s->acknowledged) {
+        failures--;
+        return false;
+    }
+    return references_room(&s->references, pieces) && s->sent - s->acknowledged < room;
+}
+
+u32 stream_write(struct http *h, const void *data, u32 length, u32 *users) {
     struct stream *s = of(h);
     const u8 *bytes = data;
-    u64 free = room - (s->sent - s->acknowledged < room ? s->sent - s->acknowledged : room);
+    u64 used = s->sent - s->acknowledged, free = used < room + HEAD_ROOM ? room + HEAD_ROOM - used : 0;
 
     CHECK(s->h && !s->finished && length);
-    if (failures) {
-        failures--;
+    if (!references_room(&s->references, 1))
         return 0;
-    }
     if (length > free)
-        length = copy ? 0 : (u32)free;
+        length = (u32)free;
     for (u32 i = 0; i < length; i++)
         sum += bytes[i];
     s->sent += length;
+    if (length)
+        references_add(&s->references, s->sent, users);
     return length;
 }
 
@@ -59,10 +74,6 @@ void stream_consumed(struct http *h, u32 length) {
     CHECK(s->h && s->consumed <= s->received);
 }
 
-void stream_push(struct http *h) {
-    CHECK(of(h)->h);
-}
-
 void stream_finish(struct http *h) {
     CHECK(of(h)->h && !of(h)->finished);
     of(h)->finished = true;
@@ -71,6 +82,7 @@ void stream_finish(struct http *h) {
 void stream_close(struct http *h) {
     CHECK(of(h)->h);
     of(h)->h = NULL;
+    references_drop(&of(h)->references, ~0ull);
 }
 
 void stream_abort(struct http *h) {
@@ -132,6 +144,7 @@ static void acknowledge(struct stream *s, u32 most) {
     if (!part)
         return;
     s->acknowledged += part;
+    references_drop(&s->references, s->acknowledged);
     http_sent(s->h, (u32)part);
 }
 
@@ -144,6 +157,7 @@ static void open_stream(struct stream *s) {
 static void drop_all(void) {
     for (u32 i = 0; i < CONNECTIONS; i++)
         if (streams[i].h) {
+            references_drop(&streams[i].references, ~0ull);
             http_lost(streams[i].h);
             streams[i].h = NULL;
         }
@@ -181,6 +195,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size) {
         } else if (action == 14) {
             http_end(s->h);
         } else {
+            references_drop(&s->references, ~0ull);
             http_lost(s->h);
             s->h = NULL;
         }

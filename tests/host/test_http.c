@@ -1,6 +1,6 @@
 /* The HTTP server without a network: requests go in as bytes, in pieces of any size, and what
- * comes out is compared. The stream below takes the place of lwIP's; it can be made short of
- * room or memory. */
+ * comes out is compared. The stream below takes the place of TCP's; it can be made short of
+ * room. */
 #define _GNU_SOURCE
 // sources: libos/web/answer.c libos/web/http.c libos/web/http_date.c libos/web/http_request.c libos/web/live.c libos/web/site.c libos/web/text.c
 #include <setjmp.h>
@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "references.h"
 #include "web/http.h"
 #include "web/http_date.h"
 #include "web/http_request.h"
@@ -27,25 +28,42 @@ static struct {
     char out[1 << 20];
     u32 used, room; /* room: bytes that may be unacknowledged */
     u32 consumed;
-    u32 fail; /* so many writes from now on fail */
+    u32 fail; /* so many times from now on there is no room */
     u32 acknowledged;
     bool finished, closed, aborted;
+    struct references references;
 } stream;
 
-u32 stream_write(struct http *h, const void *data, u32 length, bool copy) {
-    u32 room = stream.room - (stream.used - stream.acknowledged);
+#define HEAD_ROOM 9000 /* of which any head is sure */
+
+static u32 room_left(void) {
+    u32 used = stream.used - stream.acknowledged;
+
+    return used < stream.room ? stream.room - used : 0;
+}
+
+bool stream_room(struct http *h, u32 pieces) {
+    (void)h;
+    if (stream.fail && stream.used != stream.acknowledged) {
+        stream.fail--;
+        return false;
+    }
+    return references_room(&stream.references, pieces) && room_left() >= HEAD_ROOM;
+}
+
+u32 stream_write(struct http *h, const void *data, u32 length, u32 *users) {
+    u32 room = room_left();
 
     (void)h;
     assert_false(stream.finished || stream.closed || stream.aborted);
-    if (stream.fail) {
-        stream.fail--;
-        return 0;
-    }
     if (length > room)
-        length = copy ? 0 : room;
+        length = room;
+    if (!length || !references_room(&stream.references, 1))
+        return 0;
     assert_true(stream.used + length <= sizeof stream.out);
     memcpy(stream.out + stream.used, data, length);
     stream.used += length;
+    references_add(&stream.references, stream.used, users);
     return length;
 }
 
@@ -53,8 +71,6 @@ void stream_consumed(struct http *h, u32 length) {
     (void)h;
     stream.consumed += length;
 }
-
-void stream_push(struct http *h) { (void)h; }
 
 void stream_finish(struct http *h) {
     (void)h;
@@ -126,6 +142,7 @@ static int drop_site(void **state) {
 }
 
 static struct http *connect(void) {
+    references_drop(&stream.references, ~0ull);
     memset(&stream, 0, sizeof stream);
     stream.room = sizeof stream.out;
     http_init(&site);
@@ -146,6 +163,7 @@ static void acknowledge(struct http *h) {
         u32 part = stream.used - stream.acknowledged;
         part = part > 1460 ? 1460 : part;
         stream.acknowledged += part;
+        references_drop(&stream.references, stream.acknowledged);
         http_sent(h, part);
     }
 }
@@ -517,7 +535,7 @@ static void any_pieces(void **state) {
         struct http *h = connect();
         if (round) {
             seed = seed * 1664525 + 1013904223;
-            stream.room = 1000 + (seed >> 16) % 30000;
+            stream.room = HEAD_ROOM + (seed >> 16) % 30000;
         }
         for (u32 at = 0; at < sizeof requests - 1;) {
             u32 part = sizeof requests - 1 - at;
@@ -618,6 +636,7 @@ static void shortage(void **state) {
 
 static void documents_are_held(void **state) {
     struct http *h[LIVE_DOCUMENTS + 2];
+    u32 first = 0;
 
     (void)state;
     connect();
@@ -625,6 +644,8 @@ static void documents_are_held(void **state) {
         h[i] = http_open(&stream);
         pass(LIVE_FRESH_MS);
         http_input(h[i], "GET /machine.json HTTP/1.1\r\nHost: x\r\n\r\n", 39);
+        if (!i)
+            first = stream.used;
     }
     pass(LIVE_STALE_MS);
     struct http *late = http_open(&stream);
@@ -632,6 +653,7 @@ static void documents_are_held(void **state) {
     http_input(late, "GET /machine.json HTTP/1.1\r\nHost: x\r\n\r\n", 39);
     assert_int_equal(status_of(output() + at), 503);
     http_lost(h[0]);
+    references_drop(&stream.references, first); /* as its stream does when it ends */
     at = stream.used;
     http_input(late, "GET /machine.json HTTP/1.1\r\nHost: x\r\n\r\n", 39);
     assert_int_equal(status_of(output() + at), 200);

@@ -93,68 +93,61 @@ bool net_welcome(struct tcp_pcb *pcb) {
 /* ---- sending */
 
 /* Adds a pbuf's bytes to the frame, the first `skip` excepted; false: too many pieces. */
-static bool add_pieces(struct port_frame *frame, const struct pbuf *p, u32 skip) {
+static bool add_pieces(const struct pbuf *p, u32 skip) {
     for (; p; p = p->next, skip = 0) {
-        if (p->len == skip)
-            continue;
-        if (frame->pieces == PORT_PIECES)
+        u32 length = p->len - skip;
+        if (length && port->add(port, (const u8 *)p->payload + skip, length) != length)
             return false;
-        frame->piece[frame->pieces++] =
-            (struct port_piece){(const u8 *)p->payload + skip, p->len - skip};
     }
     return true;
 }
 
 /* Lets the device sum: the field holds the pseudo-header's sum, not inverted. */
-static void offload_checksum(struct port_frame *frame, u32 transport_length) {
-    u8 *ip = frame->headers + ETH_HEADER;
+static void prepare_sum(u8 *ip, u32 transport_length) {
+    u8 *field = ip + IP_HEADER + offsetof(struct tcp_hdr, chksum);
     u32 sum = IP_PROTO_TCP + transport_length;
 
     for (u32 i = 12; i < 20; i += 2)
         sum += (u32)ip[i] << 8 | ip[i + 1];
     sum = (sum & 0xffff) + (sum >> 16);
     sum += sum >> 16;
-    frame->checksum_start = ETH_HEADER + IP_HEADER;
-    frame->checksum_offset = offsetof(struct tcp_hdr, chksum);
-    ip[IP_HEADER + frame->checksum_offset] = (u8)(sum >> 8);
-    ip[IP_HEADER + frame->checksum_offset + 1] = (u8)sum;
+    field[0] = (u8)(sum >> 8);
+    field[1] = (u8)sum;
 }
 
 /* Fills the header part of the frame; returns how many bytes of the first pbuf it took. A
  * short first pbuf is taken whole, of a long one only the protocol headers. */
-static u32 copy_headers(struct port_frame *frame, const struct pbuf *p, const u8 *mac) {
+static u32 copy_headers(const struct pbuf *p, const u8 *mac) {
     const u8 *ip = p->payload;
     u32 take = p->len;
 
     if (take > PORT_HEADERS - ETH_HEADER)
         take = IP_HEADER + (ip[IP_HEADER + 12] >> 4) * 4u;
-    memcpy(frame->headers, mac, 6);
-    memcpy(frame->headers + 6, port->mac, 6);
-    frame->headers[12] = 8;
-    frame->headers[13] = 0;
-    memcpy(frame->headers + ETH_HEADER, ip, take);
-    frame->header_length = (u16)(ETH_HEADER + take);
+    memcpy(port->headers, mac, 6);
+    memcpy(port->headers + 6, port->mac, 6);
+    port->headers[12] = 8;
+    port->headers[13] = 0;
+    memcpy(port->headers + ETH_HEADER, ip, take);
     return take;
 }
 
 static err_t send_packet(struct netif *netif, struct pbuf *p, const ip4_addr_t *destination) {
-    static struct port_frame frame;
     const u8 *mac = neighbours_find(&neighbours, destination->addr);
 
     LWIP_UNUSED_ARG(netif);
     if (!mac)
         return ERR_RTE;
-    frame.pieces = 0;
-    frame.checksum_start = frame.checksum_offset = 0;
-    u32 taken = copy_headers(&frame, p, mac);
-    if (!add_pieces(&frame, p, taken))
-        net_panic("net: a segment of too many pieces");
-    if (port->checksum)
-        offload_checksum(&frame, p->tot_len - IP_HEADER);
-    if (!port->send(port, &frame) && !(port->flush(port) && port->send(port, &frame))) {
+    if (!port->begin(port) && !(port->flush(port) && port->begin(port))) {
         stalled = true;
         return ERR_MEM;
     }
+    u32 taken = copy_headers(p, mac);
+    if (!add_pieces(p, taken))
+        net_panic("net: a segment of too many pieces");
+    if (port->checksum)
+        prepare_sum(port->headers + ETH_HEADER, p->tot_len - IP_HEADER);
+    port->end(port, ETH_HEADER + taken, port->checksum ? ETH_HEADER + IP_HEADER : 0,
+              port->checksum ? offsetof(struct tcp_hdr, chksum) : 0);
     return ERR_OK;
 }
 

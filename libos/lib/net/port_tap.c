@@ -12,25 +12,43 @@
 #include <time.h>
 #include <unistd.h>
 
+#define PIECES 4 /* as SEND_PIECES */
+
 static struct {
     struct port port; /* first: a port is a tap */
     int fd;
+    u8 headers[PORT_HEADERS];
+    struct iovec part[2 + PIECES]; /* the first two: what goes before the headers, and they */
+    int parts;
 } tap;
 
-static bool tap_send(struct port *port, const struct port_frame *frame) {
+static bool tap_begin(struct port *port) {
+    port->headers = tap.headers;
+    tap.parts = 2;
+    return true;
+}
+
+static u32 tap_add(struct port *port, const void *data, u32 length) {
+    (void)port;
+    if (tap.parts == 2 + PIECES)
+        return 0;
+    tap.part[tap.parts++] = (struct iovec){(void *)data, length};
+    return length;
+}
+
+static void tap_end(struct port *port, u32 header_length, u32 sum_start, u32 sum_offset) {
     struct virtio_net_hdr header = {0};
-    struct iovec part[2 + PORT_PIECES] = {{&header, sizeof header},
-                                          {(void *)frame->headers, frame->header_length}};
 
     (void)port;
-    if (frame->checksum_start) {
+    if (sum_start) {
         header.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
-        header.csum_start = frame->checksum_start;
-        header.csum_offset = frame->checksum_offset;
+        header.csum_start = (__u16)sum_start;
+        header.csum_offset = (__u16)sum_offset;
     }
-    for (u32 i = 0; i < frame->pieces; i++)
-        part[2 + i] = (struct iovec){(void *)frame->piece[i].data, frame->piece[i].length};
-    return writev(tap.fd, part, 2 + frame->pieces) >= 0;
+    tap.part[0] = (struct iovec){&header, sizeof header};
+    tap.part[1] = (struct iovec){tap.headers, header_length};
+    if (writev(tap.fd, tap.part, tap.parts) < 0)
+        return; /* lost, as on any network */
 }
 
 static bool tap_flush(struct port *port) {
@@ -82,8 +100,8 @@ struct port *port_tap_open(const char *name, const u8 mac[6], bool checksum) {
         close(tap.fd);
         return NULL;
     }
-    tap.port = (struct port){.checksum = checksum, .send = tap_send, .flush = tap_flush,
-                             .receive = tap_receive, .now_ms = tap_now_ms};
+    tap.port = (struct port){.checksum = checksum, .begin = tap_begin, .add = tap_add,
+                             .end = tap_end, .flush = tap_flush, .receive = tap_receive, .now_ms = tap_now_ms};
     memcpy(tap.port.mac, mac, 6);
     return &tap.port;
 }

@@ -4,8 +4,7 @@
  * again, with the same buffer, as soon as its frame has been handled, or, when many wait, copied
  * into the backlog. Sending gathers frames and
  * hands them over together. The device reads what is not headers in place, page by page, so every
- * piece is cut at page ends. A frame that would have too many pieces is copied into a page of ours,
- * and that page is used again when the page array says that the device has let go of it. */
+ * piece is cut at page ends. */
 #include "net/port_targe.h"
 #include "base/condition.h"
 #include "base/memory.h"
@@ -14,7 +13,7 @@
 #include "rt.h"
 
 #define BATCH 32 /* frames in one flow_send */
-#define SPARES 32 /* pages for frames that have to be copied */
+#define KNOWN 256 /* pages of which the number is remembered */
 #define BUFFER (RT_PAGE / 2)
 #ifndef NET_CONNECTIONS /* lwIP is built with the same value */
 #define NET_CONNECTIONS 2048
@@ -30,85 +29,66 @@ static struct {
     struct send batch[BATCH];
     u8 headers[BATCH][SEND_HEADERS];
     u32 first, queued; /* batch[first .. queued] waits to be sent */
-    u8 *spare;
-    u32 spare_page; /* number of the first */
-    u32 next_spare;
+    struct known {
+        u64 va; /* in pages */
+        u32 page;
+    } known[KNOWN];
     struct backlog backlog;
 } targe;
 
 /* ---- sending */
 
-static bool in_shared(const u8 *at) {
-    return (u64)(at - targe.config.shared) < targe.config.shared_bytes;
+/* The number of the page behind an address of ours. Asking the page tables is slow, and what is sent lies in the
+ * same few pages again and again; our mappings do not change. */
+static u32 page_of(const u8 *at) {
+    u64 va = (u64)at / RT_PAGE;
+    struct known *k = &targe.known[va % KNOWN];
+
+    if (k->va != va)
+        *k = (struct known){va, memory_page_of(at)};
+    return k->page;
 }
 
-/* Cuts bytes into pieces of one page each; false: there is no room for them. */
-static bool add_pieces(struct send *s, const u8 *at, u32 length) {
-    while (length) {
-        u32 offset = (u32)((u64)at % RT_PAGE);
-        u32 part = length < RT_PAGE - offset ? length : (u32)RT_PAGE - offset;
-        if (s->pieces == SEND_PIECES)
-            return false;
-        bool shared = in_shared(at);
-        u32 page = shared ? targe.config.shared_cap->name +
-                                (u32)((u64)(at - targe.config.shared) / RT_PAGE)
-                          : memory_page_of(at);
-        s->piece[s->pieces++] =
-            (struct piece){.page = page, .offset = (u16)offset, .length = (u16)part,
-                           .cap = shared ? (u64)targe.config.shared_cap : 0};
-        at += part;
-        length -= part;
-    }
+static bool targe_begin(struct port *port) {
+    struct send *s = &targe.batch[targe.queued];
+
+    if (targe.queued == BATCH)
+        return false;
+    port->headers = targe.headers[targe.queued];
+    s->pieces = 0;
     return true;
 }
 
-/* A page of ours that no device is reading, or NULL. */
-static u8 *free_spare(void) {
-    u32 i = targe.next_spare;
-    const volatile struct page *page = &machine_pages()[targe.spare_page + i];
-
-    if ((u16)(page->state >> 16))
-        return NULL; /* pinned; those after it were used later still */
-    targe.next_spare = (i + 1) % SPARES;
-    return targe.spare + i * RT_PAGE;
-}
-
-static bool gather(struct send *s, const struct port_frame *frame) {
-    u8 *page = free_spare();
-    u32 used = 0;
-
-    if (!page)
-        return false;
-    for (u32 i = 0; i < frame->pieces; i++) {
-        if (frame->piece[i].length > RT_PAGE - used)
-            return false;
-        memcpy(page + used, frame->piece[i].data, frame->piece[i].length);
-        used += frame->piece[i].length;
-    }
-    s->pieces = 0;
-    return add_pieces(s, page, used);
-}
-
-static bool targe_send(struct port *port, const struct port_frame *frame) {
-    u32 i = targe.queued;
+/* Cuts bytes into pieces of one page each. */
+static u32 targe_add(struct port *port, const void *data, u32 length) {
+    struct send *s = &targe.batch[targe.queued];
+    u32 done = 0;
 
     (void)port;
-    if (i == BATCH)
-        return false;
-    struct send *s = &targe.batch[i];
-    memcpy(targe.headers[i], frame->headers, frame->header_length);
-    s->headers = (u64)targe.headers[i];
-    s->length = frame->header_length;
-    s->checksum_start = frame->checksum_start;
-    s->checksum_offset = frame->checksum_offset;
-    s->pieces = 0;
-    bool fits = true;
-    for (u32 k = 0; k < frame->pieces && fits; k++)
-        fits = add_pieces(s, frame->piece[k].data, frame->piece[k].length);
-    if (!fits && !gather(s, frame))
-        return false;
-    targe.queued++;
-    return true;
+    while (done < length && s->pieces < SEND_PIECES) {
+        const u8 *at = (const u8 *)data + done;
+        u32 offset = (u32)((u64)at % RT_PAGE), left = (u32)RT_PAGE - offset;
+        u32 part = length - done < left ? length - done : left;
+        struct piece *p = &s->piece[s->pieces++];
+        u64 in_shared = (u64)(at - targe.config.shared);
+        bool shared = in_shared < targe.config.shared_bytes;
+        p->page = shared ? targe.config.shared_cap->name + (u32)(in_shared / RT_PAGE) : page_of(at);
+        p->offset = (u16)offset;
+        p->length = (u16)part;
+        p->cap = shared ? (u64)targe.config.shared_cap : 0;
+        done += part;
+    }
+    return done;
+}
+
+static void targe_end(struct port *port, u32 header_length, u32 sum_start, u32 sum_offset) {
+    struct send *s = &targe.batch[targe.queued];
+
+    (void)port;
+    s->headers = (u64)targe.headers[targe.queued++];
+    s->length = (u16)header_length;
+    s->checksum_start = (u16)sum_start;
+    s->checksum_offset = (u16)sum_offset;
 }
 
 static bool targe_flush(struct port *port) {
@@ -228,8 +208,7 @@ s64 port_targe_open(const struct port_targe_config *config, struct port **port) 
     targe.backlog = (struct backlog){.bytes = backlog, .size = BACKLOG};
     targe.ring = memory_alloc_run(1, &ring_page);
     targe.buffers = memory_alloc_run(RING_PAGES, &first_buffer);
-    targe.spare = memory_alloc_run(SPARES, &targe.spare_page);
-    if (!flow || !targe.ring || !targe.buffers || !targe.spare)
+    if (!flow || !targe.ring || !targe.buffers)
         return E_LIMIT;
     for (u32 i = 0; i < RING_ENTRIES; i++)
         targe.ring->entry[i].buffer = (u16)i;
@@ -238,9 +217,9 @@ s64 port_targe_open(const struct port_targe_config *config, struct port **port) 
     machine_forget();
     if (error)
         return error;
-    targe.port = (struct port){.checksum = config->checksum, .send = targe_send,
-                               .flush = targe_flush, .receive = targe_receive,
-                               .now_ms = targe_now_ms};
+    targe.port = (struct port){.checksum = config->checksum, .begin = targe_begin,
+                               .add = targe_add, .end = targe_end, .flush = targe_flush,
+                               .receive = targe_receive, .now_ms = targe_now_ms};
     memcpy(targe.port.mac, config->mac, sizeof targe.port.mac);
     *port = &targe.port;
     return 0;

@@ -1,6 +1,6 @@
 /* The web libOS as a Linux process on a tap device, for development and tests.
  *
- * usage: web-host [-s] TAP ADDRESS/PREFIX PORT ARCHIVE
+ * usage: web-host [-s] TAP ADDRESS PORT ARCHIVE
  *
  * TAP is made if it does not exist (that needs rights: use a network namespace, see
  * libos/web/host/try.sh). ARCHIVE is a tar file with members site/... -s: sums are computed here
@@ -33,11 +33,6 @@ static void die(const char *what) {
     exit(1);
 }
 
-void net_panic(const char *message) {
-    fprintf(stderr, "web-host: %s\n", message);
-    abort();
-}
-
 static void map_archive(const char *path, struct web_config *c) {
     struct stat status;
     int fd = open(path, O_RDONLY);
@@ -54,17 +49,11 @@ static void map_archive(const char *path, struct web_config *c) {
         die("memory");
 }
 
-static void parse_address(char *text, struct net_config *c) {
-    char *slash = strchr(text, '/');
-    int prefix = slash ? atoi(slash + 1) : 24;
-
-    if (slash)
-        *slash = 0;
-    if (prefix < 1 || prefix > 32 || inet_pton(AF_INET, text, &c->address) != 1) {
+static void parse_address(const char *text, struct tcp_config *c) {
+    if (inet_pton(AF_INET, text, &c->address) != 1) {
         fprintf(stderr, "web-host: %s is no address\n", text);
         exit(2);
     }
-    c->mask = htonl(~0u << (32 - prefix));
 }
 
 int main(int argc, char **argv) {
@@ -74,24 +63,26 @@ int main(int argc, char **argv) {
 
     argv += sums;
     if (argc - sums != 5) {
-        fputs("usage: web-host [-s] TAP ADDRESS/PREFIX PORT ARCHIVE\n", stderr);
+        fputs("usage: web-host [-s] TAP ADDRESS PORT ARCHIVE\n", stderr);
         return 2;
     }
-    parse_address(argv[2], &config.net);
-    config.port = (u16)atoi(argv[3]);
+    parse_address(argv[2], &config.tcp);
+    config.tcp.port = (u16)atoi(argv[3]);
     map_archive(argv[4], &config);
-    if (getrandom(config.net.key, sizeof config.net.key, 0) < 0)
+    if (getrandom(config.tcp.key, sizeof config.tcp.key, 0) < 0)
         die("getrandom");
     fake_machine_start((u32)(config.archive_bytes / 4096));
     struct port *port = port_tap_open(argv[1], mac, !sums);
     if (!port)
         die(argv[1]);
     config.boot_time = (u64)time(NULL) - port->now_ms(port) / 1000;
-    const char *problem = web_start(port, &config);
-    if (problem) {
-        fprintf(stderr, "%s\n", problem);
-        return 1;
+    if (sums) {
+        config.tcp.sums = (struct sums){config.archive, config.archive_bytes / SUM_BLOCK * SUM_BLOCK,
+                                        calloc(1, sums_memory(config.archive_bytes))};
+        if (!config.tcp.sums.block)
+            die("memory");
     }
+    web_start(port, &config);
     signal(SIGTERM, on_signal);
     signal(SIGINT, on_signal);
     puts("web-host: serving");

@@ -27,7 +27,7 @@ ip -n "$space" addr add 10.9.0.1/24 dev tap0
 ip -n "$space" link set tap0 up
 ip -n "$space" neigh add 10.9.0.2 lladdr 02:00:00:00:00:02 dev tap0 nud permanent
 : >"$folder/log"
-ip netns exec "$space" "${WEB_HOST:-build/host/web-host}" ${WEB_FLAGS:-} tap0 10.9.0.2/24 80 \
+ip netns exec "$space" "${WEB_HOST:-build/host/web-host}" ${WEB_FLAGS:-} tap0 10.9.0.2 80 \
     "$folder/archive" >>"$folder/log" &
 server=$!
 while ! grep -q serving "$folder/log"; do

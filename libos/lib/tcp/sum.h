@@ -1,0 +1,23 @@
+/* Internet checksums (RFC 1071), as ones' complement sums of 16-bit words in the order in which they lie
+ * in memory: the result is stored as it is, whatever the byte order. */
+#pragma once
+#include "targe/abi.h"
+#include <stdbool.h>
+
+/* The sum of bytes, folded to 16 bits. */
+u16 sum_bytes(const void *data, u32 length);
+/* a + b, where b's bytes begin at an odd offset if `odd`. */
+u16 sum_join(u16 a, u16 b, bool odd);
+
+/* ---- sums kept with files: where no device sums, most of a file's bytes are summed once only */
+
+#define SUM_BLOCK 512
+struct sums {
+    const u8 *first; /* the bytes, which never change */
+    u64 length;
+    u16 *block; /* the sum of each SUM_BLOCK bytes; 0: not known yet */
+};
+/* Memory that `block` needs, which must be zero at first. */
+static inline u64 sums_memory(u64 bytes) { return bytes / SUM_BLOCK * sizeof(u16); }
+/* sum_bytes by these sums, for bytes that may lie among them. */
+u16 sums_of(const struct sums *sums, const void *data, u32 length);
