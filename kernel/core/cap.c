@@ -16,10 +16,19 @@ void cap_init(const u64 from[2]) {
     key[1] = from[1];
 }
 
-u64 cap_tag(const struct cap *c) {
-    u64 word[3];
+/* The generation of the environment that a capability is tied to; 0: there is none. The tag covers it, so that one
+ * who comes after in the same page cannot present what was the other's. */
+static u64 holder_generation(u32 holder) {
+    struct page *p = holder ? page_get(holder) : NULL;
 
-    memcpy(word, c, sizeof word);
+    return p && page_type(p) == PAGE_ENV ? page_generation(p) : 0;
+}
+
+u64 cap_tag(const struct cap *c) {
+    u64 word[4];
+
+    memcpy(word, c, 24);
+    word[3] = holder_generation(c->holder);
     return siphash24(key, word);
 }
 
@@ -34,27 +43,26 @@ static bool same(const struct cap *a, const struct cap *b) {
     return x[0] == y[0] && x[1] == y[1] && x[2] == y[2] && x[3] == y[3];
 }
 
-/* The tag is genuine. Also the first compare is over all 32 bytes, so a cached entry proves only
- * exactly what was verified. */
+/* The tag is genuine. Also the first compare is over all 32 bytes and the holder's generation, so a cached entry
+ * proves only exactly what was verified. The holder is the caller, or nobody. */
 static bool genuine(const struct cap *c) {
     struct cpu *cpu = this_cpu();
-    struct cap *cached = &cpu->cap[c->tag % CAP_CACHE];
+    struct verified *cached = &cpu->verified[c->tag % CAP_CACHE];
+    u64 generation = c->holder ? page_generation(page_get(c->holder)) : 0;
 
-    if (likely(same(cached, c))) {
+    if (likely(same(&cached->cap, c) && cached->holder_generation == generation)) {
         cpu->trace->cap_hits++;
         return true;
     }
     cpu->trace->cap_misses++;
     if (cap_tag(c) != c->tag)
         return false;
-    *cached = *c;
+    *cached = (struct verified){*c, generation};
     return true;
 }
 
 s64 cap_verify(const struct cap *c, u8 type, u8 rights) {
-    if (c->type != type || c->zero || !genuine(c))
-        return E_BAD_CAPABILITY;
-    if (c->holder && c->holder != current_env()->self)
+    if (c->type != type || c->zero || (c->holder && c->holder != current_env()->self) || !genuine(c))
         return E_BAD_CAPABILITY;
     return (c->rights & rights) == rights ? 0 : E_NO_RIGHT;
 }
@@ -133,10 +141,13 @@ static s64 derive_owned(struct cap *want) {
     u32 owner;
     struct page *p = page_get(want->name);
 
+    if (want->count > DERIVED_PAGES)
+        return E_BAD_ARGUMENT;
+    want->generation = p ? page_generation(p) : 0; /* before it is known what the page is */
     if (want->rights & ~all_rights(want->type))
         return E_NO_RIGHT;
     if (want->type == CAP_ENV) {
-        if (want->name != current_env()->self || want->count != 1)
+        if (want->count != 1 || (want->name != current_env()->self && !env_is_child(want->name)))
             return E_NO_RIGHT;
     } else {
         s64 error = cap_pages(0, want->name, want->count, 0, &owner);
@@ -145,10 +156,9 @@ static s64 derive_owned(struct cap *want) {
         if (want->type == CAP_FLOW && (want->count != 1 || page_type(p) != PAGE_FLOW))
             return E_BAD_ARGUMENT;
         for (u32 i = 1; i < want->count; i++)
-            if (page_generation(p + i) != page_generation(p))
+            if (page_generation(p + i) != want->generation)
                 return E_BAD_ARGUMENT;
     }
-    cap_seal(want, page_generation(p));
     return 0;
 }
 
@@ -167,7 +177,7 @@ static s64 derive_from(u64 from, struct cap *want) {
         if (!p || page_generation(p) != c.generation)
             return E_BAD_CAPABILITY;
     }
-    cap_seal(want, c.generation);
+    want->generation = c.generation;
     return 0;
 }
 
@@ -180,5 +190,10 @@ s64 call_cap_derive(u64 from, u64 want) {
     if (c.zero || c.type < CAP_PAGE || c.type > CAP_MACHINE)
         return E_BAD_ARGUMENT;
     error = from ? derive_from(from, &c) : derive_owned(&c);
-    return error ? error : user_write(want, &c, sizeof c);
+    if (!error && c.holder && !holder_generation(c.holder))
+        error = E_BAD_ARGUMENT;
+    if (error)
+        return error;
+    cap_seal(&c, c.generation);
+    return user_write(want, &c, sizeof c);
 }

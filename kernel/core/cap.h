@@ -3,7 +3,7 @@
 #include "lib/base.h"
 
 void cap_init(const u64 key[2]);
-/* The tag that a capability should have. */
+/* The tag that a capability should have. It covers the generation of the holder, if there is one. */
 u64 cap_tag(const struct cap *c);
 /* Fills in generation and tag. */
 void cap_seal(struct cap *c, u64 generation);

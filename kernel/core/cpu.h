@@ -76,7 +76,7 @@ struct cpu {
         u64 rsp0, rsp1, rsp2, zero2, ist[7], zero3;
         u16 zero4, io_map;
     } __attribute__((packed)) tss;
-    struct cap cap[CAP_CACHE]; /* capabilities whose tags were verified */
+    struct verified { struct cap cap; u64 holder_generation; } verified[CAP_CACHE]; /* capabilities whose tags are good */
 };
 _Static_assert(offsetof(struct cpu, user_rsp) == CPU_USER_RSP, "entry.S");
 _Static_assert(offsetof(struct cpu, kernel_rsp) == CPU_KERNEL_RSP, "entry.S");

@@ -21,7 +21,8 @@
 #include "x86/fpu.h"
 #include "x86/interrupt.h"
 
-#define PIECE 256 /* pages that one call of env_destroy handles */
+#define PIECE 256   /* pages that one call of env_destroy handles */
+#define BREAKS 8192 /* bindings that it breaks */
 
 static struct lock list_lock = LOCK("environments", LOCK_ENVS);
 
@@ -190,6 +191,17 @@ s64 call_context_bind(u64 user, u32 n, u32 page) {
 
 /* ---------------------------------------------------------------- ending */
 
+static bool is_creator(const struct env *e, const struct page *creator) {
+    return creator && page_generation(creator) == e->creator_generation;
+}
+
+bool env_is_child(u32 page) {
+    struct page *p = page_get(page);
+    u32 self = current_env()->self;
+
+    return p && page_type(p) == PAGE_ENV && env_of(page)->creator == self && is_creator(env_of(page), page_get(self));
+}
+
 /* CPUs that run it notice when they take the interrupt. */
 static void chase(struct env *e) {
     for (u64 left = env_active(e); left; left &= left - 1) {
@@ -202,6 +214,8 @@ static void chase(struct env *e) {
 void env_end(struct env *e, u32 reason, u64 code) {
     env_lock(e);
     bool first = e->state == ENV_LIVE;
+    u32 creator = e->creator;
+    bool told = is_creator(e, page_get(creator));
     if (first) {
         e->end_reason = reason;
         e->end_code = code;
@@ -212,9 +226,8 @@ void env_end(struct env *e, u32 reason, u64 code) {
         return;
     trace(TRACE_ENV, 2, e->self);
     chase(e);
-    struct page *creator = page_get(e->creator);
-    if (creator && page_generation(creator) == e->creator_generation)
-        event_post(e->creator, EVENT_ENDED, e->self, reason, code);
+    if (told)
+        event_post(creator, EVENT_ENDED, e->self, reason, code);
 }
 
 void call_env_stop(struct regs *r) {
@@ -231,7 +244,7 @@ void call_env_stop(struct regs *r) {
 
 /* ---------------------------------------------------------------- destroying */
 
-enum { PHASE_STOP, PHASE_RELEASE, PHASE_BINDINGS, PHASE_PAGES, PHASE_GONE };
+enum { PHASE_STOP, PHASE_RELEASE, PHASE_BINDINGS, PHASE_PAGES, PHASE_SWEEP, PHASE_GONE };
 
 static void release_contexts(struct env *e) {
     for (u32 n = 0; n < MAX_CPUS; n++) {
@@ -247,83 +260,149 @@ static void release_contexts(struct env *e) {
 
 /* Breaks what the environment's tables and flows hold, from the cursor on. */
 static bool break_bindings(struct env *e) {
-    u32 page = e->cursor ? e->cursor : e->first_page;
+    u32 page = e->cursor ? e->cursor : e->first_page, work = BREAKS;
 
     for (u32 done = 0; page; page = page_get(page)->next) {
         struct page *p = page_get(page);
-        if (done++ == PIECE) {
+        bool whole = done++ < PIECE;
+        if (whole && page_type(p) == PAGE_FLOW)
+            flow_release(e->self, page);
+        else if (whole && page_type(p) == PAGE_TABLE)
+            whole = space_empty_table(page, page == e->root ? 256 : 512, &work);
+        if (!whole) {
             e->cursor = page;
             return false;
-        }
-        if (page_type(p) == PAGE_FLOW) {
-            flow_release(e->self, page);
-        } else if (page_type(p) == PAGE_TABLE) {
-            space_empty_table(page, page == e->root ? 256 : 512);
         }
     }
     e->cursor = 0;
     return true;
 }
 
-/* Frees a page, or hands it on if others still hold it; the heir gets the room for it as well. */
-static void dispose(struct env *e, struct env *heir, u32 page) {
-    page_set_vital(page, false);
-    if (page_release(e, page, PAGE_DATA)) {
-        page_unlink(e, page);
-        page_link(heir, page);
-        if (e->page_limit) {
-            e->page_limit--;
-            heir->page_limit++;
-        }
-        __atomic_store_n(&page_get(page)->owner, heir->self, __ATOMIC_SEQ_CST);
+/* Frees a page, or sees to it that nobody binds it anew. */
+static void dispose(struct env *e, u32 page) {
+    struct page *p = page_get(page);
+
+    if (STATE_PINS(page_state(p)))
+        flow_reclaim(); /* a device may be done with it by now */
+    if (page_type(p) == PAGE_TABLE) {
+        p->where = 0;
+        page_retype(page, e->self, PAGE_TABLE, PAGE_DATA, UINT32_MAX);
     }
+    if (page == e->root) {
+        e->root = 0;
+        page_unbind(page);
+    }
+    page_set_vital(page, false);
+    if (page == e->self || page_release(e, page, PAGE_DATA))
+        page_take_begin(page, e->self);
 }
 
-/* From the head of the list; the environment's own page, linked last, is left for the end. */
-static bool free_pages(struct env *e, struct env *heir) {
-    for (u32 done = 0; e->pages > 1; done++) {
-        u32 page = e->first_page == e->self ? page_get(e->self)->next : e->first_page;
-        if (done == PIECE)
+static bool free_pages(struct env *e) {
+    u32 page = e->cursor ? e->cursor : e->first_page;
+
+    for (u32 done = 0; page; done++) {
+        u32 next = page_get(page)->next;
+        if (done == PIECE) {
+            e->cursor = page;
             return false;
-        if (STATE_PINS(page_state(page_get(page)))) {
-            flow_reclaim(); /* a device may be done with it by now */
-            if (STATE_PINS(page_state(page_get(page))))
-                return false;
         }
-        if (page_type(page_get(page)) == PAGE_TABLE) {
-            page_get(page)->where = 0;
-            page_retype(page, e->self, PAGE_TABLE, PAGE_DATA, UINT32_MAX);
-        }
-        if (page == e->root) {
-            e->root = 0;
-            page_unbind(page);
-        }
-        dispose(e, heir, page);
+        dispose(e, page);
+        page = next;
     }
+    e->cursor = 0;
     return true;
 }
 
-/* What goes back to the creator when an environment is gone. */
-struct returned { u64 generation; u32 creator, page_limit, slice_limit; };
-
-/* The limits go back to where they came from. */
-static void return_limits(const struct returned *r, struct env *heir) {
-    struct env *creator = env_live(r->creator);
-
-    if (!creator || page_generation(page_get(r->creator)) != r->generation)
-        creator = heir;
-    env_lock(creator);
-    creator->page_limit += r->page_limit;
-    creator->slice_limit += r->slice_limit;
-    if (creator->self == r->creator && creator->children)
-        creator->children--;
-    env_unlock(creator);
+/* Its own page is all that is left, and nobody looks at it. */
+static bool is_bare(const struct env *e) {
+    return e->pages == 1 && !STATE_BINDINGS(page_state(page_get(e->self))) && !e->children;
 }
 
+/* One piece of the search for whoever holds what is left, and for children. */
+static void sweep(u32 name, u64 generation, u32 cursor) {
+    bool all = repossess_sweep(&cursor, env_of(name));
+    struct page *p = page_get(name);
+
+    if (page_type(p) != PAGE_ENV || page_generation(p) != generation)
+        return; /* another CPU has done all the rest meanwhile */
+    struct env *e = env_of(name);
+    env_lock(e);
+    if (e->phase == PHASE_SWEEP) {
+        e->cursor = cursor;
+        if (all) {
+            e->children = 0;
+            e->phase = PHASE_PAGES;
+        }
+    }
+    env_unlock(e);
+}
+
+#define LINE 16 /* creators' creators that are looked at */
+
+/* The nearest of its creator, that one's creator and so on that lives; the current environment if there is none. */
+static struct env *heir_of(const struct env *e) {
+    for (u32 i = 0; i < LINE; i++) {
+        struct page *p = page_get(e->creator);
+        if (!is_creator(e, p) || page_type(p) != PAGE_ENV)
+            break;
+        e = env_of(e->creator);
+        if (e->state != ENV_DYING)
+            return (struct env *)e;
+    }
+    return current_env();
+}
+
+/* One who destroys his own creator, who had none that lives, has none from then on. */
+static void set_creator(struct env *child, struct env *to) {
+    bool same = child == to;
+
+    child->creator_generation = same ? 0 : page_generation(page_get(to->self));
+    child->creator = same ? 0 : to->self;
+    to->children += !same;
+}
+
+void env_pass_on(struct env *child, const struct env *dying) {
+    struct env *to;
+    bool settled = false, stopped = false;
+
+    do {
+        to = heir_of(dying);
+        if (to == child)
+            env_lock(child);
+        else
+            env_lock_two(child, to);
+        if (child->phase == PHASE_GONE || child->creator != dying->self || !is_creator(child, page_get(dying->self))) {
+            settled = true; /* gone meanwhile, or passed on by another CPU */
+        } else if (to->state != ENV_DYING || to == current_env()) {
+            set_creator(child, to);
+            settled = true;
+            stopped = child->state == ENV_STOPPED;
+        }
+        env_unlock(child);
+        if (to != child)
+            env_unlock(to);
+    } while (!settled); /* or the heir began to die: its own children may be passed on already */
+    if (stopped)
+        event_post(to->self, EVENT_ENDED, child->self, child->end_reason, child->end_code);
+}
+
+/* Limits go back the same way as children. */
+static void return_limits(const struct env *e) {
+    struct env *to = heir_of(e);
+
+    env_lock(to);
+    to->page_limit += e->page_limit;
+    to->slice_limit += e->slice_limit;
+    if (to->self == e->creator && to->children)
+        to->children--;
+    env_unlock(to);
+}
+
+/* The heir has the page for a moment, so that it is somebody's. */
 static void last_page(struct env *e, struct env *heir) {
-    struct returned r = {e->creator_generation, e->creator, e->page_limit, e->slice_limit};
     u32 page = e->self;
 
+    return_limits(e);
     list_remove(e);
     env_lock_two(e, heir); /* somebody may be walking its pages still */
     page_unlink(e, page);
@@ -331,19 +410,13 @@ static void last_page(struct env *e, struct env *heir) {
     page_get(page)->owner = heir->self;
     page_get(page)->generation = page_new_generation();
     /* As a KERNEL page it gets no new mapping, and nobody changes what others read in it as an environment. */
-    page_retype(page, heir->self, PAGE_ENV, PAGE_KERNEL, UINT32_MAX);
+    page_retype(page, heir->self, PAGE_ENV, PAGE_KERNEL, 0);
     env_unlock(e);
     env_unlock(heir);
     quiesce(); /* nobody looks at it as an environment any more */
-    repossess_mappings(page);
     env_lock(heir);
-    page_retype(page, heir->self, PAGE_KERNEL, PAGE_DATA, UINT32_MAX);
-    if (page_release(heir, page, PAGE_DATA) && r.page_limit) {
-        r.page_limit--; /* somebody sleeps on a word of it: the heir keeps it, as well as the room for it */
-        heir->page_limit++;
-    }
+    CHECK(!page_release(heir, page, PAGE_KERNEL));
     env_unlock(heir);
-    return_limits(&r, heir);
     trace(TRACE_ENV, 3, page);
 }
 
@@ -382,17 +455,18 @@ s64 call_env_destroy(u64 cap) {
         revoke_release(e);
         e->phase = PHASE_BINDINGS;
     }
-    env_unlock(e);
-    env_lock_two(e, heir);
-    bool last = false;
     if (e->phase == PHASE_BINDINGS && break_bindings(e))
         e->phase = PHASE_PAGES;
-    if (e->phase == PHASE_PAGES && free_pages(e, heir)) {
-        e->phase = PHASE_GONE;
-        last = true;
+    bool last = false;
+    if (e->phase == PHASE_PAGES && free_pages(e)) {
+        last = is_bare(e);
+        e->phase = last ? PHASE_GONE : PHASE_SWEEP;
     }
+    u32 cursor = e->cursor;
+    bool searching = e->phase == PHASE_SWEEP;
     env_unlock(e);
-    env_unlock(heir);
+    if (searching)
+        sweep(name, generation, cursor);
     if (last)
         last_page(e, heir);
     return last ? 0 : E_AGAIN;

@@ -21,6 +21,11 @@ s64 env_target(u64 user, u8 rights, struct env **out);
  * not return to it (schedule()). */
 void env_end(struct env *e, u32 reason, u64 code);
 
+/* Whether this is an environment whose creator is the current one. */
+bool env_is_child(u32 page);
+/* Gives a child of an environment that is being destroyed another creator. No lock may be held. */
+void env_pass_on(struct env *child, const struct env *dying);
+
 /* Makes an environment of two DATA pages of `creator`, which are zeroed. */
 s64 env_make(struct env *creator, u32 page, u32 root, const struct env_spec *spec);
 

@@ -198,7 +198,7 @@ s64 page_retype(u32 page, u32 owner, u8 from, u16 to, u32 bindings) {
     do {
         if (STATE_TYPE(old) != from)
             return E_WRONG_TYPE;
-        if (STATE_BINDINGS(old) > bindings || STATE_PINS(old) || (old & STATE_TAKEN && to != PAGE_DATA))
+        if (STATE_BINDINGS(old) > bindings || STATE_PINS(old) || (old & STATE_TAKEN && from == PAGE_DATA))
             return E_BUSY;
         if (old & STATE_VITAL && to != PAGE_DATA && to != PAGE_CONTEXT && to != PAGE_RING)
             return E_BUSY;
@@ -228,8 +228,6 @@ s64 page_take_begin(u32 page, u32 owner) {
             return E_NO_RIGHT;
         if (old & STATE_VITAL)
             return E_VITAL;
-        if (old & STATE_TAKEN)
-            return E_BUSY;
     } while (!__atomic_compare_exchange_n(&p->state, &old, old | STATE_TAKEN, false, __ATOMIC_SEQ_CST,
                                           __ATOMIC_SEQ_CST));
     return 0;
@@ -309,7 +307,7 @@ s64 page_take(struct env *env, u32 name, u32 count, u32 order) {
 
 s64 page_release(struct env *env, u32 page, u8 type) {
     struct page *p = &page_array[page];
-    u64 old = type;
+    u64 old = type | (page_state(p) & STATE_TAKEN);
 
     if (!__atomic_compare_exchange_n(&p->state, &old, PAGE_FREE, false, __ATOMIC_SEQ_CST,
                                      __ATOMIC_SEQ_CST))

@@ -43,19 +43,23 @@ void page_unpin(u32 page);
 
 /* Sets or clears FLAG_VITAL; the owner's lock is held. 0, or E_BUSY if it is set already or the page is being taken. */
 s64 page_set_vital(u32 page, bool vital);
-/* Sets FLAG_TAKEN, so that no binding and no pin is added: 0, E_NO_RIGHT, E_VITAL, E_BUSY if it is set. */
+static inline bool page_is_taken(u32 page) {
+    struct page *p = page_get(page);
+    return p && page_state(p) & STATE_TAKEN;
+}
+/* Sets FLAG_TAKEN, so that no binding and no pin is added: 0 (also if it is set), E_NO_RIGHT, E_VITAL. */
 s64 page_take_begin(u32 page, u32 owner);
 /* Ends it. With `taker`: the page, which nothing holds, becomes its DATA; both locks are held. */
 void page_take_end(u32 page, struct env *from, struct env *taker);
 
 /* Changes the use of a page that `owner` owns, to a type and, shifted by 8, its flags: 0, E_NO_RIGHT, E_WRONG_TYPE, or E_BUSY when it is
- * pinned or has more than `bindings` bindings, or is being taken (but then it may still become DATA). */
+ * pinned or has more than `bindings` bindings, or is DATA that is being taken. */
 s64 page_retype(u32 page, u32 owner, u8 from, u16 to, u32 bindings);
 
 /* Allocates count pages for env, by name or PAGE_ANY aligned to 2^order; zeroed, one new
  * generation. Takes env's lock. The first page, or E_NOT_FREE, E_LIMIT, E_DEAD. */
 s64 page_take(struct env *env, u32 name, u32 count, u32 order);
-/* Frees one page of env that has no binding or pin; env's lock held. 0 or E_BUSY. */
+/* Frees one page of env that has no binding or pin, also one that is being taken; env's lock held. 0 or E_BUSY. */
 s64 page_release(struct env *env, u32 page, u8 type);
 /* Moves pages that `from` owns to `to`; both locks held. With an error nothing moved. */
 s64 page_move(struct env *from, struct env *to, u32 name, u32 count);

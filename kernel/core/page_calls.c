@@ -59,7 +59,7 @@ s64 call_page_free(u64 cap, u32 name, u32 count) {
         }
         if (STATE_TYPE(state) != PAGE_DATA)
             error = E_WRONG_TYPE;
-        else if (STATE_BINDINGS(state) || STATE_PINS(state) || state & (STATE_VITAL | STATE_TAKEN))
+        else if (STATE_BINDINGS(state) || STATE_PINS(state) || state & STATE_VITAL)
             error = E_BUSY;
     }
     u32 freed = 0;

@@ -1,9 +1,9 @@
 /* The abort protocol: breaking bindings by force and moving what they held.
  *
  * A page that is being taken has FLAG_TAKEN, so that nobody binds it anew. Then every mapping of it is
- * removed: first where `where` says that it was mapped last, and if bindings are left, wherever any
- * table maps it. Then it is saved, unlinked, zeroed, and the taker's. If something still holds it (a
- * device, a sleeper) the flag goes and the answer is BUSY. */
+ * removed: first where `where` says that it was mapped last, and if bindings are left, by a search through the whole machine, in pieces
+ * between which the answer is AGAIN. Then it is saved, unlinked, zeroed, and the taker's. If something still holds it (a
+ * device, tables below it) the flag goes and the answer is BUSY. env_destroy and flow_destroy use the same search. */
 #include "core/cap.h"
 #include "core/cpu.h"
 #include "core/env.h"
@@ -21,55 +21,75 @@
 #include "targe/call_table.h"
 #include "x86/io.h"
 
-/* How many mappings are to be flushed and unbound still; large ones are already. */
-static u32 break_in_table(struct env *env, u32 table, u32 page) {
-    u64 state = page_state(page_get(table));
+/* ---------------------------------------------------------------- making others let go */
 
-    if (STATE_TYPE(state) != PAGE_TABLE)
-        return 0;
-    if (STATE_LEVEL(state) == 2)
-        space_remove_large(env, table, page);
-    return STATE_LEVEL(state) == 1 ? space_remove_page(table, page) : 0;
-}
+#define SWEEP 16384 /* what one piece of the search may cost, in pages looked at */
+#define TABLE_COST 256
 
-static void break_in_env(struct env *env, u32 page) {
-    u32 broken = 0;
+/* A table's owner's lock keeps it one. The owner may have stopped, or be dying. */
+static void break_in_table(u32 table) {
+    struct page *p = page_get(table);
+    struct page *owner = page_get(page_owner(p));
 
-    env_lock(env);
-    for (u32 t = env->first_page; t; t = page_get(t)->next)
-        broken += break_in_table(env, t, page);
-    if (broken)
-        shootdown(env, 0, PAGES_A_CALL);
-    env_unlock(env);
-    while (broken--)
-        page_unbind(page);
-}
-
-/* Where `where` points, if that is a table still. Its owner's lock keeps it one. */
-static void break_by_hint(u32 page) {
-    struct page *table = page_get(page_get(page)->where);
-    struct env *env = table && page_type(table) == PAGE_TABLE ? env_live(page_owner(table)) : NULL;
-    u32 broken = 0;
-
-    if (!env)
+    if (!owner || page_type(owner) != PAGE_ENV)
         return;
+    struct env *env = env_of((u32)(owner - page_array));
     env_lock(env);
-    if (page_owner(table) == env->self)
-        broken = break_in_table(env, (u32)(table - page_array), page);
-    if (broken)
-        shootdown(env, 0, PAGES_A_CALL);
+    if (page_owner(p) == env->self && page_type(p) == PAGE_TABLE)
+        space_remove_taken(env, table);
     env_unlock(env);
-    while (broken--)
-        page_unbind(page);
 }
 
-void repossess_mappings(u32 page) {
-    if (STATE_BINDINGS(page_state(page_get(page))))
-        break_by_hint(page);
-    if (!STATE_BINDINGS(page_state(page_get(page))))
+void repossess_last_mapping(u32 page) {
+    u32 table = page_get(page)->where;
+
+    if (STATE_BINDINGS(page_state(page_get(page))) && page_get(table) && page_type(page_get(table)) == PAGE_TABLE)
+        break_in_table(table);
+}
+
+static void break_flow(u32 page) {
+    u32 owner = flow_break(page);
+    struct env *loser = owner ? env_live(owner) : NULL;
+
+    if (!loser)
         return;
-    for (u32 e = __atomic_load_n(&info->first_env, __ATOMIC_SEQ_CST); e; e = env_of(e)->next)
-        break_in_env(env_of(e), page);
+    env_lock(loser);
+    revoke_lost(loser, RESOURCE_FLOWS, page, 0, 0);
+    env_unlock(loser);
+}
+
+/* True if it had to stop the other CPUs, after which pointers to environments are stale. */
+static bool break_sleep(u32 page) {
+    if (!schedule_awaken_taken(env_of(page), false))
+        return false;
+    stop_others();
+    if (page_type(page_get(page)) == PAGE_ENV)
+        schedule_awaken_taken(env_of(page), true);
+    start_others();
+    return true;
+}
+
+bool repossess_sweep(u32 *cursor, const struct env *dying) {
+    u32 page = *cursor;
+    bool enough = false;
+
+    for (u32 work = 0; page < page_count && work < SWEEP && !enough; page++, work++) {
+        u8 type = page_type(page_get(page));
+        if (type != PAGE_TABLE && type != PAGE_FLOW && type != PAGE_ENV)
+            continue;
+        work += TABLE_COST;
+        if (type == PAGE_TABLE) {
+            break_in_table(page);
+        } else if (type == PAGE_FLOW) {
+            break_flow(page);
+        } else {
+            if (dying && env_of(page)->creator == dying->self)
+                env_pass_on(env_of(page), dying);
+            enough = break_sleep(page);
+        }
+    }
+    *cursor = page < page_count ? page : 0;
+    return !*cursor;
 }
 
 /* ---------------------------------------------------------------- saving */
@@ -112,18 +132,8 @@ static u32 save(struct env *env, u32 taken) {
 
 /* ---------------------------------------------------------------- taking */
 
-/* Whatever else than a mapping holds the page lets go of it. */
+/* What its owner uses it for, other than a mapping. */
 static void break_uses(struct env *env, u32 page) {
-    u32 owner, flow;
-
-    while ((flow = flow_break(page, &owner))) {
-        struct env *loser = env_live(owner);
-        if (loser) {
-            env_lock(loser);
-            revoke_lost(loser, RESOURCE_FLOWS, flow, 0, 0);
-            env_unlock(loser);
-        }
-    }
     env_lock(env);
     if (env->event_page == page)
         event_release(env);
@@ -136,12 +146,6 @@ static bool is_held(u32 page) {
     u64 state = page_state(page_get(page));
 
     return STATE_BINDINGS(state) || STATE_PINS(state);
-}
-
-static void break_sleepers(u32 page) {
-    stop_others();
-    schedule_awaken_sleepers(page);
-    start_others();
 }
 
 /* Everything that can be known before anything is broken. */
@@ -172,6 +176,12 @@ static bool is_pinned(u32 page) {
     return STATE_PINS(page_state(page_get(page)));
 }
 
+/* The page stays as it is; its owner's lock is held. */
+static void give_up(const struct env *env, u32 page) {
+    if (page_owner(page_get(page)) == env->self)
+        page_take_end(page, NULL, NULL);
+}
+
 static s64 finish(struct env *env, struct env *taker, u32 page, u32 *saved) {
     s64 error = E_BUSY;
 
@@ -181,7 +191,7 @@ static s64 finish(struct env *env, struct env *taker, u32 page, u32 *saved) {
         error = E_DEAD;
     else if (taker->pages >= taker->page_limit)
         error = E_LIMIT;
-    else if (!is_held(page))
+    else if (page_is_taken(page) && !is_held(page)) /* and no other CPU has given up, or freed it */
         error = revoke_due(env, RESOURCE_PAGES);
     if (!error) {
         *saved = save(env, page);
@@ -189,7 +199,7 @@ static s64 finish(struct env *env, struct env *taker, u32 page, u32 *saved) {
         revoke_lost(env, RESOURCE_PAGES, page, generation, *saved);
         env->request[RESOURCE_PAGES].left--;
     } else {
-        page_take_end(page, NULL, NULL);
+        give_up(env, page);
     }
     env_unlock(env);
     env_unlock(taker);
@@ -197,27 +207,19 @@ static s64 finish(struct env *env, struct env *taker, u32 page, u32 *saved) {
 }
 
 static s64 take_page(struct env *env, struct env *taker, u32 page, u32 *saved) {
-    u32 name = env->self;
-    u64 generation = page_generation(page_get(name));
-
     env_lock(env);
     s64 error = begin(env, taker, page);
     env_unlock(env);
     if (error)
         return error;
-    if (is_pinned(page)) {
-        page_take_end(page, NULL, NULL);
-        return E_BUSY;
+    bool pinned = is_pinned(page);
+    if (!pinned) {
+        break_uses(env, page);
+        repossess_last_mapping(page);
+        if (STATE_BINDINGS(page_state(page_get(page))) && page_type(page_get(page)) != PAGE_TABLE)
+            return E_AGAIN;
     }
-    break_uses(env, page);
-    repossess_mappings(page);
-    if (STATE_BINDINGS(page_state(page_get(page))))
-        break_sleepers(page);
-    if (env_live(name) != env || page_generation(page_get(name)) != generation) {
-        page_take_end(page, NULL, NULL); /* destroyed while this CPU waited; its heir has the page */
-        return E_DEAD;
-    }
-    return finish(env, taker, page, saved);
+    return finish(env, taker, page, saved); /* BUSY: what is pinned, or a table that holds tables */
 }
 
 static s64 take_other(struct env *env, u32 resource, u32 name) {
@@ -236,7 +238,7 @@ static s64 take_other(struct env *env, u32 resource, u32 name) {
 }
 
 /* One element; its environment is looked up anew, since it may have ended while this CPU waited for others. */
-static s64 take(u64 cap, u64 at) {
+static s64 take(u64 cap, u64 at, bool *search) {
     struct env *env;
     struct taking t;
     s64 error = env_target(cap, RIGHT_OWN, &env);
@@ -256,20 +258,24 @@ static s64 take(u64 cap, u64 at) {
         t.result = (s32)take_page(env, current_env(), t.name, &t.saved);
     else
         t.result = (s32)take_other(env, t.resource, t.name);
+    *search |= t.result == E_AGAIN;
     error = user_write(at, &t, sizeof t);
     return error ? error : t.result != 0;
 }
 
 s64 call_repossess(u64 cap, u64 batch, u32 count) {
     s64 failed = 0;
+    bool search = false;
 
     if (!count || count > TAKINGS_A_CALL || batch % 4)
         return E_BAD_ARGUMENT;
     for (u32 i = 0; i < count; i++) {
-        s64 result = take(cap, batch + i * sizeof(struct taking));
+        s64 result = take(cap, batch + i * sizeof(struct taking), &search);
         if (result < 0)
             return i ? failed + count - i : result;
         failed += result;
     }
+    if (search)
+        repossess_sweep(&current_env()->sweep, NULL);
     return failed;
 }

@@ -574,14 +574,20 @@ s64 schedule_take_slice(struct env *env, u32 n, u32 slot) {
     return error;
 }
 
-void schedule_awaken_sleepers(u32 page) {
-    for (u32 e = info->first_env; e; e = env_of(e)->next)
-        for (u32 n = 0; n < cpu_count; n++) {
-            struct env_context *record = &env_of(e)->context[n];
-            if ((record->word && page_of_phys((phys){record->word}) == page) ||
-                (record->state == CONTEXT_WAITING && wait_uses((u32)record->value, page)))
+bool schedule_awaken_taken(struct env *env, bool awaken) {
+    bool found = false;
+
+    for (u32 n = 0; n < cpu_count; n++) {
+        struct env_context *record = &env->context[n];
+        u64 word = record->word;
+        if ((word && page_is_taken(page_of_phys((phys){word}))) ||
+            (record->state == CONTEXT_WAITING && wait_uses_taken((u32)record->value))) {
+            found = true;
+            if (awaken)
                 schedule_awaken(record, 3);
         }
+    }
+    return found;
 }
 
 /* The slice changes owner without ever being free. */

@@ -32,7 +32,8 @@ void schedule_forget_sleep(struct env_context *record);
 void schedule_awaken(struct env_context *record, u64 result);
 /* Takes one slice from an environment whose lock is held: 0 or E_NO_RIGHT. */
 s64 schedule_take_slice(struct env *env, u32 cpu, u32 slot);
-/* Wakes every context that sleeps on a word of this page. The other CPUs are stopped. */
-void schedule_awaken_sleepers(u32 page);
+/* Whether a context of the environment sleeps on a word of a page that is being taken. `awaken` wakes those; the other
+ * CPUs are stopped then. */
+bool schedule_awaken_taken(struct env *env, bool awaken);
 /* Frees every slice of an environment that no CPU runs. */
 void schedule_free_slices(struct env *env);

@@ -262,14 +262,6 @@ static void unmap_large(struct env *env, u64 va) {
         remove_large(env, entry, va);
 }
 
-void space_remove_large(struct env *env, u32 table, u32 page) {
-    u64 *entry = page_ptr(table);
-
-    for (u32 i = 0; i < 512; i++)
-        if (is_large(entry[i]) && page - page_of(entry[i]) < LARGE)
-            remove_large(env, &entry[i], 0);
-}
-
 static s64 map(struct env *env, const struct update *u) {
     struct cap cap;
 
@@ -448,27 +440,44 @@ s64 space_apply(struct env *env, const struct update *u) {
     }
 }
 
-u32 space_remove_page(u32 table, u32 page) {
-    u64 *entry = page_ptr(table);
-    u32 removed = 0;
+static bool any_taken(u32 first, u32 count) {
+    for (u32 i = 0; i < count; i++)
+        if (page_is_taken(first + i))
+            return true;
+    return false;
+}
 
-    for (u32 i = 0; i < 512; i++)
-        if (entry[i] & PTE_PRESENT && !(entry[i] & PTE_LARGE) && page_of(entry[i]) == page) {
-            __atomic_store_n(&entry[i], 0, __ATOMIC_SEQ_CST);
-            removed++;
-        }
-    return removed;
+/* One large mapping with a page that is taken goes as a whole. */
+void space_remove_taken(struct env *env, u32 table) {
+    u32 level = STATE_LEVEL(page_state(page_get(table)));
+    u64 *entry = page_ptr(table);
+    struct removal removal = {.env = env, .span = PAGES_A_CALL}; /* wherever in the space: all is flushed */
+
+    for (u32 i = 0; i < 512 && level <= 2; i++) {
+        if (level == 2 && is_large(entry[i]) && any_taken(page_of(entry[i]), LARGE))
+            remove_large(env, &entry[i], 0);
+        else if (level == 1 && entry[i] & PTE_PRESENT && page_is_taken(page_of(entry[i])))
+            remove_entry(&removal, &entry[i]);
+    }
+    if (removal.count)
+        remove_flush(&removal);
 }
 
 void space_detach_table(struct env *env, u32 table) {
     struct page *p = page_get(table);
+    u32 work = 512;
 
     if (STATE_LEVEL(page_state(p)) > 1 && !is_empty(page_ptr(table)))
         return;
-    if (!p->where || !space_remove_page(p->where, table))
+    u64 *parent = p->where ? page_ptr(p->where) : NULL;
+    u32 i = 0;
+    while (parent && i < 512 && !(parent[i] & PTE_PRESENT && !(parent[i] & PTE_LARGE) && page_of(parent[i]) == table))
+        i++;
+    if (!parent || i == 512)
         return;
+    __atomic_store_n(&parent[i], 0, __ATOMIC_SEQ_CST);
     shootdown(env, 0, PAGES_A_CALL); /* from here on no CPU reaches what it maps */
-    space_empty_table(table, 512);
+    space_empty_table(table, 512, &work);
     p->where = 0;
     s64 error = page_retype(table, env->self, PAGE_TABLE, PAGE_DATA, UINT32_MAX);
     ASSERT(!error);
@@ -476,16 +485,20 @@ void space_detach_table(struct env *env, u32 table) {
     page_unbind(table);
 }
 
-void space_empty_table(u32 table, u32 entries) {
+bool space_empty_table(u32 table, u32 entries, u32 *work) {
     u64 *entry = page_ptr(table);
 
     for (u32 i = 0; i < entries; i++) {
         if (!(entry[i] & PTE_PRESENT))
             continue;
         u32 page = page_of(entry[i]), count = is_large(entry[i]) ? LARGE : 1;
+        if (count > *work)
+            return false;
+        *work -= count;
         entry[i] = 0;
         unbind_run(page, count);
     }
+    return true;
 }
 
 /* What an element takes of a call's UPDATE_PAGES; one that is refused at once counts as one page. */

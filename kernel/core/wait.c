@@ -70,7 +70,10 @@ s64 wait_begin(const struct predicate *p, u32 page) {
         return error;
     struct predicate *kept = page_ptr(page);
     *kept = *p;
-    page_bind(page, PAGE_WAIT);
+    if (page_bind(page, PAGE_WAIT)) { /* it is being taken since just now */
+        page_retype(page, current_env()->self, PAGE_WAIT, PAGE_DATA, UINT32_MAX);
+        return E_BUSY;
+    }
     error = bind_words(kept);
     if (error)
         wait_end(page);
@@ -113,7 +116,6 @@ u64 wait_evaluate(u32 page) {
     return 0;
 }
 
-
 void wait_pages(u32 page, void (*bound)(u32 page, bool pin)) {
     const struct predicate *p = page_ptr(page);
 
@@ -123,12 +125,14 @@ void wait_pages(u32 page, void (*bound)(u32 page, bool pin)) {
             bound(page_of_phys((phys){p->term[i].factor[n].word}), false);
 }
 
-bool wait_uses(u32 wait, u32 page) {
-    const struct predicate *p = page_ptr(wait);
+/* The sleeper may be waking on another CPU: then this is some other page, with anything in it. */
+bool wait_uses_taken(u32 wait) {
+    const struct page *page = page_get(wait);
+    const struct predicate *p = page && page_type(page) == PAGE_WAIT ? page_ptr(wait) : NULL;
     bool found = false;
 
-    for (u32 i = 0; i < p->count; i++)
-        for (u32 n = 0; n < p->term[i].count; n++)
-            found |= page_of_phys((phys){p->term[i].factor[n].word}) == page;
+    for (u32 i = 0; p && i < p->count && i < TERMS; i++)
+        for (u32 n = 0; n < p->term[i].count && n < FACTORS; n++)
+            found |= page_is_taken(page_of_phys((phys){p->term[i].factor[n].word}));
     return found;
 }

@@ -9,8 +9,8 @@ s64 wait_begin(const struct predicate *p, u32 page);
 u64 wait_evaluate(u32 page);
 /* Lets go of the words; the page is its owner's DATA again. */
 void wait_end(u32 page);
-/* Whether one of its words lies in this page. */
-bool wait_uses(u32 wait, u32 page);
+/* Whether one of its words lies in a page that is being taken; of a sleeper on any CPU. */
+bool wait_uses_taken(u32 wait);
 /* For the checker: calls with each page that the predicate binds. */
 void wait_pages(u32 page, void (*bound)(u32 page, bool pin));
 /* The physical address of the word at a user address whose page is now bound, or an error. */

@@ -314,7 +314,8 @@ static s64 flow_end(struct flow *f, u32 mappings) {
     return 0;
 }
 
-/* Ends a flow whose owner's lock is held, as env_destroy holds it when it comes to the flow itself. */
+/* Ends a flow whose owner's lock is held, as env_destroy holds it when it comes to the flow itself. While somebody
+ * still looks at its page it goes on, but is mapped by nobody anew: AGAIN. */
 static s64 destroy_owned(u64 user, u32 page, const struct env *owner) {
     struct flow *f;
 
@@ -324,11 +325,29 @@ static s64 destroy_owned(u64 user, u32 page, const struct env *owner) {
         error = E_BUSY;
     if (!error && f->children)
         error = E_BUSY;
+    if (!error)
+        error = page_take_begin(page, owner->self);
+    if (!error && STATE_BINDINGS(page_state(page_get(page))))
+        error = E_AGAIN;
     if (!error) {
         give_back(f);
-        error = flow_end(f, UINT32_MAX);
+        error = flow_end(f, 0);
+        page_take_end(page, NULL, NULL);
     }
     spin_unlock(&net_lock);
+    return error;
+}
+
+/* The ring may be the caller's. */
+static s64 destroy(u64 user, u32 page, struct env *owner, struct env *caller) {
+    if (owner == caller)
+        env_lock(owner);
+    else
+        env_lock_two(owner, caller);
+    s64 error = destroy_owned(user, page, owner);
+    env_unlock(owner);
+    if (owner != caller)
+        env_unlock(caller);
     return error;
 }
 
@@ -343,18 +362,13 @@ s64 call_flow_destroy(u64 flow) {
     struct env *owner = name ? env_live(name) : NULL;
     if (!owner)
         return name ? E_BUSY : E_NO_RIGHT; /* the first flow is the kernel's, and stays */
-    if (owner == caller)
-        env_lock(owner);
-    else
-        env_lock_two(owner, caller); /* the ring may be the caller's */
-    error = destroy_owned(flow, page, owner);
-    env_unlock(owner);
-    if (owner != caller)
-        env_unlock(caller);
-    if (!error && !page_take_begin(page, name)) { /* whoever looked at it as a flow no longer sees it */
-        repossess_mappings(page);
-        page_take_end(page, NULL, NULL);
+    error = destroy(flow, page, owner, caller);
+    if (error == E_AGAIN) {
+        repossess_last_mapping(page);
+        error = destroy(flow, page, owner, caller);
     }
+    if (error == E_AGAIN)
+        repossess_sweep(&caller->sweep, NULL);
     return error;
 }
 
@@ -623,26 +637,24 @@ bool flow_unbind_all(u32 env) {
     return unbound < UNBIND_AT_ONCE;
 }
 
-static bool uses(const struct flow *f, u32 page) {
-    bool found = f->ring == page;
+static bool uses_taken(const struct flow *f) {
+    bool found = page_is_taken(f->ring);
 
     for (u32 i = 0; i < f->buffers; i++)
-        found |= f->page[i] == page;
+        found |= page_is_taken(f->page[i]);
     return f->bound && found;
 }
 
-u32 flow_break(u32 page, u32 *owner) {
-    u32 broken = 0;
+u32 flow_break(u32 page) {
+    u32 owner = 0;
 
     spin_lock(&net_lock);
-    for (struct flow *f = flow_next(NULL); f && !broken; f = flow_next(f))
-        if (uses(f, page)) {
-            *owner = page_owner(page_get(f->ring));
-            unbind(f);
-            broken = f->self;
-        }
+    if (page_type(page_get(page)) == PAGE_FLOW && uses_taken(flow_of(page))) {
+        owner = page_owner(page_get(flow_of(page)->ring));
+        unbind(flow_of(page));
+    }
     spin_unlock(&net_lock);
-    return broken;
+    return owner;
 }
 
 s64 flow_take(u32 name, u32 env) {

@@ -12,8 +12,8 @@ u32 flow_init(u64 key);
 /* For env_destroy, no lock above LOCK_ENV held. First, until it returns true: takes out, some at
  * a time, the bindings whose rings `env` owns, in flows of others too. */
 bool flow_unbind_all(u32 env);
-/* Unbinds the flow whose ring or buffers the page is among: the flow, or 0. *owner: whose ring it was. */
-u32 flow_break(u32 page, u32 *owner);
+/* Unbinds the flow in this page if its ring or a buffer is being taken: whose ring it was, or 0. */
+u32 flow_break(u32 page);
 /* Unbinds a flow whose ring `env` owns: 0, or E_NO_RIGHT when it is not so. */
 s64 flow_take(u32 flow, u32 env);
 /* Then, for each FLOW page that it owns: children go to the parent, and the page is DATA again. */

@@ -116,12 +116,51 @@ static s64 start_child(u32 i) {
     return 0;
 }
 
+static bool is_started(u32 env) {
+    for (u32 i = 0; i < manifest.envs; i++)
+        if (child[i].env == env)
+            return true;
+    return false;
+}
+
+/* An environment that init has not started and is the creator of: whoever made it is gone. 0: there is none. */
+static u32 find_orphan(void) {
+    u32 steps = 0;
+
+    for (u32 name = machine_info()->first_env; name && steps++ < machine_info()->pages;) {
+        const struct env *e = machine_env(name);
+        if (!e)
+            return 0; /* the list changes while it is read: it is looked at again when this one has ended */
+        if (e->creator == rt_self() && !is_started(name))
+            return name;
+        name = e->next;
+    }
+    return 0;
+}
+
+/* Nobody outlives who made it, down to the last of its line: children of an orphan become orphans here. */
+static void end_orphans(void) {
+    struct cap cap = {.type = CAP_ENV, .rights = RIGHT_OWN, .count = 1};
+
+    while ((cap.name = find_orphan())) {
+        machine_forget();
+        s64 error = sys_cap_derive(0, &cap);
+        if (!error)
+            error = rt_destroy(&cap);
+        print("init: orphan %x ended%s%s\n", cap.name, error ? ": " : "", error ? error_name(error) : "");
+        if (error)
+            break;
+    }
+    machine_forget();
+}
+
 static void end_child(u32 i) {
     s64 error = rt_destroy(&child[i].cap);
 
     if (error)
         print("init: %s cannot be destroyed: %s\n", manifest.env[i].name, error_name(error));
     child[i].env = 0;
+    end_orphans();
 }
 
 static void ended(const struct event *event) {

@@ -82,8 +82,9 @@ static void ask(u32 i, u32 pages) {
     now.asking = true;
 }
 
-/* By force: data pages that are not vital, from the head of its list on. */
-static u32 take(u32 i, u32 count) {
+/* By force: data pages that are not vital, from the head of its list on. *more: the kernel is still looking for who
+ * holds some of them. */
+static u32 take(u32 i, u32 count, bool *more) {
     static struct taking taking[TAKINGS_A_CALL];
     const struct page *pages = machine_pages();
     const struct env *e = machine_env((u32)child[i].env);
@@ -99,11 +100,13 @@ static u32 take(u32 i, u32 count) {
     machine_forget();
     if (n)
         sys_repossess(&child[i].cap, taking, n);
-    for (u32 k = 0; k < n; k++)
+    for (u32 k = 0; k < n; k++) {
+        *more |= taking[k].result == E_AGAIN;
         if (!taking[k].result) {
             sys_page_free(0, taking[k].name, 1);
             taken++;
         }
+    }
     return taken;
 }
 
@@ -114,9 +117,11 @@ static void go_on_asking(void) {
     if (!left) {
         now.asking = false;
     } else if (rt_tsc() >= now.deadline) {
-        u32 taken = take(now.victim, left);
-        print("init: %s did not answer: %u pages were taken\n", manifest.env[now.victim].name, taken);
-        now.deadline = taken ? 0 : deadline_in(RETRY_MS);
+        bool more = false;
+        u32 taken = take(now.victim, left, &more);
+        if (taken || !more)
+            print("init: %s did not answer: %u pages were taken\n", manifest.env[now.victim].name, taken);
+        now.deadline = taken || more ? 0 : deadline_in(RETRY_MS);
     }
 }
 

@@ -256,33 +256,35 @@ TEST(attack_late_gift, .seconds = 30) {
 }
 
 /* ---- starving by long calls */
-#define TURNS 32
-#define OWN_SLOTS 4 /* of the batcher, side by side: one long slice */
+#define ENDS 32 /* ends of slices that are looked at */
+#define LATE 8  /* slices; less than one unless the host has other things to do */
 
-/* word 0: turns seen; 1: those that came in time */
-ROLE(waiting_victim) {
-    u64 limit = (OWN_SLOTS + 2) * machine_slices(0)->length;
-
-    while (up->word[0] < TURNS) {
-        u64 before = rt_tsc();
-        sys_yield();
-        up->word[1] += rt_tsc() - before <= limit;
-        up->word[0]++;
-    }
-    for (;;)
-        sys_sleep(NEVER, 0, 0);
+static volatile u64 ends, ends_in_time;
+static void note_end(struct frame *f) {
+    (void)f;
+    ends++;
+    ends_in_time += rt_tsc() - rt_context(0)->slice_end <= LATE * machine_slices(0)->length;
 }
 
-/* Batches as long as they may be, without end: whoever waits for his slice waits one slice more at
- * most. A call that was as long as 256 times 512 pages would make every turn late; a host that stops
- * the machine makes only some so. */
+ROLE(waiting_victim) {
+    for (;;) {
+        up->word[0]++;
+        sys_yield();
+    }
+}
+
+/* Batches as long as they may be, without end: the slice ends in time, however it comes to lie in a call.
+ * A call that was as long as 256 times 512 pages would make every end late; a host that stops the machine makes only some so. */
 TEST(greedy_batcher, .seconds = 30) {
     static struct update u[UPDATES_A_CALL];
     u32 page = page_alloc(PAGES_A_CALL);
     u64 va = address(PAGES_A_CALL);
 
     start_peer(&victim, "waiting_victim", 0);
-    while (down->word[0] < TURNS) {
+    wait_for(&down->word[0], 1);
+    machine_slices(0);
+    rt_on_slice_end(note_end);
+    while (ends < ENDS) {
         for (u32 i = 0; i < UPDATES_A_CALL; i++)
             u[i] = (struct update){.op = i % 2 ? UPDATE_UNMAP : UPDATE_MAP,
                                    .va = va,
@@ -290,6 +292,46 @@ TEST(greedy_batcher, .seconds = 30) {
                                    .count = PAGES_A_CALL};
         EQUAL(sys_space_update(0, u, UPDATES_A_CALL), UPDATES_A_CALL - UPDATE_PAGES / PAGES_A_CALL);
     }
-    CHECK(down->word[1] >= TURNS / 4);
+    rt_on_slice_end(NULL);
+    if (ends_in_time < ENDS / 4)
+        FAIL("%lu of %lu ends of slices were in time", ends_in_time, ends);
+    CHECK(down->word[0] > ENDS / 2);
     end_peer(&victim);
+}
+
+/* ---- multiplying */
+ROLE(bomb) {
+    struct spawn_slices slices = {0, 1};
+    struct peer p;
+
+    for (;;) { /* until it has nothing left to give, and fails */
+        run_peer(&p, "bomb", &slices, 1, self()->page_limit / 3, self()->slice_limit / 3);
+        sys_yield();
+    }
+}
+
+/* Whoever multiplies without end is ended to the last by the one who started it, while it goes on; nothing is left of it, and
+ * all that was lent comes back. */
+TEST(attack_multiplies, .seconds = 60) {
+    struct spawn_slices own = {0, 2};
+    struct peer p;
+
+    for (u32 round = 0; round < 2; round++) { /* the first maps what looking needs */
+        u32 free = free_pages(), pages = self()->page_limit, slices = self()->slice_limit, owned = 0;
+        run_peer(&p, "bomb", &own, 1, 3000, 20);
+        for (u32 i = 0; i < 200 && machine_env(p.env)->children < 2; i++)
+            pause_for(5);
+        machine_forget();
+        OK(rt_destroy(&p.cap));
+        end_children();
+        EQUAL(self()->children, 0);
+        EQUAL(self()->page_limit, pages);
+        EQUAL(self()->slice_limit, slices);
+        if (round)
+            EQUAL(free_pages(), free);
+        for (u32 i = 0; i < SLOTS; i++)
+            owned += machine_slices(0)->slot[i].owner && machine_slices(0)->slot[i].owner != rt_self() &&
+                     machine_slices(0)->slot[i].owner != self()->creator;
+        EQUAL(owned, 0);
+    }
 }

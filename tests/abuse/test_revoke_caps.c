@@ -138,6 +138,46 @@ TEST(cap_tied) {
     end_puppet(&p);
 }
 
+/* Nor to one that comes after the holder in the same page, whether it was seen on this CPU before or not. */
+TEST(cap_holder_replay) {
+    static struct puppet p;
+    u32 page = page_alloc(1), env = page_alloc(1);
+    struct cap cap = owned(page, 1, ALL), to_nobody = cap;
+
+    to_nobody.holder = page; /* no environment */
+    EQUAL(sys_cap_derive(0, &to_nobody), E_BAD_ARGUMENT);
+    EQUAL(sys_cap_derive(&cap, &to_nobody), E_BAD_ARGUMENT);
+    to_nobody.holder = 0xffffffff;
+    EQUAL(sys_cap_derive(0, &to_nobody), E_BAD_ARGUMENT);
+    peer_page = env;
+    start_puppet(&p, 0, 0);
+    EQUAL(p.peer.env, env);
+    cap.holder = env;
+    OK(sys_cap_derive(0, &cap));
+    for (u32 seen = 0; seen < 2; seen++) { /* the second time, the first holder has presented it */
+        struct cap want = cap;
+        want.rights = RIGHT_READ;
+        *(struct cap *)p.scratch = want;
+        if (seen)
+            OK(order_call(&p, CAP_DERIVE, puppet_give_cap(&p, cap), p.orders->scratch));
+        struct cap heirloom = *(struct cap *)p.scratch; /* derived by the holder */
+        end_puppet(&p);
+        EQUAL(sys_page_alloc(0, env, 1, 0, 0), env);
+        peer_page = env;
+        start_puppet(&p, 0, 0);
+        EQUAL(p.peer.env, env);
+        *(struct cap *)p.scratch = want;
+        EQUAL(order_call(&p, PAGE_REVOKE, puppet_give_cap(&p, cap), page, 1), E_BAD_CAPABILITY);
+        EQUAL(order_call(&p, CAP_DERIVE, puppet_give_cap(&p, cap), p.orders->scratch), E_BAD_CAPABILITY);
+        if (seen)
+            EQUAL(order_call(&p, CAP_DERIVE, puppet_give_cap(&p, heirloom), p.orders->scratch), E_BAD_CAPABILITY);
+        OK(sys_cap_derive(0, &cap)); /* for the new one, and now its own */
+        OK(order_call(&p, PAGE_REVOKE, puppet_give_cap(&p, cap), page, 1));
+        OK(sys_cap_derive(0, &cap));
+    }
+    end_puppet(&p);
+}
+
 /* What was handed out is void after the page is freed and had again, taken, or revoked; also when it is cached. */
 TEST(cap_replay) {
     struct cap old[64], cap;

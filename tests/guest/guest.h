@@ -123,8 +123,12 @@ struct peer {
 /* `spare`: slices more that it may allocate, or give to environments of its own. */
 void run_peer(struct peer *p, const char *role, const struct spawn_slices *slices, u32 kinds,
               u32 pages, u32 spare);
+extern u32 peer_page; /* own page, to be the next peer's ENV page; 0: any */
 void start_peer(struct peer *p, const char *role, u32 cpu); /* 512 pages, 4 slices */
 void end_peer(struct peer *p);                              /* destroys it */
+u32 find_child(void);           /* an environment whose creator is this one; 0: there is none */
+struct cap cap_of_child(u32 env);  /* by ownership */
+void end_children(void);        /* and their children, down to the last */
 void wait_for(const u64 *word, u64 value); /* until *word >= value; fails after 5 s */
 /* An environment with nothing but its two pages. */
 struct peer bare_env(u32 page_limit, u32 slice_limit);

@@ -142,7 +142,11 @@ void ask_now(struct puppet *p, u32 resource, u32 count) {
 
 s64 take_saved(struct puppet *p, u32 page, u32 *saved) {
     struct taking t = {.resource = RESOURCE_PAGES, .name = page, .saved = 1};
-    s64 failed = sys_repossess(&p->peer.cap, &t, 1);
+    s64 failed;
+
+    do /* the search for who holds it goes in pieces */
+        failed = sys_repossess(&p->peer.cap, &t, 1);
+    while (failed == 1 && t.result == E_AGAIN);
 
     *saved = t.saved;
     if (failed >= 0)
@@ -152,8 +156,11 @@ s64 take_saved(struct puppet *p, u32 page, u32 *saved) {
 
 s64 take(struct puppet *p, u32 resource, u32 name) {
     struct taking t = {.resource = resource, .name = name};
-    s64 failed = sys_repossess(&p->peer.cap, &t, 1);
+    s64 failed;
 
+    do
+        failed = sys_repossess(&p->peer.cap, &t, 1);
+    while (failed == 1 && t.result == E_AGAIN);
     if (failed >= 0)
         EQUAL(failed, t.result != 0);
     return failed < 0 ? failed : t.result;

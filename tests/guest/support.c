@@ -183,6 +183,8 @@ static void give(struct start *start, const char *name, struct cap cap) {
     added->cap = cap;
 }
 
+u32 peer_page;
+
 void run_peer(struct peer *p, const char *role, const struct spawn_slices *slices, u32 kinds,
               u32 pages, u32 spare) {
     static struct start start;
@@ -205,12 +207,14 @@ void run_peer(struct peer *p, const char *role, const struct spawn_slices *slice
     struct spawn s = {.name = role,
                       .image = (const u8 *)image,
                       .image_bytes = start.item[1].a,
+                      .page = peer_page,
                       .page_limit = pages,
                       .slice_limit = total + spare,
                       .start = &start,
                       .slices = slices,
                       .slice_kinds = kinds};
     p->env = (u32)OK(spawn(&s));
+    peer_page = 0;
     p->cap = s.env;
 }
 
@@ -220,6 +224,33 @@ void start_peer(struct peer *p, const char *role, u32 cpu) {
     struct spawn_slices slices[2] = {{cpu, 4}, {0, 0}};
 
     run_peer(p, role, slices, cpu ? 2 : 1, 512, 0);
+}
+
+u32 find_child(void) {
+    u32 found = 0;
+
+    for (u32 name = machine_info()->first_env; name && !found;) {
+        const struct env *e = machine_env(name);
+        if (e && e->creator == rt_self() && e->state)
+            found = name;
+        name = e && e->state ? e->next : machine_info()->first_env; /* it ended meanwhile: from the start */
+    }
+    machine_forget();
+    return found;
+}
+
+struct cap cap_of_child(u32 env) {
+    struct cap cap = {.type = CAP_ENV, .rights = RIGHT_OWN | RIGHT_MANAGE, .name = env, .count = 1};
+
+    sys_cap_derive(0, &cap); /* it may end meanwhile: then it is void */
+    return cap;
+}
+
+void end_children(void) {
+    for (u32 name; (name = find_child());) {
+        struct cap cap = cap_of_child(name);
+        rt_destroy(&cap);
+    }
 }
 
 void end_peer(struct peer *p) { OK(rt_destroy(&p->cap)); }

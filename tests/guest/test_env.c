@@ -149,41 +149,134 @@ ROLE(parent) {
     sys_sleep(NEVER, 0, 0);
 }
 
-/* A child outlives its creator; whoever has its capability can end it, and inherits its limits. */
+/* Children of what is destroyed come to its creator, who can name them, is told of their ends and gets their limits back. */
 TEST(env_adopted) {
-    struct peer p, child;
-    u32 limit = self()->page_limit;
-    struct spawn_slices slices = {0, 10};
+    struct event_ring *ring = bind_events();
+    struct event e;
+    struct peer p;
+    u32 limit = self()->page_limit, slices = self()->slice_limit, free = free_pages();
+    struct spawn_slices own = {0, 10};
+    struct cap other = {.type = CAP_ENV, .rights = RIGHT_OWN, .name = rt_self(), .count = 1};
 
-    run_peer(&p, "parent", &slices, 1, 1000, 2);
+    other.name = self()->creator;
+    EQUAL(sys_cap_derive(0, &other), E_NO_RIGHT);
+    run_peer(&p, "parent", &own, 1, 1000, 2);
     wait_for(&down->word[0], 1);
-    child = (struct peer){down->cap[0], (u32)down->word[0]};
+    u32 child = (u32)down->word[0];
+    struct cap cap = {.type = CAP_ENV, .rights = RIGHT_OWN, .name = child, .count = 1};
+    EQUAL(sys_cap_derive(0, &cap), E_NO_RIGHT); /* a grandchild, so far */
     end_peer(&p);
     CHECK(self()->page_limit < limit); /* what the child has is still out */
-    EQUAL(machine_env(child.env)->state, ENV_LIVE);
+    EQUAL(self()->children, 1);
+    EQUAL(machine_env(child)->state, ENV_LIVE);
+    EQUAL(machine_env(child)->creator, rt_self());
     machine_forget();
-    end_peer(&child);
+    cap = cap_of_child(child);
+    OK(sys_env_stop(&cap, 77));
+    do
+        CHECK(next_event(ring, &e, 1000));
+    while (e.env != child);
+    CHECK(e.type == EVENT_ENDED && e.a == END_STOPPED && e.b == 77);
+    OK(rt_destroy(&cap));
+    EQUAL(sys_cap_derive(0, &cap), E_NO_RIGHT);
+    EQUAL(self()->children, 0);
     EQUAL(self()->page_limit, limit);
+    EQUAL(self()->slice_limit, slices);
+    CHECK(free_pages() + 8 >= free); /* but for tables of this environment */
 }
 
-/* A page that its heir still maps becomes the heir's, with the room for it. Views of the environment itself end with it. */
+/* word: 2 page; cap: 1 for it */
+ROLE(sleeps_on_anothers) {
+    u64 va = address(1);
+
+    OK(memory_map_at(va, (u32)up->word[2], 1, 0, &up->cap[1]));
+    up->word[0]++;
+    up->word[3] = (u64)sys_sleep(NEVER, (const u64 *)va, 0);
+    up->word[1]++;
+    sys_sleep(NEVER, 0, 0);
+}
+
+/* Who sleeps on a word of what is destroyed wakes, on any CPU. */
+TEST(env_destroy_wakes) {
+    for (u32 cpu = 0; cpu < machine_info()->cpus && cpu < 2; cpu++) {
+        struct peer dead = bare_env(8, 0), sleeper;
+        memset(down->word, 0, sizeof down->word);
+        down->word[2] = (u64)OK(sys_page_alloc(&dead.cap, PAGE_ANY, 1, 0, &down->cap[1]));
+        start_peer(&sleeper, "sleeps_on_anothers", cpu);
+        wait_for(&down->word[0], 1);
+        while (machine_env(sleeper.env)->context[cpu].state != CONTEXT_SLEEPING)
+            pause_for(1);
+        machine_forget();
+        end_peer(&dead);
+        EQUAL(type_of((u32)down->word[2]), PAGE_FREE);
+        wait_for(&down->word[1], 1);
+        EQUAL(down->word[3], 3);
+        end_peer(&sleeper);
+    }
+}
+
+/* A chain of environments, each made by the one before: whoever destroys the first can end all. */
+ROLE(link) {
+    struct spawn_slices slices = {0, 1};
+    struct peer p;
+    u32 left = self()->page_limit;
+
+    down->word[1] = up->word[1] - 1;
+    if (up->word[1])
+        run_peer(&p, "link", &slices, 1, left - 300, 8 * (u32)down->word[1]);
+    for (const u64 *deep = up->word[1] ? &down->word[0] : NULL; deep && !*deep;)
+        pause_for(1);
+    up->word[0] = 1;
+    sys_sleep(NEVER, 0, 0);
+}
+
+TEST(env_chain, .seconds = 60) {
+    enum { LINKS = 4 };
+    u32 limit = self()->page_limit, slices = self()->slice_limit, ended = 0;
+    struct spawn_slices own = {0, 1};
+    struct peer p;
+
+    down->word[1] = LINKS;
+    run_peer(&p, "link", &own, 1, 2400, 8 * LINKS);
+    wait_for(&down->word[0], 1);
+    OK(rt_destroy(&p.cap));
+    for (; find_child(); ended++) {
+        struct cap cap = cap_of_child(find_child());
+        OK(rt_destroy(&cap));
+    }
+    EQUAL(ended, LINKS);
+    EQUAL(self()->children, 0);
+    EQUAL(self()->page_limit, limit);
+    EQUAL(self()->slice_limit, slices);
+}
+
+/* A page that others still map is taken from them, by every way in which they hold it, and free in the end. So is the
+ * environment's own page. */
 TEST(env_mapped_page) {
-    struct peer p = bare_env(32, 0);
-    struct cap cap;
+    struct peer p = bare_env(1024, 0), other = bare_env(64, 0);
+    struct cap cap, large;
     u32 page = (u32)OK(sys_page_alloc(&p.cap, PAGE_ANY, 1, 0, &cap)), limit = self()->page_limit;
-    u64 va = address(2);
+    u32 run = (u32)OK(sys_page_alloc(&p.cap, PAGE_ANY, 512, 9, &large));
+    u64 va = address(2), big = address(1024);
 
     OK(memory_map_at(va, page, 1, MAP_WRITE, &cap));
     OK(memory_map_at(va + RT_PAGE, p.env, 1, 0, 0));
+    OK(memory_map_for(&other.cap, 0x400000, page, 1, MAP_WRITE, &cap));
+    for (u32 i = 0; i < 512; i++)
+        OK(memory_map_at(big + i * RT_PAGE, run + i, 1, 0, &large));
+    CHECK(page_of(page)->owner == p.env && try_read(va) == 32);
+    u32 mine = self()->pages;
     *(u64 *)va = 3;
     end_peer(&p);
-    EQUAL(page_of(page)->owner, rt_self());
+    EQUAL(page_of(page)->state, PAGE_FREE);
     EQUAL(page_of(p.env)->state, PAGE_FREE);
+    EQUAL(page_of(run + 511)->state, PAGE_FREE);
+    EQUAL(try_read(va), 14);
     EQUAL(try_read(va + RT_PAGE), 14);
-    EQUAL(*(u64 *)va, 3);
-    EQUAL(self()->page_limit, limit + 32);
-    memory_unmap((void *)va, 2);
-    OK(sys_page_free(0, page, 1));
+    EQUAL(try_read(big + 511 * RT_PAGE), 14);
+    EQUAL(self()->pages, mine);
+    EQUAL(self()->page_limit, limit + 1024);
+    end_peer(&other);
 }
 
 /* Nobody destroys itself, or what is gone. */

@@ -95,7 +95,7 @@ static void update_for_ever(u64 argument) {
 }
 
 /* Two CPUs that change one space at once, and shoot at each other, both go on. */
-TEST(smp_crossfire, .cpus = 2) {
+TEST(smp_crossfire, .cpus = 2, .seconds = 60) {
     u64 va[2] = {address(2), address(2)};
     u32 page = page_alloc(1);
 
@@ -105,7 +105,7 @@ TEST(smp_crossfire, .cpus = 2) {
     }
     start_thread(1, update_for_ever, va[1]);
     wait_for((u64 *)&shared_state.reads, 1);
-    for (u32 i = 0; i < 500; i++) {
+    for (u32 i = 0; i < 200; i++) {
         OK(update(UPDATE_MAP, 0, va[0], page, 1, 0, 0));
         OK(update(UPDATE_UNMAP, 0, va[0], 0, 1, 0, 0));
     }
@@ -145,5 +145,63 @@ TEST(smp_destroy_each_other, .cpus = 4) {
             s64 error = rt_destroy(&p[i].cap);
             CHECK(!error || error == E_BAD_CAPABILITY || error == E_DEAD);
         }
+    }
+}
+
+/* Makes environments and destroys some of them, as fast as it can. */
+ROLE(breeder) {
+    for (u64 n = 0;; n++) {
+        struct env_spec spec = {.name = "bred", .page_limit = 4};
+        struct cap cap;
+        s64 page = sys_page_alloc(0, PAGE_ANY, 2, 1, 0);
+        if (page >= 0 && sys_env_create((u32)page, (u32)page + 1, &spec, &cap) < 0)
+            sys_page_free(0, (u32)page, 2);
+        else if (page >= 0 && n % 3)
+            rt_destroy(&cap);
+        if (page < 0 || self()->children > 20)
+            end_children();
+        up->word[0]++;
+    }
+}
+
+static struct cap raced[3];
+static u64 helping;
+static void destroy_too(u64 unused) {
+    (void)unused;
+    for (u32 i = 0; i < 3; i++)
+        rt_destroy(&raced[i]);
+    __atomic_store_n(&helping, 2, __ATOMIC_SEQ_CST);
+}
+
+/* Creators are destroyed from two CPUs while they make and destroy children on two others: each child has a creator that lives in
+ * the end, and no page and no limit is lost. */
+TEST(smp_orphans, .cpus = 4, .seconds = 60) {
+    u32 pages = self()->page_limit, slices = self()->slice_limit;
+
+    end_children(); /* maps what looking needs */
+    for (u32 round = 0; round < 3; round++) {
+        struct peer p[3];
+        down->word[0] = 0;
+        for (u32 i = 0; i < 3; i++) {
+            start_peer(&p[i], "breeder", 1 + i);
+            raced[i] = p[i].cap;
+        }
+        wait_for(&down->word[0], 100);
+        helping = 1;
+        if (!round) {
+            start_thread(1, destroy_too, 0);
+            for (u64 end = rt_tsc() + milliseconds(20); rt_tsc() < end;)
+                ;
+        }
+        for (u32 i = 0; i < 3; i++) {
+            s64 error = rt_destroy(&p[i].cap);
+            CHECK(!error || error == E_BAD_CAPABILITY || error == E_DEAD);
+        }
+        while (!round && __atomic_load_n(&helping, __ATOMIC_SEQ_CST) < 2)
+            pause_for(1);
+        end_children();
+        EQUAL(self()->children, 0);
+        EQUAL(self()->page_limit, pages);
+        EQUAL(self()->slice_limit, slices);
     }
 }

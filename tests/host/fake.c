@@ -163,3 +163,8 @@ void revoke_given(struct env *env, u32 resource, u32 count) {
     (void)resource;
     (void)count;
 }
+
+bool env_is_child(u32 page) {
+    struct page *p = page_get(page);
+    return p && page_type(p) == PAGE_ENV && env_of(page)->creator == cpu.env->self;
+}

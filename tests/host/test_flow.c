@@ -45,6 +45,7 @@ static struct slices slices = {.length = 1 << 20};
 static struct context running; /* of whoever is interrupted, if somebody is */
 static struct cpu cpu = {.slices = &slices};
 static struct trace counters;
+static u32 sweeps;       /* searches for mappings */
 static u8 arena[1 << 20]; /* all memory that users have mapped */
 static u32 woken[PAGES];
 static u32 locks;
@@ -85,15 +86,22 @@ void env_lock_two(struct env *a, struct env *b) {
     env_lock(a);
     env_lock(b);
 }
+bool env_is_child(u32 page) { return !page; }
 void event_delivered(u32 env) { woken[env]++; }
 void revoke_given(struct env *env, u32 resource, u32 count) {
     (void)env;
     (void)resource;
     (void)count;
 }
-void repossess_mappings(u32 page) {
-    while (STATE_BINDINGS(page_state(page_get(page))))
+void repossess_last_mapping(u32 page) {
+    if (STATE_BINDINGS(page_state(page_get(page))))
         page_unbind(page);
+}
+bool repossess_sweep(u32 *cursor, const struct env *dying) {
+    (void)cursor;
+    (void)dying;
+    sweeps++;
+    return true;
 }
 void *boot_pages(u32 count) {
     (void)count;

@@ -8,6 +8,7 @@ struct spawn {
     const char *name;
     const u8 *image; /* an ELF executable, readable */
     u64 image_bytes;
+    u32 page;        /* one that the caller owns, to be its ENV page; 0: any */
     u32 page_limit;  /* pages that it may own, its program among them */
     u32 slice_limit;
     const struct start *start; /* copied to its start page; "self" is added */
