@@ -1,89 +1,315 @@
-/* Which flow a frame belongs to: tuple-space search (Srinivasan, Suri and Varghese 1999).
+/* Which flow a frame belongs to, and which flow a filter would take from.
  *
- * Filters of one shape, that is, which count the same bits, are a group. For each group the bits of
- * the frame that it counts are hashed once, whatever the number of its filters, and looked up among
- * all filters. A frame costs a hash for each group, and the groups are bounded. Groups have keys of
- * their own, drawn at boot, so that nobody can choose filters that collide. */
+ * Filters of one shape, that is, which count the same bits, are a group: tuple-space search
+ * (Srinivasan, Suri and Varghese 1999). What all filters of a group agree on is compared once, word
+ * by word, and mostly ends the matter. The other words are hashed, and the filters found by the hash
+ * compared in these words only. Filters with a range stand in a table sorted by hash and then by
+ * range: they are disjoint, so that the last which begins at or below the field is the only one that
+ * can hold it. A frame costs so much for each group, whatever the number of filters, and the groups
+ * are bounded. Keys are drawn at boot, and what could betray them is in no exposed page, so that
+ * nobody can choose filters that collide.
+ *
+ * A filter's hash is the sum of what its windows, eight bytes each, contribute. What the windows
+ * contribute on which all agree is the group's `agreed_hash`, so that no filter has to be hashed
+ * again when a newcomer disagrees. */
+#include "core/memory.h"
 #include "net/filter.h"
 #include "net/flow.h"
 
 #define GROUPS 64
-#define BUCKETS 2048
+#define BUCKETS 16384
+#define SPLIT 3  /* groups of one shape, so that TCP and UDP need not share one */
+#define DOUBTS 8 /* filters that are disjoint for no plain reason, in one search */
+
+/* Where the windows of the first part and of the second begin. Those up to HOT are looked at in any
+ * case: together they hold what a condition on an Ethernet header of 14 bytes and what stands behind
+ * it mostly counts. That some overlap does no harm. */
+#define HOT 4
+#define FIRST 9
+#define WINDOWS 17
+static const u8 window[WINDOWS] = {0, 12, 20, 28, 4, 36, 44, 52, 56, 0, 8, 16, 24, 32, 40, 48, 56};
 
 static struct group {
-    struct masked shape; /* of one of its filters, the first */
-    u64 key;
-    u32 members; /* 0: not in use */
+    u32 need, need2; /* lengths of the parts; of a group that is not plain, and so looked at last: TOO_LONG */
+    u32 shift_offset, shift_mask, shift_scale;
+    u32 members;
+    u32 compared;            /* windows beyond HOT in which all agree on something */
+    u32 hashed;              /* windows in which they differ, and those of the second part */
+    u64 agreed_hash;
+    u64 key[WINDOWS];        /* odd */
+    u8 agreed[FILTER_BYTES]; /* bits of the first part that all want as `shape` does */
+    struct masked shape;     /* masks, shift and place of the range are those of all */
 } groups[GROUPS];
-static u32 groups_used; /* none from here on is in use */
+static struct group *groups_end = groups; /* none from here on is in use */
+#define TOO_LONG 0xffffffff               /* no frame is so long */
 
-/* Entry 0 ends a chain. */
+/* The filters that are bound: by hash, or by hash and range. */
 static struct entry {
-    struct flow *flow; /* NULL: not in use */
-    u16 next;
-} entries[FLOWS_MAX + 1];
-static u16 bucket[BUCKETS];
+    struct flow *flow; /* NULL: unused */
+    struct entry *next;
+    const struct group *group;
+} *entries, *entries_end, *unused; /* none was ever used from entries_end on */
+static struct entry *bucket[BUCKETS];
+static struct ranged { u64 hash; u32 low, entry; } *ranges; /* sorted by hash, then by low */
+static u32 range_count;
 
-void classify_init(u64 key) {
-    for (u32 i = 0; i < GROUPS; i++)
-        groups[i].key = (key + i) * 0x9e3779b97f4a7c15ull;
+void classify_init(u64 key, u32 flows) {
+    entries = entries_end = boot_pages((u32)(round_up(flows * sizeof(*entries), PAGE_SIZE) / PAGE_SIZE));
+    ranges = boot_pages((u32)(round_up(flows * sizeof(*ranges), PAGE_SIZE) / PAGE_SIZE));
+    for (u32 i = flows; i--; unused = &entries[i])
+        entries[i].next = unused;
+    for (u32 i = 0; i < GROUPS * WINDOWS; i++)
+        groups[i / WINDOWS].key[i % WINDOWS] = (key + i) * 0x9e3779b97f4a7c15ull | 1;
 }
 
-static u16 *bucket_of(u64 hash) { return &bucket[hash % BUCKETS]; }
+static const u8 *part_of(const u8 *first, const u8 *second, u32 w) {
+    return (w < FIRST ? first : second) + window[w];
+}
+static u64 mask_in(const struct masked *f, u32 w) { return filter_word(part_of(f->mask, f->mask2, w)); }
+static u64 value_in(const struct masked *f, u32 w) { return filter_word(part_of(f->value, f->value2, w)); }
 
-/* The group of the filter's shape, or an unused one, or NULL. */
-static struct group *group_for(const struct masked *filter) {
-    struct group *unused = NULL;
-    for (u32 i = 0; i < GROUPS; i++) {
-        if (groups[i].members && filter_same_shape(&groups[i].shape, filter))
-            return &groups[i];
-        if (!groups[i].members && !unused)
-            unused = &groups[i];
+static inline u64 fold(u64 bits, u64 key) {
+    unsigned __int128 product = (unsigned __int128)bits * key;
+    return (u64)product ^ (u64)(product >> 64);
+}
+
+/* Of what f wants where the group looks. */
+static u64 hash_of(const struct group *g, const struct masked *f) {
+    u64 hash = 0;
+    for (u32 w = 0; w < WINDOWS; w++)
+        hash += fold(value_in(f, w) & mask_in(&g->shape, w), g->key[w]);
+    return hash;
+}
+
+/* How many ranges stand up to (hash, field); the last of them is the one that may hold it. */
+static u32 ranges_up_to(u64 hash, u32 field) {
+    u32 from = 0, to = range_count;
+    while (from < to) {
+        u32 middle = (from + to) / 2;
+        const struct ranged *r = &ranges[middle];
+        if (r->hash < hash || (r->hash == hash && r->low <= field))
+            from = middle + 1;
+        else
+            to = middle;
     }
-    return unused;
+    return from;
+}
+
+/* The first entry that may have the hash and, in a group with ranges, hold the field. */
+static struct entry *first_entry(const struct group *g, u64 hash, u32 field) {
+    if (!g->shape.range_part)
+        return bucket[hash % BUCKETS];
+    u32 n = ranges_up_to(hash, field);
+    return n ? &entries[ranges[n - 1].entry] : NULL;
+}
+
+/* ---- frames */
+static inline bool differs(const struct group *g, const u8 *frame, u32 w) {
+    return (filter_word(frame + window[w]) ^ value_in(&g->shape, w)) & filter_word(g->agreed + window[w]);
+}
+
+/* The frame is as f wants it in the windows that were hashed, and in the range. */
+static bool fits(const struct group *g, const struct masked *f, const u8 *frame, const u8 *second,
+                 u32 field) {
+    for (u32 left = g->hashed; left; left &= left - 1) {
+        u32 w = (u32)__builtin_ctz(left);
+        if ((filter_word(part_of(frame, second, w)) ^ value_in(f, w)) & mask_in(f, w))
+            return false;
+    }
+    return !f->range_part || (f->low <= field && field <= f->high);
+}
+
+/* Who of a group that is not plain wants the frame. */
+static struct flow *search(const struct group *g, const u8 *frame, const u8 *second) {
+    u64 hash = g->agreed_hash;
+    for (u32 left = g->compared; left; left &= left - 1)
+        if (differs(g, frame, (u32)__builtin_ctz(left)))
+            return NULL;
+    for (u32 left = g->hashed; left; left &= left - 1) {
+        u32 w = (u32)__builtin_ctz(left);
+        hash += fold(filter_word(part_of(frame, second, w)) & mask_in(&g->shape, w), g->key[w]);
+    }
+    const u8 *at = (g->shape.range_part == 2 ? second : frame) + g->shape.range_offset;
+    u32 field = (u32)at[0] << 8 | at[1];
+    for (const struct entry *e = first_entry(g, hash, field); e; e = e->next)
+        if (e->group == g && fits(g, &e->flow->filter, frame, second, field))
+            return e->flow;
+    return NULL;
+}
+
+/* Where the second part begins; NULL: the frame is too short, or differs from what all agree on. */
+static inline const u8 *second_of(const struct group *g, const u8 *frame, u32 length, u32 need) {
+    if (length < need || differs(g, frame, 0) || differs(g, frame, 1) || differs(g, frame, 2) ||
+        differs(g, frame, 3))
+        return NULL;
+    u32 base = g->shift_offset + (frame[g->shift_offset] & g->shift_mask) * g->shift_scale;
+    return base + g->need2 <= length ? frame + base : NULL;
+}
+
+static __attribute__((noinline)) struct flow *search_others(const u8 *frame, u32 length) {
+    struct flow *found = NULL;
+    for (const struct group *g = groups; g < groups_end && !found; g++) {
+        const u8 *second = NULL;
+        if (g->members && g->need == TOO_LONG)
+            second = second_of(g, frame, length, g->shape.length);
+        if (second)
+            found = search(g, frame, second);
+    }
+    return found;
+}
+
+/* The way of plain groups, without a range and with no window to hash but the second part's first, is
+ * short: it is that of ports at one address. */
+struct flow *flow_classify(const u8 *frame, u32 length) {
+    for (const struct group *g = groups; g < groups_end; g++) {
+        const u8 *second = second_of(g, frame, length, g->need);
+        if (!second)
+            continue;
+        u64 near = filter_word(second) & filter_word(g->shape.mask2);
+        u64 hash = g->agreed_hash + fold(near, g->key[FIRST]);
+        for (const struct entry *e = bucket[hash % BUCKETS]; e; e = e->next)
+            if (e->group == g && near == filter_word(e->flow->filter.value2))
+                return e->flow;
+    }
+    return search_others(frame, length);
+}
+
+/* ---- binding */
+/* Bits of the first part that all of the group want otherwise. */
+static bool disagrees(const struct group *g, const struct masked *f) {
+    for (u32 i = 0; i < FILTER_BYTES; i++)
+        if ((g->shape.value[i] ^ f->value[i]) & g->agreed[i] & f->mask[i])
+            return true;
+    return false;
+}
+
+/* A group of the filter's shape, best one that it agrees with; an unused one; or NULL. */
+static struct group *group_for(const struct masked *f) {
+    struct group *same = NULL, *empty = NULL;
+    u32 split = 0;
+    for (struct group *g = groups; g < groups + GROUPS; g++) {
+        if (!g->members) {
+            empty = empty ? empty : g;
+        } else if (filter_same_shape(&g->shape, f)) {
+            if (!disagrees(g, f))
+                return g;
+            same = g;
+            split++;
+        }
+    }
+    return empty && split < SPLIT ? empty : same;
+}
+
+/* The group begins with a filter. */
+static void begin(struct group *g, const struct masked *f) {
+    g->shape = *f;
+    g->need2 = f->length2;
+    g->shift_offset = f->shift_offset;
+    g->shift_mask = f->shift_mask;
+    g->shift_scale = f->shift_scale;
+    memcpy(g->agreed, f->mask, sizeof(g->agreed));
+    g->agreed_hash = g->hashed = g->compared = 0;
+    for (u32 w = 0; w < FIRST; w++) {
+        g->agreed_hash += fold(value_in(f, w), g->key[w]);
+        u64 beyond = mask_in(f, w) >> (w == HOT ? 32 : 0); /* its first half is in another */
+        g->compared |= (u32)(w >= HOT && beyond) << w;
+    }
+    for (u32 w = FIRST; w < WINDOWS; w++)
+        g->hashed |= (u32)(mask_in(f, w) != 0) << w;
+    if (groups_end <= g)
+        groups_end = g + 1;
+}
+
+/* Bits on which a newcomer disagrees are no longer agreed on. */
+static void agree(struct group *g, const struct masked *f) {
+    for (u32 i = 0; i < FILTER_BYTES; i++)
+        g->agreed[i] &= (u8)~(g->shape.value[i] ^ f->value[i]);
+    for (u32 w = 0; w < FIRST; w++)
+        if (!(g->hashed >> w & 1) && filter_word(g->agreed + window[w]) != mask_in(f, w)) {
+            g->agreed_hash -= fold(value_in(&g->shape, w), g->key[w]);
+            g->hashed |= 1u << w;
+        }
+    g->need = g->hashed & ~(1u << FIRST) || g->compared || f->range_part ? TOO_LONG : f->length;
 }
 
 s64 classify_add(struct flow *flow) {
-    struct group *g = group_for(&flow->filter);
-    u16 at = 1;
-    while (at <= FLOWS_MAX && entries[at].flow)
-        at++;
-    if (!g || at > FLOWS_MAX)
+    const struct masked *f = &flow->filter;
+    struct group *g = group_for(f);
+    struct entry *e = unused;
+    if (!g || !e)
         return E_FULL;
     if (!g->members++)
-        g->shape = flow->filter;
-    if (groups_used <= g - groups)
-        groups_used = (u32)(g - groups) + 1;
-    u16 *head = bucket_of(filter_hash(&flow->filter, g->key));
-    entries[at] = (struct entry){flow, *head};
-    *head = at;
+        begin(g, f);
+    agree(g, f);
+    u64 hash = hash_of(g, f);
+    unused = e->next;
+    *e = (struct entry){flow, NULL, g};
+    flow->group = (u32)(g - groups);
+    if (entries_end <= e)
+        entries_end = e + 1;
+    if (f->range_part) {
+        u32 n = ranges_up_to(hash, f->low);
+        memmove(ranges + n + 1, ranges + n, (range_count++ - n) * sizeof(*ranges));
+        ranges[n] = (struct ranged){hash, f->low, (u32)(e - entries)};
+    } else {
+        e->next = bucket[hash % BUCKETS];
+        bucket[hash % BUCKETS] = e;
+    }
     return 0;
 }
 
 void classify_remove(struct flow *flow) {
-    struct group *g = group_for(&flow->filter);
-    u16 *link = bucket_of(filter_hash(&flow->filter, g->key));
-    while (entries[*link].flow != flow) {
-        CHECK(*link);
-        link = &entries[*link].next;
+    const struct masked *f = &flow->filter;
+    struct group *g = &groups[flow->group];
+    u64 hash = hash_of(g, f);
+    struct entry **link = &bucket[hash % BUCKETS], *e;
+    if (f->range_part) {
+        u32 n = ranges_up_to(hash, f->low) - 1;
+        e = &entries[ranges[n].entry];
+        memmove(ranges + n, ranges + n + 1, (--range_count - n) * sizeof(*ranges));
+    } else {
+        while ((*link)->flow != flow)
+            link = &(*link)->next;
+        e = *link;
+        *link = e->next;
     }
-    struct entry *e = &entries[*link];
-    *link = e->next;
-    *e = (struct entry){0};
-    g->members--;
-    while (groups_used && !groups[groups_used - 1].members)
-        groups_used--;
+    *e = (struct entry){.next = unused};
+    unused = e;
+    if (!--g->members)
+        g->need = TOO_LONG;
+    while (groups_end > groups && !groups_end[-1].members)
+        groups_end--;
 }
 
-struct flow *flow_classify(const u8 *frame, u32 length) {
-    u64 hash;
-    for (u32 i = 0; i < groups_used; i++) {
-        const struct group *g = &groups[i];
-        if (!g->members || !filter_hash_frame(&g->shape, frame, length, g->key, &hash))
+/* ---- admission */
+/* The filter fixes all that the group counts, or has its range where the group has: then the hash, and
+ * the end of the range, lead to the only one that it could take from. */
+static bool fixes_all(const struct masked *f, const struct group *g) {
+    u64 open = 0;
+    for (u32 w = 0; w < WINDOWS; w++)
+        open |= mask_in(&g->shape, w) & ~mask_in(f, w);
+    return !open && filter_same_shift(f, &g->shape) &&
+           (!g->shape.range_part || (g->shape.range_part == f->range_part &&
+                                     g->shape.range_offset == f->range_offset));
+}
+
+s64 classify_conflict(const struct masked *f, u32 *conflict) {
+    u32 doubts = DOUBTS;
+    for (const struct group *g = groups; g < groups_end; g++) {
+        if (!g->members || disagrees(g, f))
             continue;
-        for (u16 at = *bucket_of(hash); at; at = entries[at].next)
-            if (filter_match(&entries[at].flow->filter, frame, length))
-                return entries[at].flow;
+        bool by_hash = fixes_all(f, g);
+        const struct entry *e = by_hash ? first_entry(g, hash_of(g, f), f->high) : entries;
+        for (; by_hash ? e != NULL : e < entries_end; e = by_hash ? e->next : e + 1) {
+            if (e->group != g || filter_clash(f, &e->flow->filter))
+                continue;
+            if (!doubts--)
+                return E_FULL;
+            if (!filter_disjoint(f, &e->flow->filter)) {
+                *conflict = e->flow->self;
+                return E_CONFLICT;
+            }
+        }
     }
-    return NULL;
+    return 0;
 }

@@ -1,13 +1,80 @@
 /* Conditions on packets in normal form: two bit patterns of FILTER_BYTES each, the second standing
- * where the shift leads. Everything here is a pure function of its arguments and runs in bounded
- * time: at most 256 values of a shift byte, 128 bytes each.
+ * where the shift leads, and at most one range. Everything here is a pure function of its arguments
+ * and runs in bounded time: at most 256 pairs of shift bytes, three times 32 cells each.
+ *
+ * A packet is a row of 16-bit cells at even places. Ranges are over cells: a range stands at an even
+ * place wherever the shift leads. So a condition whose shift byte is fixed is a conjunction of
+ * conditions on single cells, and it can be satisfied if and only if each of them can. That makes
+ * implication and disjointness exact: they try each value of the shift bytes, cell by cell.
  *
  * Invariants of struct masked: value is within mask; length and length2 are one more than the last
  * byte that counts in each part (and length covers the shift's byte); without a shift, everything
- * about the second part is 0, and with one, length2 is not. */
+ * about the second part is 0, and with one, length2 is not; without a range, all of its fields are 0. */
 #include "net/filter.h"
 
 #define MAX_SCALE 64
+#define CELL_MAX 0xffffu
+
+/* ---- cells */
+/* The values x with (x & mask) == value and low <= x <= high; none if empty. */
+struct cell {
+    u32 mask, value, low, high;
+    bool empty;
+};
+#define ANY_CELL ((struct cell){.high = CELL_MAX})
+
+/* The bits from the highest that differs on: 0 if none does. */
+static u32 below(u32 differ) { return differ ? (2u << (31 - __builtin_clz(differ))) - 1 : 0; }
+
+/* The least x >= from with (x & mask) == value; above CELL_MAX: there is none. */
+static u32 least(u32 from, u32 mask, u32 value) {
+    u32 differ = (from ^ value) & mask, tail = below(differ);
+
+    if (differ & from & (tail ^ tail >> 1)) { /* the next free bit above that is 0 must be 1 */
+        u32 carry = ~(from | mask) & ~tail;
+        carry &= -carry;
+        from |= carry;
+        tail = carry - 1;
+    }
+    return (from & ~tail) | (value & tail);
+}
+
+/* Draws the bounds in to values that the mask allows, and then takes the bits that all values
+ * between them share into the mask. Afterwards the mask has every bit that is fixed. */
+static void cell_tighten(struct cell *c) {
+    if (c->empty)
+        return;
+    c->low = least(c->low, c->mask, c->value);
+    if (c->low > c->high) {
+        c->empty = true;
+        return;
+    }
+    c->high = CELL_MAX - least(CELL_MAX - c->high, c->mask, c->mask & ~c->value);
+    c->mask |= CELL_MAX & ~below(c->low ^ c->high);
+    c->value = c->low & c->mask;
+}
+
+/* Adds bits to a cell; `down` is where they stand in it. */
+static void cell_add(struct cell *c, u32 mask, u32 value, u32 down) {
+    mask <<= down;
+    value <<= down;
+    c->empty |= ((c->value ^ value) & c->mask & mask) != 0;
+    c->mask |= mask;
+    c->value |= value;
+}
+
+/* Adds what one part of a condition that begins at `base` wants of the cell at `at`. */
+static void cell_add_part(struct cell *c, const struct masked *f, u32 part, u32 base, u32 at) {
+    const u8 *mask = part == 1 ? f->mask : f->mask2, *value = part == 1 ? f->value : f->value2;
+
+    for (u32 i = 0; i < 2; i++)
+        if (at + i >= base && at + i - base < FILTER_BYTES)
+            cell_add(c, mask[at + i - base], value[at + i - base], 8 - 8 * i);
+    if (f->range_part == part && base + f->range_offset == at) {
+        c->low = f->low > c->low ? f->low : c->low;
+        c->high = f->high < c->high ? f->high : c->high;
+    }
+}
 
 /* ---- normal form */
 static s64 add_atom(const struct atom *a, u8 *mask, u8 *value) {
@@ -29,9 +96,15 @@ static s64 add_atom(const struct atom *a, u8 *mask, u8 *value) {
     return 0;
 }
 
+static bool few_bits(u32 mask) {
+    for (u32 i = 0; i < 4; i++)
+        mask &= mask - 1;
+    return !mask;
+}
+
 static s64 set_shift(const struct atom *a, struct masked *to) {
-    if (to->shift_scale || a->width != 1 || !a->mask || a->mask > 0xff || !a->value ||
-        a->value > MAX_SCALE || a->offset >= FILTER_BYTES)
+    if (to->shift_scale || a->width != 1 || !a->mask || a->mask > 0xff || !few_bits(a->mask) ||
+        !a->value || a->value > MAX_SCALE || a->offset >= FILTER_BYTES)
         return E_BAD_ARGUMENT;
     to->shift_offset = a->offset;
     to->shift_mask = (u8)a->mask;
@@ -39,9 +112,51 @@ static s64 set_shift(const struct atom *a, struct masked *to) {
     return 0;
 }
 
-static u16 bytes_needed(const u8 *mask) {
-    u16 n = FILTER_BYTES;
-    while (n && !mask[n - 1])
+static s64 set_match(const struct atom *a, struct masked *to) {
+    return to->shift_scale ? add_atom(a, to->mask2, to->value2) : add_atom(a, to->mask, to->value);
+}
+
+static s64 set_range(const struct atom *a, struct masked *to) {
+    if (a->width != 2 || a->mask != CELL_MAX || a->offset % 2 || a->offset >= FILTER_BYTES ||
+        a->value > a->high || a->high > CELL_MAX || a->high - a->value == CELL_MAX)
+        return E_BAD_ARGUMENT;
+    if (a->value == a->high)
+        return set_match(a, to);
+    if (to->range_part)
+        return E_BAD_ARGUMENT;
+    to->range_part = to->shift_scale ? 2 : 1;
+    to->range_offset = (u8)a->offset;
+    to->low = (u16)a->value;
+    to->high = (u16)a->high;
+    return 0;
+}
+
+static s64 set_atom(const struct atom *a, struct masked *to) {
+    if (a->kind == ATOM_RANGE)
+        return set_range(a, to);
+    if (a->high)
+        return E_BAD_ARGUMENT;
+    if (a->kind == ATOM_SHIFT)
+        return set_shift(a, to);
+    return a->kind == ATOM_MATCH ? set_match(a, to) : E_BAD_ARGUMENT;
+}
+
+/* Whether the range, if any, stands at an even place wherever the shift leads, and lets something
+ * through of what the bits of its part do. */
+static bool range_makes_sense(const struct masked *f) {
+    struct cell c = ANY_CELL;
+
+    if (!f->range_part)
+        return true;
+    cell_add_part(&c, f, f->range_part, 0, f->range_offset);
+    cell_tighten(&c);
+    return !c.empty && (f->range_part == 1 ||
+                        !(f->shift_offset % 2 || f->shift_mask * f->shift_scale % 2));
+}
+
+static u16 bytes_needed(const u8 *mask, bool range, u32 range_offset) {
+    u16 n = FILTER_BYTES, least = range ? (u16)(range_offset + 2) : 0;
+    while (n > least && !mask[n - 1])
         n--;
     return n;
 }
@@ -51,23 +166,14 @@ s64 filter_normalize(const struct condition *from, struct masked *to) {
     if (from->count > ATOMS || from->zero)
         return E_BAD_ARGUMENT;
     for (u32 i = 0; i < from->count; i++) {
-        const struct atom *a = &from->atom[i];
-        s64 error;
-        if (a->zero)
-            return E_BAD_ARGUMENT;
-        if (a->kind == ATOM_SHIFT)
-            error = set_shift(a, to);
-        else if (a->kind != ATOM_MATCH)
-            error = E_BAD_ARGUMENT;
-        else if (to->shift_scale)
-            error = add_atom(a, to->mask2, to->value2);
-        else
-            error = add_atom(a, to->mask, to->value);
+        s64 error = set_atom(&from->atom[i], to);
         if (error)
             return error;
     }
-    to->length = bytes_needed(to->mask);
-    to->length2 = bytes_needed(to->mask2);
+    if (!range_makes_sense(to))
+        return E_BAD_ARGUMENT;
+    to->length = bytes_needed(to->mask, to->range_part == 1, to->range_offset);
+    to->length2 = bytes_needed(to->mask2, to->range_part == 2, to->range_offset);
     if (!to->length2)
         to->shift_offset = to->shift_mask = to->shift_scale = 0;
     else if (to->length <= to->shift_offset)
@@ -75,70 +181,79 @@ s64 filter_normalize(const struct condition *from, struct masked *to) {
     return 0;
 }
 
-static bool same_shift(const struct masked *a, const struct masked *b) {
+bool filter_same_shift(const struct masked *a, const struct masked *b) {
     return a->shift_scale == b->shift_scale && a->shift_mask == b->shift_mask &&
            a->shift_offset == b->shift_offset;
 }
 
 bool filter_same_shape(const struct masked *a, const struct masked *b) {
-    return same_shift(a, b) && !memcmp(a->mask, b->mask, sizeof(a->mask)) &&
+    return filter_same_shift(a, b) && a->range_part == b->range_part &&
+           a->range_offset == b->range_offset && !memcmp(a->mask, b->mask, sizeof(a->mask)) &&
            !memcmp(a->mask2, b->mask2, sizeof(a->mask2));
 }
 
-/* ---- a condition seen with its shift byte fixed: then all its bits stand at known places */
+/* ---- a condition seen with its shift byte fixed: then all that it wants stands at known places */
 struct view {
     const struct masked *f;
-    u32 base; /* where the second part stands */
-    u8 shift; /* the bits of the shift byte under its mask */
-};
-struct bits {
-    u8 mask, value;
+    u32 base;       /* where the second part stands */
+    u8 shift;       /* the bits of the shift byte under its mask */
+    bool byte_only; /* only the shift byte is of interest */
 };
 
-static u32 base_for(const struct masked *f, u8 shift_byte) {
-    return f->shift_offset + (u32)(shift_byte & f->shift_mask) * f->shift_scale;
+static struct view view_of(const struct masked *f, u8 shift_byte) {
+    u8 shift = shift_byte & f->shift_mask;
+    return (struct view){f, f->shift_offset + (u32)shift * f->shift_scale, shift, false};
 }
 
-static struct view view_of(const struct masked *f, u8 shift) {
-    return (struct view){f, base_for(f, shift), shift & f->shift_mask};
-}
+/* What one or two views want of the cell at an even place. */
+static struct cell raw_cell(const struct view *v, u32 count, u32 at) {
+    struct cell c = ANY_CELL;
 
-static struct bits first_bits(const struct view *v, u32 i) {
-    if (i >= FILTER_BYTES)
-        return (struct bits){0, 0};
-    struct bits b = {v->f->mask[i], v->f->value[i]};
-    if (v->f->shift_scale && i == v->f->shift_offset) {
-        b.mask |= v->f->shift_mask;
-        b.value |= v->shift;
+    for (u32 i = 0; i < count; i++, v++) {
+        const struct masked *f = v->f;
+        if (f->shift_scale && f->shift_offset - at < 2)
+            cell_add(&c, f->shift_mask, v->shift, f->shift_offset == at ? 8 : 0);
+        if (v->byte_only)
+            continue;
+        if (at < f->length)
+            cell_add_part(&c, f, 1, 0, at);
+        if (at + 1 >= v->base && at < v->base + f->length2)
+            cell_add_part(&c, f, 2, v->base, at);
     }
-    return b;
+    return c;
 }
 
-static struct bits second_bits(const struct view *v, u32 i) {
-    if (i < v->base || i - v->base >= v->f->length2)
-        return (struct bits){0, 0};
-    return (struct bits){v->f->mask2[i - v->base], v->f->value2[i - v->base]};
+static struct cell cell_of(const struct view *v, u32 count, u32 at) {
+    struct cell c = raw_cell(v, count, at);
+    cell_tighten(&c);
+    return c;
 }
 
-static struct bits view_bits(const struct view *v, u32 i) {
-    struct bits a = first_bits(v, i), b = second_bits(v, i);
-    return (struct bits){a.mask | b.mask, a.value | b.value};
-}
+/* Each cell that a view counts. */
+#define EACH_CELL(at, v) \
+    for (u32 part = 0, at = 0; part < 2; part++, at = (v)->base & ~1u) \
+        for (u32 end = part ? (v)->base + (v)->f->length2 : (v)->f->length; at < end; at += 2)
 
-static bool clash(struct bits a, struct bits b) { return (a.value ^ b.value) & a.mask & b.mask; }
-
-/* No packet looks so: the first part forbids the shift byte, or the parts overlap and differ. */
-static bool view_empty(const struct view *v) {
-    const struct masked *f = v->f;
-    if (!f->shift_scale)
-        return false;
-    struct bits wanted = {f->mask[f->shift_offset], f->value[f->shift_offset]};
-    if (clash(wanted, (struct bits){f->shift_mask, v->shift}))
-        return true;
-    for (u32 i = v->base; i < v->base + f->length2 && i < FILTER_BYTES; i++)
-        if (clash(first_bits(v, i), second_bits(v, i)))
-            return true;
+/* No packet looks so. */
+static bool impossible(const struct view *v, u32 count) {
+    for (u32 i = 0; i < count; i++)
+        EACH_CELL(at, v + i)
+            if (cell_of(v, count, at).empty)
+                return true;
     return false;
+}
+
+/* The next subset of the mask; 0 after the last. */
+static u32 next_shift(u32 shift, u32 mask) { return (shift - mask) & mask; }
+
+/* Views of two conditions, the second reduced to its shift byte; false if no packet looks so. */
+static bool pair_of(const struct masked *a, u32 shift_a, const struct masked *b, u32 shift_b,
+                    struct view pair[2]) {
+    pair[0] = view_of(a, (u8)shift_a);
+    pair[1] = view_of(b, (u8)shift_b);
+    pair[1].byte_only = true;
+    return !(a->shift_scale && cell_of(pair, 2, a->shift_offset & ~1u).empty) &&
+           !(b->shift_scale && cell_of(pair, 2, b->shift_offset & ~1u).empty);
 }
 
 /* ---- implication */
@@ -150,90 +265,92 @@ static bool part_contains(const u8 *mask_a, const u8 *value_a, const u8 *mask_b,
     return true;
 }
 
-/* The bits that the view fixes decide `length` bytes of a part of b that stands at `base`. */
-static bool view_decides(const struct view *v, const u8 *mask, const u8 *value, u32 length,
-                         u32 base) {
-    for (u32 i = 0; i < length; i++) {
-        struct bits got = view_bits(v, base + i);
-        if ((mask[i] & ~got.mask) || ((got.value ^ value[i]) & mask[i]))
+static u32 view_length(const struct view *v) {
+    u32 second = v->f->shift_scale ? v->base + v->f->length2 : 0;
+    return second > v->f->length ? second : v->f->length;
+}
+
+/* Packets that satisfy pair[0], and have the shift byte of pair[1], satisfy all of pair[1]. */
+static bool pair_implies(struct view pair[2]) {
+    struct view b = pair[1];
+
+    b.byte_only = false;
+    if (impossible(pair, 2))
+        return true;
+    if (view_length(&b) > view_length(&pair[0]))
+        return false;
+    EACH_CELL(at, &b) {
+        struct cell has = cell_of(pair, 2, at), wants = cell_of(&b, 1, at);
+        if (wants.empty || (wants.mask & ~has.mask) || ((has.value ^ wants.value) & wants.mask) ||
+            has.low < wants.low || has.high > wants.high)
             return false;
     }
     return true;
 }
 
-static bool view_implies(const struct view *v, const struct masked *b) {
-    if (!view_decides(v, b->mask, b->value, b->length, 0))
-        return false;
-    if (!b->shift_scale)
-        return true;
-    struct bits byte = view_bits(v, b->shift_offset);
-    if (b->shift_mask & ~byte.mask)
-        return false; /* b's second part may be anywhere */
-    return view_decides(v, b->mask2, b->value2, b->length2, base_for(b, byte.value));
+/* Whether `holds` for every pair of shift bytes that can be. */
+static bool every_pair(const struct masked *a, const struct masked *b,
+                       bool (*holds)(struct view pair[2])) {
+    struct view pair[2];
+    u32 shift_a = 0, shift_b = 0;
+
+    do {
+        do {
+            if (pair_of(a, shift_a, b, shift_b, pair) && !holds(pair))
+                return false;
+            shift_b = next_shift(shift_b, b->shift_mask);
+        } while (shift_b);
+        shift_a = next_shift(shift_a, a->shift_mask);
+    } while (shift_a);
+    return true;
 }
 
 bool filter_implies(const struct masked *a, const struct masked *b) {
-    if (part_contains(a->mask, a->value, b->mask, b->value) &&
-        (!b->shift_scale ||
-         (same_shift(a, b) && part_contains(a->mask2, a->value2, b->mask2, b->value2))))
+    if (!b->range_part && part_contains(a->mask, a->value, b->mask, b->value) &&
+        (!b->shift_scale || (filter_same_shift(a, b) &&
+                             part_contains(a->mask2, a->value2, b->mask2, b->value2))))
         return true;
-    /* The parts may overlap, and then one of a decides the other of b: try each place. */
-    u32 shift = 0;
-    do {
-        struct view v = view_of(a, (u8)shift);
-        if (!view_empty(&v) && !view_implies(&v, b))
-            return false;
-        shift = (shift - a->shift_mask) & a->shift_mask; /* the next subset of the mask */
-    } while (shift);
-    return true;
+    return every_pair(a, b, pair_implies);
 }
 
 /* ---- disjointness */
-static bool part_clashes(const u8 *mask_a, const u8 *value_a, const u8 *mask_b,
-                         const u8 *value_b) {
-    for (u32 i = 0; i < FILTER_BYTES; i++)
-        if ((value_a[i] ^ value_b[i]) & mask_a[i] & mask_b[i])
+/* The parts stand at one place, and fix a bit differently or leave a cell no value. */
+static bool part_clashes(const struct masked *a, const struct masked *b, u32 part) {
+    const u8 *mask_a = part == 1 ? a->mask : a->mask2, *value_a = part == 1 ? a->value : a->value2;
+    const u8 *mask_b = part == 1 ? b->mask : b->mask2, *value_b = part == 1 ? b->value : b->value2;
+
+    for (u32 i = 0; i < FILTER_BYTES; i += 8)
+        if ((filter_word(value_a + i) ^ filter_word(value_b + i)) & filter_word(mask_a + i) &
+            filter_word(mask_b + i))
             return true;
-    return false;
+    const struct masked *ranged = a->range_part == part ? a : b;
+    struct cell c = ANY_CELL;
+    if (ranged->range_part == part) {
+        cell_add_part(&c, a, part, 0, ranged->range_offset);
+        cell_add_part(&c, b, part, 0, ranged->range_offset);
+        cell_tighten(&c);
+    }
+    return c.empty;
 }
 
-/* The view of f in packets that satisfy the first parts of f and g, if these fix its place. */
-static bool view_beside(const struct masked *f, const struct masked *g, struct view *out) {
-    u32 at = f->shift_offset;
-    if (f->shift_mask & ~(f->mask[at] | g->mask[at]))
-        return false;
-    *out = view_of(f, f->value[at] | g->value[at]);
-    return true;
+static bool pair_impossible(struct view pair[2]) {
+    pair[1].byte_only = false;
+    return impossible(pair, 2);
+}
+
+bool filter_clash(const struct masked *a, const struct masked *b) {
+    return part_clashes(a, b, 1) || (filter_same_shift(a, b) && part_clashes(a, b, 2));
 }
 
 bool filter_disjoint(const struct masked *a, const struct masked *b) {
-    if (part_clashes(a->mask, a->value, b->mask, b->value))
-        return true;
-    if (same_shift(a, b) && part_clashes(a->mask2, a->value2, b->mask2, b->value2))
-        return true; /* one packet, one base */
-    struct view va, vb;
-    if (!view_beside(a, b, &va) || !view_beside(b, a, &vb))
-        return false;
-    if (view_empty(&va) || view_empty(&vb))
-        return true;
-    for (u32 i = 0; i < FILTER_BYTES; i++)
-        if (clash(view_bits(&va, i), view_bits(&vb, i)) ||
-            clash(view_bits(&va, va.base + i), view_bits(&vb, va.base + i)))
-            return true;
-    return false;
+    return filter_clash(a, b) || every_pair(a, b, pair_impossible);
 }
 
 /* ---- frames: eight bytes at a time, passing over words in which nothing counts */
-static u64 word(const u8 *p) {
-    u64 w;
-    __builtin_memcpy(&w, p, sizeof(w));
-    return w;
-}
-
 /* The next eight bytes, of which only `available` may be read; the others are 0. */
 static u64 frame_word(const u8 *p, u32 available) {
     if (likely(available >= 8))
-        return word(p);
+        return filter_word(p);
     u64 w = 0;
     memcpy(&w, p, available);
     return w;
@@ -243,57 +360,36 @@ static bool part_match(const u8 *mask, const u8 *value, u32 need, const u8 *p, u
     if (need > available)
         return false;
     for (u32 i = 0; i < need; i += 8) {
-        u64 m = word(mask + i);
-        if (m && ((frame_word(p + i, available - i) ^ word(value + i)) & m))
+        u64 m = filter_word(mask + i);
+        if (m && ((frame_word(p + i, available - i) ^ filter_word(value + i)) & m))
             return false;
     }
     return true;
 }
 
+static bool in_range(const struct masked *f, const u8 *part) {
+    u32 field = (u32)part[f->range_offset] << 8 | part[f->range_offset + 1];
+    return f->low <= field && field <= f->high;
+}
+
 bool filter_match(const struct masked *f, const u8 *frame, u32 length) {
-    if (!part_match(f->mask, f->value, f->length, frame, length))
+    if (!part_match(f->mask, f->value, f->length, frame, length) ||
+        (f->range_part == 1 && !in_range(f, frame)))
         return false;
     if (!f->shift_scale)
         return true;
-    u32 base = base_for(f, frame[f->shift_offset]);
+    u32 base = view_of(f, frame[f->shift_offset]).base;
     return base < length &&
-           part_match(f->mask2, f->value2, f->length2, frame + base, length - base);
+           part_match(f->mask2, f->value2, f->length2, frame + base, length - base) &&
+           (f->range_part != 2 || in_range(f, frame + base));
 }
 
 bool filter_looks_at(const struct masked *f, const u8 *frame, u32 first, u32 count) {
     struct view v = view_of(f, f->shift_scale ? frame[f->shift_offset] : 0);
-    for (u32 i = first; i < first + count; i++)
-        if (view_bits(&v, i).mask)
+    for (u32 i = first; i < first + count; i++) {
+        struct cell c = raw_cell(&v, 1, i & ~1u);
+        if ((c.mask >> (i % 2 ? 0 : 8) & 0xff) || c.low || c.high < CELL_MAX)
             return true;
-    return false;
-}
-
-/* The key is drawn at boot, so that no libOS can choose values that collide. */
-static u64 part_hash(u64 hash, u64 key, const u8 *mask, u32 need, const u8 *p, u32 available) {
-    for (u32 i = 0; i < need; i += 8) {
-        u64 m = word(mask + i);
-        if (m) {
-            hash = (hash ^ (frame_word(p + i, available - i) & m)) * (key | 1);
-            hash ^= hash >> 32;
-        }
     }
-    return hash;
-}
-
-u64 filter_hash(const struct masked *f, u64 key) {
-    u64 hash = part_hash(key, key, f->mask, f->length, f->value, FILTER_BYTES);
-    return part_hash(hash, key, f->mask2, f->length2, f->value2, FILTER_BYTES);
-}
-
-bool filter_hash_frame(const struct masked *f, const u8 *frame, u32 length, u64 key, u64 *hash) {
-    if (f->length > length)
-        return false;
-    *hash = part_hash(key, key, f->mask, f->length, frame, length);
-    if (!f->shift_scale)
-        return true;
-    u32 base = base_for(f, frame[f->shift_offset]);
-    if (base >= length || f->length2 > length - base)
-        return false;
-    *hash = part_hash(*hash, key, f->mask2, f->length2, frame + base, length - base);
-    return true;
+    return false;
 }

@@ -32,12 +32,14 @@
 #define BUFFER_SIZE 2048
 #define BATCH 32         /* frames received with the lock held */
 #define BATCHES 8        /* batches after which an idle CPU looks whether somebody can run */
-#define UNBIND_AT_ONCE 8 /* flows unbound in one piece of flow_unbind_all */
+#define UNBIND_AT_ONCE 32 /* flows unbound in one piece of flow_unbind_all */
 #define SEND_AT_ONCE 32  /* most frames in one call */
+#define FLOWS_LEAST 1024 /* that there can be in a small machine, and in a large one */
+#define FLOWS_MOST 16384
 
 static struct lock net_lock = LOCK("net", LOCK_NET);
 static u32 root_page;
-static u32 flow_count;
+static u32 flow_count, flows_max; /* so that a walk over all flows is bounded */
 
 static void lock_with_caller(void) {
     env_lock(current_env());
@@ -111,7 +113,7 @@ static s64 flow_make(u64 user_parent, u32 page, const struct masked *receive,
         return E_NO_RIGHT;
     if (!filter_implies(receive, &parent->receive) || !filter_implies(transmit, &parent->transmit))
         return E_NOT_IMPLIED;
-    if (flow_count == FLOWS_MAX)
+    if (flow_count == flows_max)
         return E_FULL;
     if (out && user_writable(out, sizeof(struct cap)))
         return E_BAD_ADDRESS;
@@ -191,16 +193,11 @@ static s64 hold_all(u32 ring, const u32 *page, u32 count) {
 }
 
 /* A filter cannot lie: it stays within its flow, and takes from nobody. */
-static s64 admit(const struct flow *flow, const struct masked *filter) {
-    if (!filter_implies(filter, &flow->receive))
-        return E_NOT_IMPLIED;
-    for (struct flow *f = flow_next(NULL); f; f = flow_next(f))
-        if (f->bound && !filter_disjoint(filter, &f->filter))
-            return E_CONFLICT;
-    return 0;
+static s64 admit(const struct flow *flow, const struct masked *filter, u32 *conflict) {
+    return filter_implies(filter, &flow->receive) ? classify_conflict(filter, conflict) : E_NOT_IMPLIED;
 }
 
-static s64 bind(u64 user_flow, const struct flow_binding *b, const struct masked *filter,
+static s64 bind(u64 user_flow, struct flow_binding *b, const struct masked *filter,
                 const u32 *page) {
     struct flow *f;
     s64 error = flow_from(user_flow, RIGHT_READ, &f);
@@ -209,7 +206,7 @@ static s64 bind(u64 user_flow, const struct flow_binding *b, const struct masked
         return error;
     if (f->bound)
         return E_BUSY;
-    error = admit(f, filter);
+    error = admit(f, filter, &b->conflict);
     if (error)
         return error;
     f->filter = *filter;
@@ -244,7 +241,7 @@ s64 call_flow_bind(u64 flow, u64 binding) {
     if (error)
         return error;
     if (!b.count || b.count > RING_PAGES || !b.entries || b.entries > RING_ENTRIES ||
-        (b.entries & (b.entries - 1)) || b.zero || b.zero2)
+        (b.entries & (b.entries - 1)) || b.zero)
         return E_BAD_ARGUMENT;
     error = filter_normalize(&b.filter, &filter);
     if (!error)
@@ -254,6 +251,8 @@ s64 call_flow_bind(u64 flow, u64 binding) {
     lock_with_caller();
     error = bind(flow, &b, &filter, page);
     unlock_with_caller();
+    if (error == E_CONFLICT) /* if it is not writable, the caller does without the name */
+        user_write(binding + offsetof(struct flow_binding, conflict), &b.conflict, sizeof(b.conflict));
     return error;
 }
 
@@ -617,7 +616,8 @@ u32 flow_init(u64 key) {
     page_declare(root_page, PAGE_FLOW, 0);
     flow_start(root, root_page, 0, 0);
     flow_link(root);
-    classify_init(key);
+    flows_max = (u32)min_u64(FLOWS_MOST, page_count / 8 > FLOWS_LEAST ? page_count / 8 : FLOWS_LEAST);
+    classify_init(key, flows_max);
     net_device_interrupt = serve;
     return root_page;
 }

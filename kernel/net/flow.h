@@ -3,8 +3,6 @@
 #pragma once
 #include "lib/base.h"
 
-#define FLOWS_MAX 1024 /* so that a walk over all flows is bounded */
-
 /* At boot, when page_declare can be called: makes the flow that all others are split from. It
  * belongs to the kernel and lets everything through. `key` is random. Returns its page. */
 u32 flow_init(u64 key);
@@ -33,7 +31,12 @@ u32 flow_check(void (*held)(u32 page, bool pin));
 
 /* ---- the classifier (classify.c); the lock is held. The filters that it knows are disjoint, so
  * at most one flow wants a frame. */
-void classify_init(u64 key);
+void classify_init(u64 key, u32 flows); /* at boot: at most so many will be bound */
+/* Whether the filter is disjoint from all that it knows: 0, E_CONFLICT and a flow that it is not
+ * disjoint from, or E_FULL: that would take too long to say. */
+s64 classify_conflict(const struct masked *filter, u32 *conflict);
 s64 classify_add(struct flow *flow); /* 0 or E_FULL */
 void classify_remove(struct flow *flow);
-struct flow *flow_classify(const u8 *frame, u32 length); /* NULL: nobody wants it */
+/* NULL: nobody wants it. The first 64 bytes of a frame can be read, however short it is, and 8 bytes
+ * beyond its end: its buffer is larger. What they are does not matter. */
+struct flow *flow_classify(const u8 *frame, u32 length);

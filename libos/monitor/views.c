@@ -308,6 +308,8 @@ static const char *takes(const struct masked *m, char room[16]) {
                                         : "ip";
     if (m->shift_scale && fixed(m->mask2 + 2, m->value2 + 2, 2, &port))
         format(room, 16, "%s %u", name, port);
+    else if (m->range_part == 2)
+        format(room, 16, "%s %u-%u", name, m->low, m->high);
     else
         format(room, 16, "%s", name);
     return room;
@@ -319,7 +321,7 @@ static void view_flows(struct sheet *s, const char *argument) {
     u32 page = machine_info()->first_flow;
 
     (void)argument;
-    say(s, "  page takes     bound by              in   bytes in   lost      out  bytes out\n");
+    say(s, "  page takes           bound by              in   bytes in   lost      out  bytes out\n");
     for (u32 i = 0; page && i < LIST_MOST && (flow = machine_flow(page)); i++) {
         u32 ring = flow->ring,
             owner = ring < machine_info()->pages ? machine_pages()[ring].owner : 0;
@@ -328,7 +330,7 @@ static void view_flows(struct sheet *s, const char *argument) {
         if (!flow)
             return;
         u32 next = flow->next;
-        say(s, "%6u %-9s %-15s %8lu %10lu %6lu %8lu %10lu\n", page, takes(&flow->receive, words),
+        say(s, "%6u %-15s %-15s %8lu %10lu %6lu %8lu %10lu\n", page, takes(&flow->receive, words),
             by, flow->filled, flow->received, flow->dropped_full, flow->sent, flow->sent_bytes);
         if (flow->refused)
             say(s, "        %lu frames refused as forged\n", flow->refused);

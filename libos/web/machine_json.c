@@ -326,6 +326,11 @@ static void describe(const struct masked *m, struct text *t) {
     if (fixed(mask + 2, is + 2, 2, &number)) {
         text_put(t, " ");
         text_number(t, number);
+    } else if (m->range_part) {
+        text_put(t, " ");
+        text_number(t, m->low);
+        text_put(t, "-");
+        text_number(t, m->high);
     }
 }
 

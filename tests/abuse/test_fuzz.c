@@ -117,6 +117,14 @@ static void random_condition(struct condition *c) {
                                    .kind = !any(8),
                                    .mask = 0xff,
                                    .value = (u32)any(256)};
+    for (u32 i = 0; i < c->count; i++)
+        if (!any(4))
+            c->atom[i] = (struct atom){.offset = (u16)(2 * any(33)),
+                                       .width = 2,
+                                       .kind = ATOM_RANGE,
+                                       .mask = 0xffff,
+                                       .value = (u32)any(0x8000),
+                                       .high = (u32)any(0x10001)};
 }
 
 static u64 specification(char kind) {
@@ -144,7 +152,6 @@ static u64 specification(char kind) {
         b->ring = own_page();
         b->entries = 1u << any(10);
         b->zero = 0;
-        b->zero2 = 0;
         return (u64)b;
     default:
         memset(send, 0, sizeof *send);

@@ -24,6 +24,14 @@ static struct atom shift(u16 offset, u32 mask, u32 scale) {
     return (struct atom){
         .offset = offset, .width = 1, .kind = ATOM_SHIFT, .mask = mask, .value = scale};
 }
+static struct atom range(u16 offset, u32 low, u32 high) {
+    return (struct atom){.offset = offset,
+                         .width = 2,
+                         .kind = ATOM_RANGE,
+                         .mask = 0xffff,
+                         .value = low,
+                         .high = high};
+}
 static void put(struct condition *c, struct atom a) { c->atom[c->count++] = a; }
 
 /* What the interface says, atom by atom. */
@@ -55,7 +63,8 @@ static bool oracle_match(const struct condition *c, const u8 *frame, u32 length)
             for (u32 k = 0; k < a->width; k++)
                 field = field << 8 | frame[at + k];
         }
-        if ((field & a->mask) != a->value)
+        if (a->kind == ATOM_RANGE ? field < a->value || field > a->high
+                                  : (field & a->mask) != a->value)
             return false;
     }
     return true;
@@ -97,14 +106,31 @@ static void test_bad_conditions(void **state) {
         {"offset overflows", {match(0xffff, 4, 1, 0)}, 1},
         {"contradiction", {match(4, 1, 3, 1), match(4, 1, 6, 2)}, 2},
         {"contradiction across fields", {match(4, 2, 0xffff, 0x1234), match(5, 1, 0xff, 0x35)}, 2},
-        {"kind", {{.width = 1, .mask = 1, .kind = 2}}, 1},
-        {"reserved", {{.width = 1, .mask = 1, .zero = 1}}, 1},
+        {"kind", {{.width = 1, .mask = 1, .kind = 3}}, 1},
+        {"reserved", {{.width = 1, .mask = 1, .high = 1}}, 1},
+        {"reserved, shift", {{.width = 1, .mask = 1, .value = 1, .kind = ATOM_SHIFT, .high = 1}}, 1},
         {"shift width", {{.width = 2, .mask = 1, .value = 1, .kind = ATOM_SHIFT}}, 1},
         {"shift mask 0", {shift(0, 0, 1)}, 1},
         {"shift mask wide", {shift(0, 0x100, 1)}, 1},
+        {"shift mask of 5 bits", {shift(0, 0x57, 1)}, 1},
         {"shift by nothing", {shift(0, 1, 0)}, 1},
         {"shift too far", {shift(0, 1, 65)}, 1},
         {"shift past the end", {shift(64, 1, 1)}, 1},
+        {"range upside down", {range(0, 2, 1)}, 1},
+        {"range of everything", {range(0, 0, 0xffff)}, 1},
+        {"range too far", {range(0, 1, 0x10000)}, 1},
+        {"range far too far", {range(0, 1, 0xffffffff)}, 1},
+        {"range with a mask", {{.width = 2, .kind = ATOM_RANGE, .mask = 0xfff, .high = 7}}, 1},
+        {"range of 1 byte", {{.width = 1, .kind = ATOM_RANGE, .mask = 0xffff, .high = 7}}, 1},
+        {"range of 4 bytes", {{.width = 4, .kind = ATOM_RANGE, .mask = 0xffff, .high = 7}}, 1},
+        {"one value, mask", {{.width = 2, .kind = ATOM_RANGE, .mask = 0xff, .value = 7, .high = 7}}, 1},
+        {"range at an odd place", {range(1, 1, 2)}, 1},
+        {"range past the end", {range(64, 1, 2)}, 1},
+        {"range far past the end", {range(0xfffe, 1, 2)}, 1},
+        {"two ranges", {range(0, 1, 2), range(2, 1, 2)}, 2},
+        {"range beside a match", {range(0, 0x100, 0x1ff), match(0, 1, 0xff, 2)}, 2},
+        {"range behind an odd shift", {shift(1, 2, 2), range(0, 1, 2)}, 2},
+        {"range behind odd steps", {shift(0, 3, 3), range(0, 1, 2)}, 2},
         {"two shifts", {shift(0, 1, 1), shift(0, 1, 1)}, 2},
         {"count", {match(0, 1, 1, 1)}, ATOMS + 1},
         {"huge count", {match(0, 1, 1, 1)}, 0xffffffff},
@@ -141,21 +167,21 @@ static void test_edges_of_a_condition(void **state) {
 
     /* The widest shift: byte 63, 255 times 64, far past the frame. */
     struct condition far = {0};
-    put(&far, shift(63, 0xff, 64));
+    put(&far, shift(63, 0xe1, 64));
     put(&far, match(0, 1, 0xff, 7));
     struct masked m = normal(&far);
     assert_int_equal(m.length, 64);
     frame[63] = 255;
     assert_false(match_exact(&m, frame, 200));
-    frame[63] = 2;
-    frame[191] = 7;
-    assert_true(match_exact(&m, frame, 192));
-    assert_false(match_exact(&m, frame, 191));
+    frame[63] = 0x1f;
+    frame[127] = 7;
+    assert_true(match_exact(&m, frame, 128));
+    assert_false(match_exact(&m, frame, 127));
     assert_false(match_exact(&m, frame, 63));
 
     /* A shift with nothing after it says nothing. */
     struct condition idle = {0};
-    put(&idle, shift(5, 0xff, 1));
+    put(&idle, shift(5, 0x0f, 1));
     m = normal(&idle);
     assert_memory_equal(&m, &all, sizeof(m));
 }
@@ -213,12 +239,12 @@ static void test_ports(void **state) {
 static void test_far_second_parts(void **state) {
     (void)state;
     struct condition a = {0}, b = {0};
-    put(&a, match(0, 1, 0xff, 80));
-    put(&a, shift(0, 0xff, 1));
-    put(&a, match(0, 2, 0xffff, 0x0102)); /* bytes 80 and 81 */
+    put(&a, match(0, 1, 0xff, 0xd0));
+    put(&a, shift(0, 0x78, 2)); /* 160 */
+    put(&a, match(0, 2, 0xffff, 0x0102)); /* bytes 160 and 161 */
     put(&b, match(1, 1, 0xff, 40));
-    put(&b, shift(1, 0xff, 2));
-    put(&b, match(0, 1, 0xff, 2)); /* byte 81 */
+    put(&b, shift(1, 0x39, 4));
+    put(&b, match(0, 1, 0xff, 2)); /* byte 161 */
     struct masked m_a = normal(&a), m_b = normal(&b);
     assert_false(filter_disjoint(&m_a, &m_b));
     assert_false(filter_implies(&m_a, &m_b)); /* byte 1 may be anything */
@@ -245,7 +271,8 @@ static void test_bytes_looked_at(void **state) {
  * conditions are small enough that no byte beyond is ever looked at. */
 #define LONGEST 6
 #define PACKETS 5461 /* 4^0 + ... + 4^6 */
-#define TRIED 220
+#define TRIED 400
+#define CLOSED 200
 static struct small {
     u8 byte[LONGEST];
     u32 length;
@@ -254,7 +281,7 @@ static struct sample {
     struct condition c;
     struct masked m;
     u64 hit[(PACKETS + 63) / 64]; /* packets that satisfy it */
-    u32 hits;
+    bool closed;                  /* all bytes that it counts are small */
 } sample[TRIED];
 
 static void make_packets(void) {
@@ -280,28 +307,50 @@ static struct atom small_match(u32 offsets) {
 static struct atom small_shift(void) {
     static const struct {
         u8 offset, mask, scale;
-    } kind[] = {{0, 3, 1}, {1, 3, 1}, {0, 1, 2}, {0, 2, 1}, {1, 1, 3}, {2, 2, 1}, {0, 1, 4}};
+    } kind[] = {{0, 3, 1}, {1, 3, 1}, {0, 1, 2}, {0, 2, 1}, {1, 1, 3},
+                {2, 2, 1}, {0, 1, 4}, {2, 1, 2}, {0, 2, 2}};
     u32 k = draw(ARRAY_SIZE(kind));
     return shift(kind[k].offset, kind[k].mask, kind[k].scale);
 }
 
+static struct atom small_range(u32 offset) {
+    u32 low = draw(0x10000) & 0x0303, high = draw(0x10000) & 0x0303;
+    return low < high ? range((u16)offset, low - (low && !draw(2)), high + draw(0x80))
+                      : range((u16)offset, high, low);
+}
+
+/* What a range excludes shows in packets of small bytes only if all bytes are small: a closed
+ * condition demands that of the bytes up to the last. */
+static void make_condition(struct sample *s) {
+    if (s->closed)
+        for (u16 i = 0; i < LONGEST; i += 2)
+            put(&s->c, match(i, 2, 0xfcfc, 0));
+    for (u32 n = draw(4); n; n--)
+        put(&s->c, small_match(5));
+    bool ranged = !draw(3);
+    if (ranged)
+        put(&s->c, small_range(2 * draw(3)));
+    if (!draw(3))
+        return;
+    put(&s->c, small_shift());
+    for (u32 n = draw(3); n; n--)
+        put(&s->c, small_match(1));
+    if (!ranged && draw(2))
+        put(&s->c, small_range(0));
+}
+
 static void make_sample(struct sample *s) {
+    bool closed = s - sample < CLOSED;
     do {
         memset(s, 0, sizeof(*s));
-        for (u32 n = draw(4); n; n--)
-            put(&s->c, small_match(5));
-        if (draw(3)) {
-            put(&s->c, small_shift());
-            for (u32 n = draw(3); n; n--)
-                put(&s->c, small_match(1));
-        }
+        s->closed = closed;
+        make_condition(s);
     } while (filter_normalize(&s->c, &s->m));
     for (u32 p = 0; p < PACKETS; p++) {
         bool yes = filter_match(&s->m, packet[p].byte, packet[p].length);
         if (yes != oracle_match(&s->c, packet[p].byte, packet[p].length))
             fail_msg("a match differs from the atoms'");
         s->hit[p / 64] |= (u64)yes << p % 64;
-        s->hits += yes;
     }
 }
 
@@ -317,14 +366,10 @@ static bool truly_disjoint(const struct sample *a, const struct sample *b) {
             return false;
     return true;
 }
-static bool equal_shift(const struct masked *a, const struct masked *b) {
-    return a->shift_scale == b->shift_scale && a->shift_mask == b->shift_mask &&
-           a->shift_offset == b->shift_offset;
-}
 
 static void test_against_every_packet(void **state) {
     (void)state;
-    u32 implied = 0, missed = 0, apart = 0, unseen = 0;
+    u32 implied = 0, apart = 0, by_range = 0;
     make_packets();
     for (u32 i = 0; i < TRIED; i++)
         make_sample(&sample[i]);
@@ -333,51 +378,110 @@ static void test_against_every_packet(void **state) {
             const struct sample *a = &sample[i], *b = &sample[j];
             bool implies = filter_implies(&a->m, &b->m), truth = truly_implies(a, b);
             bool disjoint = filter_disjoint(&a->m, &b->m), separate = truly_disjoint(a, b);
-            if (implies && !truth)
-                fail_msg("%u does not imply %u", i, j);
-            if (equal_shift(&a->m, &b->m) && implies != truth)
-                fail_msg("%u implies %u, which was not seen", i, j);
-            if (disjoint && !separate)
-                fail_msg("%u is not disjoint from %u", i, j);
-            if (!a->m.shift_scale && !b->m.shift_scale && disjoint != separate)
-                fail_msg("%u is disjoint from %u, which was not seen", i, j);
+            bool small = !a->m.range_part && !b->m.range_part; /* they look at small bits only */
+            if ((small && !b->closed) || a->closed ? implies != truth : implies && !truth)
+                fail_msg("%u implies %u: %u, not %u", i, j, truth, implies);
+            if (small || a->closed || b->closed ? disjoint != separate : disjoint && !separate)
+                fail_msg("%u is disjoint from %u: %u, not %u", i, j, separate, disjoint);
             assert_int_equal(disjoint, filter_disjoint(&b->m, &a->m));
-            implied += truth;
-            missed += truth && !implies;
-            apart += separate;
-            unseen += separate && !disjoint;
+            implied += implies;
+            apart += disjoint;
+            by_range += disjoint && a->m.range_part && b->m.range_part;
         }
-    print("# %u implications, %u not seen; %u disjoint pairs, %u not seen\n", implied, missed,
-          apart, unseen);
-    assert_true(implied > TRIED && missed * 4 < implied && unseen * 4 < apart);
+    print("# %u implications, %u disjoint pairs, %u with two ranges\n", implied, apart, by_range);
+    assert_true(implied > 2 * TRIED && apart > 8 * TRIED && by_range > TRIED);
 }
 
-/* A frame that satisfies a filter has the filter's hash, and one shape hashes one way. */
-static void test_hashes(void **state) {
+/* All 65,536 values of one field, under masks and ranges, seen as a range or as bytes. */
+static void test_every_value_of_a_field(void **state) {
     (void)state;
-    u64 hash, key = 0x1234567890abcdefull;
-    make_packets();
-    for (u32 i = 0; i < TRIED; i++) {
-        struct sample *s = &sample[i];
-        make_sample(s);
-        for (u32 p = 0; p < PACKETS; p++) {
-            bool yes = s->hit[p / 64] >> p % 64 & 1;
-            bool reached = filter_hash_frame(&s->m, packet[p].byte, packet[p].length, key, &hash);
-            if (yes && (!reached || hash != filter_hash(&s->m, key)))
-                fail_msg("a frame that matches hashes differently");
+    static struct {
+        struct masked m;
+        u64 hit[1024];
+    } tried[120];
+    u32 implied = 0, apart = 0;
+    for (u32 i = 0; i < ARRAY_SIZE(tried); i++) {
+        struct condition c;
+        do {
+            c = (struct condition){0};
+            u32 mask = draw(0x10000) & draw(0x10000), near = draw(0x10000), span = draw(1u << draw(17));
+            if (mask && draw(3))
+                put(&c, match(0, 2, mask, mask & draw(0x10000)));
+            if (draw(4))
+                put(&c, range(0, near, near + span > 0xffff ? 0xffff : near + span));
+        } while (filter_normalize(&c, &tried[i].m));
+        for (u32 x = 0; x < 65536; x++) {
+            u8 frame[2] = {(u8)(x >> 8), (u8)x};
+            bool yes = filter_match(&tried[i].m, frame, 2);
+            assert_int_equal(yes, oracle_match(&c, frame, 2));
+            tried[i].hit[x / 64] |= (u64)yes << x % 64;
         }
     }
+    for (u32 i = 0; i < ARRAY_SIZE(tried); i++)
+        for (u32 j = 0; j < ARRAY_SIZE(tried); j++) {
+            u64 beyond = 0, both = 0;
+            for (u32 w = 0; w < 1024; w++) {
+                beyond |= tried[i].hit[w] & ~tried[j].hit[w];
+                both |= tried[i].hit[w] & tried[j].hit[w];
+            }
+            bool longer = tried[j].m.length > tried[i].m.length;
+            assert_int_equal(filter_implies(&tried[i].m, &tried[j].m), !beyond && !longer);
+            assert_int_equal(filter_disjoint(&tried[i].m, &tried[j].m), !both);
+            implied += !beyond;
+            apart += !both;
+        }
+    print("# %u implications, %u disjoint pairs\n", implied, apart);
+    assert_true(implied > 2 * ARRAY_SIZE(tried) && apart > 2 * ARRAY_SIZE(tried));
+}
+
+/* TCP to a range of ports, wherever the shift leads. */
+static struct masked tcp_ports(u16 low, u16 high) {
+    struct condition c = {0};
+    put(&c, match(12, 2, 0xffff, 0x0800));
+    put(&c, match(23, 1, 0xff, 6));
+    put(&c, shift(14, 0x0f, 4));
+    put(&c, range(2, low, high));
+    return normal(&c);
+}
+
+static void test_port_ranges(void **state) {
+    (void)state;
+    struct masked r = tcp_ports(8000, 8099), inner = tcp_ports(8010, 8019), next = tcp_ports(8100, 8199);
+    struct masked edge = tcp_ports(8099, 8100), one = tcp_ports(80, 80), port = tcp_port(false, true, 80);
+    struct masked in = tcp_port(false, true, 8050), out = tcp_port(false, true, 8100);
+    struct masked fixed_in = tcp_port(true, false, 8050), fixed_out = tcp_port(true, false, 7999);
+    assert_memory_equal(&one, &port, sizeof(one)); /* one value is no range */
+    assert_true(filter_implies(&inner, &r) && filter_implies(&in, &r) && filter_implies(&fixed_in, &r));
+    assert_false(filter_implies(&r, &inner) || filter_implies(&edge, &r) || filter_implies(&out, &r));
+    assert_false(filter_implies(&r, &in) || filter_implies(&fixed_out, &r));
+    assert_true(filter_disjoint(&r, &next) && filter_disjoint(&r, &out) && filter_disjoint(&r, &port));
+    assert_true(filter_disjoint(&r, &fixed_out) && filter_disjoint(&fixed_out, &r));
+    assert_false(filter_disjoint(&r, &edge) || filter_disjoint(&r, &in) || filter_disjoint(&fixed_in, &r));
+    /* 0x1f00 to 0x1fff and the same by a mask, but for the second byte's presence. */
+    struct condition c = {0};
+    put(&c, match(12, 2, 0xffff, 0x0800));
+    put(&c, match(23, 1, 0xff, 6));
+    put(&c, shift(14, 0x0f, 4));
+    put(&c, match(2, 1, 0xff, 0x1f));
+    struct masked block = tcp_ports(0x1f00, 0x1fff), bits = normal(&c);
+    assert_true(filter_implies(&block, &bits));
+    assert_false(filter_implies(&bits, &block));
+}
+
+/* Two conditions of one shape count the same bits. */
+static void test_shapes(void **state) {
+    (void)state;
     struct masked a = tcp_port(false, true, 80), b = tcp_port(false, true, 81);
-    struct masked c = tcp_port(true, false, 80);
-    assert_true(filter_same_shape(&a, &b));
-    assert_false(filter_same_shape(&a, &c));
-    assert_int_not_equal(filter_hash(&a, key), filter_hash(&b, key));
+    struct masked c = tcp_port(true, false, 80), r = tcp_ports(80, 89), s = tcp_ports(90, 99);
+    assert_true(filter_same_shape(&a, &b) && filter_same_shape(&r, &s));
+    assert_false(filter_same_shape(&a, &c) || filter_same_shape(&a, &r));
 }
 
 /* Conditions of any bytes whatever: no fault, and those admitted match like their atoms. */
 static void test_hostile_conditions(void **state) {
     (void)state;
     u32 admitted = 0;
+    struct masked earlier = {0};
     for (u32 round = 0; round < 60000; round++) {
         struct condition c;
         struct masked m;
@@ -389,7 +493,9 @@ static void test_hostile_conditions(void **state) {
             c.atom[i] = match((u16)draw(draw(2) ? 8 : 66), (u8)width, mask,
                               draw(2) ? 0 : mask & draw(0x7fffffff));
             if (!draw(8)) {
-                c.atom[i] = shift((u16)draw(66), draw(0x100), draw(66));
+                c.atom[i] = shift((u16)draw(66), draw(0x100) & draw(0x100), draw(66));
+            } else if (!draw(8)) {
+                c.atom[i] = range((u16)draw(66), draw(0x10001), draw(0x10001));
             } else if (!draw(60)) {
                 ((u8 *)&c.atom[i])[draw(sizeof(struct atom))] ^= (u8)(1 << draw(8));
             }
@@ -406,6 +512,12 @@ static void test_hostile_conditions(void **state) {
                 fail_msg("a match differs from the atoms'");
         }
         assert_true(filter_implies(&m, &m));
+        if (earlier.length) { /* two strangers */
+            bool apart = filter_disjoint(&m, &earlier), within = filter_implies(&m, &earlier);
+            assert_int_equal(apart, filter_disjoint(&earlier, &m));
+            assert_false(apart && within && !filter_disjoint(&m, &m));
+        }
+        earlier = m;
     }
     print("# %u conditions admitted\n", admitted);
     assert_true(admitted > 1000);
@@ -415,8 +527,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bad_conditions),       cmocka_unit_test(test_edges_of_a_condition),
         cmocka_unit_test(test_ports),                cmocka_unit_test(test_bytes_looked_at),
-        cmocka_unit_test(test_against_every_packet), cmocka_unit_test(test_hashes),
+        cmocka_unit_test(test_against_every_packet), cmocka_unit_test(test_every_value_of_a_field),
         cmocka_unit_test(test_hostile_conditions),   cmocka_unit_test(test_far_second_parts),
+        cmocka_unit_test(test_port_ranges),          cmocka_unit_test(test_shapes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

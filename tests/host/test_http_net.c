@@ -169,6 +169,14 @@ static void flows_in_words(void **state) {
     m->value2[3] = 7;
     write_all(5002);
     assert_non_null(strstr(text, "\"takes\":\"udp 7\""));
+    m->mask2[2] = m->mask2[3] = 0;
+    m->range_part = 2;
+    m->range_offset = 2;
+    m->low = 8000;
+    m->high = 8099;
+    write_all(5003);
+    assert_non_null(strstr(text, "\"takes\":\"udp 8000-8099\""));
+    m->range_part = 0;
 }
 
 /* ---- neighbours */

@@ -14,8 +14,19 @@ static void add_atom(struct condition *c, u16 offset, const u8 *mask, const u8 *
                                             .value = __builtin_bswap32(v)};
 }
 
+static void add_range(struct condition *c, const struct masked *from, u32 part) {
+    if (from->range_part == part && c->count < ATOMS)
+        c->atom[c->count++] = (struct atom){.offset = from->range_offset,
+                                            .width = 2,
+                                            .kind = ATOM_RANGE,
+                                            .mask = 0xffff,
+                                            .value = from->low,
+                                            .high = from->high};
+}
+
 void condition_from(struct condition *to, const struct masked *from) {
     memset(to, 0, sizeof *to);
+    add_range(to, from, 1);
     for (u16 i = 0; i < sizeof from->mask; i += 4)
         add_atom(to, i, from->mask + i, from->value + i);
     if (!from->shift_scale || to->count == ATOMS)
@@ -25,6 +36,7 @@ void condition_from(struct condition *to, const struct masked *from) {
                                           .kind = ATOM_SHIFT,
                                           .mask = from->shift_mask,
                                           .value = from->shift_scale};
+    add_range(to, from, 2);
     for (u16 i = 0; i < sizeof from->mask2; i += 4)
         add_atom(to, i, from->mask2 + i, from->value2 + i);
 }
