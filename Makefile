@@ -76,6 +76,15 @@ $(patsubst %,$(OUT)/$(1)/%.o,$(2)): $(OUT)/$(1)/%.o: % $(ABI_STAMP) $(CALLER)
 	$$(CC) $$(PROGRAM_CFLAGS) $(3) -c $$< -o $$@
 -include $(patsubst %,$(OUT)/$(1)/%.d,$(2))
 endef
+# $(call downloaded,NAME,SOURCE): a program for the kernel's virtual machine, as an object in
+# $(OUT)/downloaded/NAME.o, and as one to be linked into a libOS: EXTRA $(OUT)/downloaded/NAME.link.o.
+define downloaded
+$(OUT)/downloaded/$(1).o: $(2) libos/lib/code/program.h $(CALLER)
+	@mkdir -p $$(@D)
+	clang -O2 -g -target bpf -mcpu=v3 -Ilibos/lib -Wall -Wextra -Werror -Wno-unused-const-variable -c $$< -o $$@
+$(OUT)/downloaded/$(1).link.o: $(OUT)/downloaded/$(1).o
+	printf '.section .rodata\n.balign 8\n.globl downloaded_$(1), downloaded_$(1)_end\ndownloaded_$(1):\n.incbin "$$<"\ndownloaded_$(1)_end:\n.section .note.GNU-stack\n' | $$(CC) -x assembler -c - -o $$@
+endef
 $(OUT)/libos/%.o: libos/% $(ABI_STAMP)
 	@mkdir -p $(@D)
 	$(CC) $(PROGRAM_CFLAGS) -c $< -o $@

@@ -120,7 +120,8 @@ def pointer_type(call, arg):
     table = {("want",): "struct cap *", ("out",): "struct cap *", ("batch",): "struct update *", ("takings",): "struct taking *",
              ("spec",): "const struct env_spec *", ("binding",): "const struct flow_binding *",
              ("frames",): "const struct send *", ("text",): "const char *",
-             ("word",): "const volatile u64 *"}
+             ("word",): "const volatile u64 *",
+             ("program",): "struct code_spec *", ("handler",): "const struct handler_binding *"}
     kind = table.get((arg[0],)) if arg[1] == "u64" else None
     if arg[0] == "spec" and call["name"] == "flow_create":
         kind = "const struct flow_spec *"

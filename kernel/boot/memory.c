@@ -1,7 +1,8 @@
 /* The kernel's address space, and its own memory, which is all taken at boot.
  *
  *   0000000000000000  libOS: what its table pages map
- *   ffff800000000000  all RAM, writable, not executable; the kernel's text and rodata read-only
+ *   ffff800000000000  all RAM, writable, not executable; the kernel's text and rodata read-only;
+ *                     sealed CODE pages readable and executable
  *   ffffc00000000000  device registers and firmware tables, mapped at boot
  *   ffffffff80100000  the kernel: text (r-x), rodata (r--), data (rw-)
  *
@@ -28,6 +29,7 @@ static u32 unused_count;
 static bool low_only = true; /* as long as the boot tables are in use */
 static bool finished;
 static u64 device_next = DEVICE_BASE;
+static u64 code_begin; /* the large page of RAM that is mapped page by page, so that some can be sealed */
 
 static void cut(u64 begin, u64 end) {
     for (u32 i = 0; i < unused_count; i++) {
@@ -100,7 +102,7 @@ static void map_direct(struct range r) {
     u64 fine = round_up(image_page((u64)image_end), LARGE);
 
     for (u64 at = r.begin / LARGE * LARGE; at < r.end; at += LARGE) {
-        if (at >= fine) {
+        if (at >= fine && at != code_begin) {
             *entry_for(DIRECT_BASE + at, 2) = at | PTE_PRESENT | PTE_WRITE | PTE_LARGE | mmu_nx;
             continue;
         }
@@ -137,6 +139,23 @@ volatile void *map_device(phys p, u64 bytes) {
 
 const void *map_table(phys p, u64 bytes) { return (const void *)map_window(p, bytes, 0); }
 
+/* Where CODE pages may be: the lowest large page that nobody has. On the smallest machines, none. */
+static void choose_code(void) {
+    for (u32 i = 0; i < unused_count; i++) {
+        u64 begin = round_up(unused[i].begin, LARGE);
+        if (begin && begin + LARGE <= unused[i].end && (!code_begin || begin < code_begin))
+            code_begin = begin;
+    }
+}
+
+u64 memory_bits(u32 page) { return *entry_for(DIRECT_BASE + page * PAGE_SIZE, 1) & (PTE_WRITE | PTE_NX); }
+
+void memory_seal(u32 page, bool sealed) {
+    CHECK(page - info->code_first < info->code_pages);
+    __atomic_store_n(entry_for(DIRECT_BASE + page * PAGE_SIZE, 1),
+                     page * PAGE_SIZE | PTE_PRESENT | (sealed ? 0 : PTE_WRITE | mmu_nx), __ATOMIC_SEQ_CST);
+}
+
 void memory_init(void) {
     u64 top = 0;
 
@@ -154,6 +173,7 @@ void memory_init(void) {
     cut(boot.archive.begin / PAGE_SIZE * PAGE_SIZE, round_up(boot.archive.end, PAGE_SIZE));
     if (boot.rsdp) /* perhaps the loader's copy */
         cut(boot.rsdp / PAGE_SIZE * PAGE_SIZE, round_up(boot.rsdp + 36, PAGE_SIZE));
+    choose_code();
     make_tables();
 
     u32 count = (u32)(top / PAGE_SIZE);
@@ -169,6 +189,8 @@ void memory_init(void) {
     expose(free_map, map_pages);
     expose(info, 1);
     info->pages = count;
+    info->code_first = (u32)(code_begin / PAGE_SIZE);
+    info->code_pages = code_begin ? LARGE / PAGE_SIZE : 0;
     info->array = page_of_phys(ptr_phys(array));
     info->free_map = page_of_phys(ptr_phys(free_map));
 }

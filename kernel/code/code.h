@@ -1,6 +1,6 @@
 /* Downloaded code: the one virtual machine for programs that a libOS puts into the kernel. A
- * program is verified once (verify.c), and then run by the interpreter (interpret.c), which is
- * the oracle, or translated (jit.c), which is the product. What is proved and what is checked while
+ * program is verified once (verify.c) and translated (jit.c). On the host it can also be run by the
+ * interpreter (tools/code/interpret.c), which is the oracle. What is proved and what is checked while
  * it runs is in docs/code.md. No heap: whoever calls gives all memory.
  *
  * Order: code_verify_start, code_verify_step until it is done, code_jit, and then code_enter as
@@ -48,7 +48,7 @@ struct code_window_type {
  * and one more for every 8 bytes of a CODE_SIZE argument. Memory arguments were checked. */
 struct code_helper {
     const char *name;
-    u8 argument[CODE_ARGUMENTS];
+    u8 argument[CODE_ARGUMENTS]; /* ends with CODE_NONE unless full */
     u32 cost;
     u64 (*function)(u64 a, u64 b, u64 c, u64 d, u64 e, struct code_run *run);
 };
@@ -76,9 +76,21 @@ enum code_status {
     CODE_ESCAPED, /* something that was proved is not so: a bug of the kernel */
 };
 
+enum { WINDOW_PACKET, WINDOW_MEMORY, WINDOW_REPLY }; /* of a handler */
 struct code_window {
     u8 *base; /* at least 2^30 bytes away from both ends of the address space */
     u64 length;
+};
+
+/* What a handler has asked for. It happens when the run is over, all of it or nothing. */
+struct code_effects {
+    u32 send;     /* bytes of the reply window to be sent; 0: none */
+    u32 attached; /* bytes of the memory window that follow them, */
+    u64 attached_at; /* and their distance from its start */
+    u32 published;
+    u8 wake, event;
+    struct { u64 *at, value; } publish[PUBLISHES];
+    u64 a, b; /* of the event */
 };
 
 /* One run. The context that a program sees is its beginning: the address of window k is at 16k,
@@ -92,7 +104,7 @@ struct code_run {
     u32 status;
     u32 helper; /* the number of the helper that is called */
     const struct code_profile *profile;
-    void *owner; /* for helpers */
+    struct code_effects effects;
     u8 stack[CODE_DEPTH * CODE_FRAME] ALIGNED(16);
 };
 
@@ -148,7 +160,7 @@ s64 code_verify_step(void *memory, u32 steps);
 u64 code_program_size(const struct code_program *program);
 
 /* ---------------------------------------------------------------- running */
-/* Runs a program in the interpreter, which checks also what was proved. */
+/* Runs a program in the interpreter, which checks also what was proved; on the host only. */
 u64 code_interpret(const struct code_program *program, struct code_run *run);
 
 /* Translates a program into x86-64 code that does not depend on its address. Gives its size, or
@@ -163,6 +175,11 @@ static inline u64 code_enter(const void *code, struct code_run *run) {
     return function(run);
 }
 
+/* Forgets what the last run asked for. */
+static inline void code_forget_effects(struct code_run *run) {
+    run->effects.send = run->effects.attached = run->effects.published = 0;
+    run->effects.wake = run->effects.event = 0;
+}
 /* Prepares a run, once for many runs with the same windows. */
 void code_run_start(struct code_run *run, const struct code_profile *profile);
 /* Calls helper run->helper: charges, checks memory arguments, and calls it. */

@@ -1,7 +1,6 @@
 /* Translates verified programs into x86-64 code: two passes of the same emitter, the first of which
  * only finds out where each instruction's code begins. The code does not depend on its address and
- * reaches the kernel only through its struct code_run, so it can be written through one mapping and
- * run through another.
+ * reaches the kernel only through its struct code_run.
  *
  *   r0 rax   r1 rdi   r2 rsi   r3 rdx   r4 r9    r5 r8   the ABI's arguments, but r4 keeps rcx free
  *   r6 rbx   r7 r12   r8 r14   r9 r15   r10 rbp          saved across calls

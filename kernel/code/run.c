@@ -26,7 +26,10 @@ static bool in_stack(const struct code_run *run, u64 address, u64 size) {
 u64 code_call_helper(u64 a, u64 b, u64 c, u64 d, u64 e, struct code_run *run) {
     const struct code_helper *helper = &run->profile->helper[run->helper - 1];
     u64 argument[CODE_ARGUMENTS] = {a, b, c, d, e}, size = 0, cost = helper->cost;
-    for (s32 n = CODE_ARGUMENTS - 1; n >= 0; n--) {
+    u32 n = 0;
+    while (n < CODE_ARGUMENTS && helper->argument[n] != CODE_NONE)
+        n++;
+    while (n-- > 0) {
         u8 want = helper->argument[n];
         if (want == CODE_SIZE) {
             size = argument[n];

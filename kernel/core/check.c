@@ -7,6 +7,7 @@
 #include "core/cpu.h"
 #include "core/env.h"
 #include "core/info.h"
+#include "core/load.h"
 #include "core/memory.h"
 #include "core/page.h"
 #include "core/shootdown.h"
@@ -140,6 +141,8 @@ static void check_pages(void) {
             complain(page, "owner", page_owner(p), 0);
         if (page_is_marked_free(page) != (STATE_TYPE(state) == PAGE_FREE))
             complain(page, "free map", STATE_TYPE(state), PAGE_FREE);
+        if (!load_is_sound(page))
+            complain(page, "what the kernel may do with it", memory_bits(page), STATE_TYPE(state));
         free_pages += STATE_TYPE(state) == PAGE_FREE;
     }
     if (free_pages != info->free_pages)

@@ -5,6 +5,7 @@
 #include "core/cpu.h"
 #include "core/event.h"
 #include "core/info.h"
+#include "core/load.h"
 #include "core/lock.h"
 #include "core/page.h"
 #include "core/repossess.h"
@@ -267,6 +268,8 @@ static bool break_bindings(struct env *e) {
         bool whole = done++ < PIECE;
         if (whole && page_type(p) == PAGE_FLOW)
             flow_release(e->self, page);
+        else if (whole && page_type(p) == PAGE_CODE)
+            load_release(p->where);
         else if (whole && page_type(p) == PAGE_TABLE)
             whole = space_empty_table(page, page == e->root ? 256 : 512, &work);
         if (!whole) {

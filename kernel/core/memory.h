@@ -2,7 +2,7 @@
 #pragma once
 #include "lib/base.h"
 
-/* All RAM is mapped at DIRECT_BASE, writable and not executable. */
+/* All RAM is mapped at DIRECT_BASE, writable and not executable, or, sealed, the other way round. */
 #ifdef HOST_TEST
 #define DIRECT_BASE 0x200000000000ull /* where a test maps what stands for memory */
 #else
@@ -21,6 +21,12 @@ void *boot_pages(u32 count);
 
 /* Lets everybody map such pages read-only; gives p. */
 void *expose(void *p, u32 count);
+
+/* Seals a page that is among info's code pages: from now on the kernel may execute it and not write
+ * to it. Or undoes that. Other CPUs must be made to forget the old translation (shootdown_all). */
+void memory_seal(u32 page, bool sealed);
+/* PTE_WRITE and PTE_NX of such a page, as the kernel has it mapped. For the checker. */
+u64 memory_bits(u32 page);
 
 /* Maps any physical memory read-only, for tables of the firmware; boot time only. */
 const void *map_table(phys p, u64 bytes);

@@ -9,6 +9,7 @@
 #include "core/env.h"
 #include "core/event.h"
 #include "core/info.h"
+#include "core/load.h"
 #include "core/memory.h"
 #include "core/page.h"
 #include "core/repossess.h"
@@ -139,6 +140,8 @@ static void break_uses(struct env *env, u32 page) {
         event_release(env);
     if (page_type(page_get(page)) == PAGE_TABLE)
         space_detach_table(env, page);
+    else if (page_type(page_get(page)) == PAGE_CODE && !STATE_BINDINGS(page_state(page_get(page_get(page)->where))))
+        load_release(page_get(page)->where);
     env_unlock(env);
 }
 
@@ -160,7 +163,7 @@ static s64 begin(struct env *env, struct env *taker, u32 page) {
     if (page_owner(p) != env->self)
         return E_NO_RIGHT;
     u8 type = page_type(p);
-    if (type != PAGE_DATA && type != PAGE_RING && type != PAGE_TABLE)
+    if (type != PAGE_DATA && type != PAGE_RING && type != PAGE_TABLE && type != PAGE_CODE)
         return E_WRONG_TYPE;
     if (page == env->root || page == env->loss_page)
         return E_VITAL;
@@ -216,7 +219,8 @@ static s64 take_page(struct env *env, struct env *taker, u32 page, u32 *saved) {
     if (!pinned) {
         break_uses(env, page);
         repossess_last_mapping(page);
-        if (STATE_BINDINGS(page_state(page_get(page))) && page_type(page_get(page)) != PAGE_TABLE)
+        u8 type = page_type(page_get(page));
+        if (type == PAGE_CODE || (STATE_BINDINGS(page_state(page_get(page))) && type != PAGE_TABLE))
             return E_AGAIN;
     }
     return finish(env, taker, page, saved); /* BUSY: what is pinned, or a table that holds tables */

@@ -120,6 +120,23 @@ static bool find_runnable(struct cpu *cpu, u32 owner, u64 now, struct choice *c)
     return false;
 }
 
+/* Slices that are not used pay for what handlers took; another CPU may be adding to that, or have it paid. */
+static void pay(struct env *env, u64 ticks) {
+    u64 owed = __atomic_load_n(&env->owed, __ATOMIC_RELAXED);
+
+    while (!__atomic_compare_exchange_n(&env->owed, &owed, owed - min_u64(owed, ticks), false, __ATOMIC_SEQ_CST,
+                                        __ATOMIC_SEQ_CST)) {
+    }
+}
+
+/* A number of slices of whoever was chosen are forfeited. */
+static void take_slices(const struct cpu *cpu, const struct choice *c, u32 count) {
+    u64 late = min_u64(c->record->excess, count * cpu->slices->length);
+
+    c->record->excess -= late;
+    pay(c->payer, count * cpu->slices->length - late);
+}
+
 /* Looks at each owner once for a row of its slots, not once for each slot: `heads` says where rows begin. One
  * that was cut since this CPU used its last slot goes on in the middle. `forfeit`: slices that are owed are taken
  * now; otherwise nothing is changed by looking. */
@@ -134,21 +151,29 @@ static bool pick(struct cpu *cpu, u64 now, bool forfeit, struct choice *c) {
         for (u64 left = order[half]; left; left &= left - 1) {
             u32 slot = (u32)__builtin_ctzll(left);
             u32 owner = cpu->slices->slot[slot].owner;
-            if (!owner || owner == refused)
+            if (!owner)
                 continue;
-            if (!find_runnable(cpu, owner, now, c)) {
-                refused = owner;
+            if (owner == refused)
                 continue;
-            }
-            if (unlikely(c->record->excess >= cpu->slices->length)) { /* this one is forfeited */
-                if (forfeit)
-                    c->record->excess -= cpu->slices->length;
-                c->next = min_u64(c->next, now + cpu->slices->length);
-                continue;
-            }
             u64 ends = (heads | ~cpu->owned) >> slot >> 1;
             c->count = ends ? (u32)__builtin_ctzll(ends) + 1 : SLOTS - slot;
+            if (!find_runnable(cpu, owner, now, c)) {
+                refused = owner;
+                if (c->payer && unlikely(c->payer->owed) && forfeit)
+                    pay(c->payer, c->count * cpu->slices->length);
+                continue;
+            }
             c->slot = slot + c->count - 1;
+            u64 excess = c->record->excess + c->payer->owed;
+            if (unlikely(excess >= cpu->slices->length)) { /* so many are forfeited */
+                u32 owed = (u32)min_u64(excess / cpu->slices->length, c->count);
+                if (forfeit)
+                    take_slices(cpu, c, owed);
+                c->count -= owed;
+                c->next = min_u64(c->next, now + owed * cpu->slices->length);
+                if (!c->count)
+                    continue;
+            }
             return true;
         }
     }
@@ -172,6 +197,15 @@ void schedule_give(struct env *env) {
 
     charge(cpu, rdtsc());
     cpu->payer = env;
+}
+
+bool schedule_owes(const struct env *env) { return env->owed >= this_cpu()->slices->length; }
+
+void schedule_bill(struct env *env, u64 ticks) {
+    /* A budget bounds what a program takes; what is far above it a virtual machine lost to its host. */
+    ticks = min_u64(ticks, this_cpu()->slices->allowance);
+    __atomic_fetch_add(&env->owed, ticks, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&env->runtime, ticks, __ATOMIC_RELAXED);
 }
 
 void schedule_pay(u32 name) {

@@ -19,6 +19,10 @@ void schedule_wake(const struct env *env);
 bool schedule_switch(struct env *env, struct env_context *record);
 /* The rest of the slice is given to this environment, which pays for it from now on. */
 void schedule_give(struct env *env);
+/* What a handler took is owed by its owner, who pays with slices of any CPU. */
+void schedule_bill(struct env *env, u64 ticks);
+/* Whether this environment owes a whole slice. */
+bool schedule_owes(const struct env *env);
 /* After note_quiet in the middle of a slice, which makes this CPU forget who pays: it is this environment, if
  * it still lives. */
 void schedule_pay(u32 name);

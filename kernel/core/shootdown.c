@@ -30,9 +30,8 @@ void shootdown_answer(void) {
     __atomic_store_n(&cpu->flush_done, wanted, __ATOMIC_SEQ_CST);
 }
 
-void shootdown(struct env *env, u64 va, u32 count) {
+static void flush_on(u64 active, u64 va, u32 count) {
     struct cpu *cpu = this_cpu();
-    u64 active = env_active(env);
     u64 ticket[MAX_CPUS];
 
     if (active >> cpu->number & 1)
@@ -52,6 +51,10 @@ void shootdown(struct env *env, u64 va, u32 count) {
         }
     }
 }
+
+void shootdown(struct env *env, u64 va, u32 count) { flush_on(env_active(env), va, count); }
+
+void shootdown_all(u64 va, u32 count) { flush_on(~0ull >> (64 - cpu_count), va, count); }
 
 /* A CPU that waits here holds no pointer to an object that another could be destroying: env_destroy
  * is the only caller that keeps one, to what it destroys itself. */

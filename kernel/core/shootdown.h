@@ -5,6 +5,8 @@
 /* When this returns no CPU holds a translation of env's pages from va on that was changed before.
  * May be called with locks held: a CPU that spins for a lock answers. */
 void shootdown(struct env *env, u64 va, u32 count);
+/* The same for the kernel's own half, on all CPUs. */
+void shootdown_all(u64 va, u32 count);
 /* Answers what other CPUs asked for; called while spinning and from the interrupt. */
 void shootdown_answer(void);
 /* When this returns every kernel entry that had begun on another CPU is over. No lock may be held. */

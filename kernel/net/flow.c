@@ -148,8 +148,7 @@ s64 call_flow_create(u64 parent, u32 page, u64 spec, u64 out) {
 }
 
 /* ---- binding */
-/* Binds a page that must be DATA and the caller's. */
-static s64 hold(u32 page) {
+s64 flow_hold(u32 page) {
     struct page *p = page_get(page);
 
     if (!p || page_owner(p) != current_env()->self)
@@ -158,7 +157,7 @@ static s64 hold(u32 page) {
 }
 
 static s64 hold_ring(u32 page) {
-    s64 error = hold(page);
+    s64 error = flow_hold(page);
     if (error)
         return error;
     error = page_retype(page, current_env()->self, PAGE_DATA, PAGE_RING, UINT32_MAX);
@@ -181,7 +180,7 @@ static s64 hold_all(u32 ring, const u32 *page, u32 count) {
     if (error)
         return error;
     while (held < count && !error) {
-        error = hold(page[held]);
+        error = flow_hold(page[held]);
         held += !error;
     }
     if (error) {
@@ -258,6 +257,8 @@ s64 call_flow_bind(u64 flow, u64 binding) {
 
 static void unbind(struct flow *f) {
     classify_remove(f);
+    if (f->handler)
+        handler_detach(f);
     f->bound = 0;
     for (u32 i = 0; i < f->buffers; i++)
         page_unbind(f->page[i]);
@@ -284,6 +285,31 @@ s64 call_flow_unbind(u64 flow) {
         give_back(f);
         unbind(f);
     }
+    unlock_with_caller();
+    return error;
+}
+
+s64 call_handler_bind(u64 flow, u64 handler) {
+    struct handler_binding b;
+    struct flow *f;
+    s64 error = user_read(&b, handler, sizeof(b));
+
+    if (error)
+        return error;
+    if (b.pages > HANDLER_PAGES || b.zero || b.zero2[0] || b.zero2[1] || (!b.code && (b.memory || b.pages)))
+        return E_BAD_ARGUMENT;
+    lock_with_caller();
+    error = flow_from(flow, RIGHT_READ | RIGHT_WRITE, &f);
+    if (!error && !f->bound)
+        error = E_WRONG_TYPE;
+    if (!error && page_owner(page_get(f->ring)) != current_env()->self)
+        error = E_NO_RIGHT;
+    if (!error && !b.code && !f->handler)
+        error = E_WRONG_TYPE;
+    if (!error && b.code)
+        error = handler_attach(f, &b);
+    else if (!error)
+        handler_detach(f);
     unlock_with_caller();
     return error;
 }
@@ -401,6 +427,8 @@ static void deliver(const u8 *frame, u32 length, bool checked) {
     counters->packets++;
     if (!f) {
         counters->unclaimed++;
+    } else if (f->handler && handler_run(f, frame, length, checked)) {
+        f->received += length;
     } else if (deposit(f, frame, length, checked)) {
         f->received += length;
         event_delivered(f->receiver);
@@ -435,10 +463,12 @@ static void sent(u32 frame) {
 /* What pins no page is let lie until there are some. */
 static void reclaim(void) { net_device_reclaim(pinning ? 1 : 16, sent); }
 
-/* Pins the page of a piece, if the caller may have it read. */
-static s64 pin(const struct piece *piece) {
+/* Pins the page of a piece, if the caller may have it read. A handler's is bound: it may. */
+static s64 pin(const struct piece *piece, bool bound) {
     u32 owner;
 
+    if (bound)
+        return page_pin(piece->page);
     if (!page_get(piece->page))
         return E_BAD_ARGUMENT;
     s64 error = cap_pages(piece->cap, piece->page, 1, RIGHT_READ, &owner);
@@ -479,7 +509,7 @@ static bool honest(const struct flow *f, const struct send *s, const u8 *headers
 }
 
 /* Queues one frame whose form was checked and whose headers were copied. */
-static s64 queue(struct flow *f, const struct send *s, const u8 *headers) {
+static s64 queue(struct flow *f, const struct send *s, const u8 *headers, bool bound) {
     struct net_piece piece[SEND_PIECES];
     u32 page[SEND_PIECES];
     u32 total = s->length, pinned = 0;
@@ -487,7 +517,7 @@ static s64 queue(struct flow *f, const struct send *s, const u8 *headers) {
 
     while (pinned < s->pieces && !frame) {
         const struct piece *p = &s->piece[pinned];
-        frame = pin(p);
+        frame = pin(p, bound);
         if (frame)
             break;
         piece[pinned] = (struct net_piece){
@@ -530,7 +560,34 @@ static s64 send_one(struct flow *f, u64 user) {
         f->refused++;
         return E_FORGED;
     }
-    return queue(f, &s, headers);
+    return queue(f, &s, headers, false);
+}
+
+static bool answered; /* the device has not been told of an answer yet */
+
+bool flow_answer(struct flow *f, const u8 *headers, u32 length, u64 at, u32 bytes) {
+    struct send s;
+
+    s.length = (u16)length;
+    s.pieces = s.checksum_start = s.checksum_offset = 0;
+    if (length < 14 || length > SEND_HEADERS || length + bytes > FRAME_LONGEST)
+        return false;
+    while (bytes) {
+        struct piece *p = &s.piece[s.pieces++];
+        p->page = f->memory + (u32)(at / PAGE_SIZE);
+        p->offset = at % PAGE_SIZE;
+        p->length = (u16)min_u64(bytes, PAGE_SIZE - p->offset);
+        at += p->length;
+        bytes -= p->length;
+    }
+    if (!honest(f, &s, headers)) {
+        f->refused++;
+        return false;
+    }
+    if (queue(f, &s, headers, true))
+        return false;
+    answered = true;
+    return true;
 }
 
 s64 call_flow_send(u64 flow, u64 frames, u32 count) {
@@ -577,6 +634,9 @@ static void serve(void) {
         spin_lock(&net_lock);
         reclaim();
         more = net_device_receive(BATCH, deliver) == BATCH;
+        if (answered)
+            net_device_kick();
+        answered = false;
         spin_unlock(&net_lock);
         now = rdtsc();
         enough = cpu->context ? line->spent + now - begun >= span / 2 : ++batches == BATCHES;
@@ -652,6 +712,8 @@ u32 flow_break(u32 page) {
     if (page_type(page_get(page)) == PAGE_FLOW && uses_taken(flow_of(page))) {
         owner = page_owner(page_get(flow_of(page)->ring));
         unbind(flow_of(page));
+    } else if (page_type(page_get(page)) == PAGE_FLOW && handler_is_taken(flow_of(page))) {
+        handler_detach(flow_of(page));
     }
     spin_unlock(&net_lock);
     return owner;
@@ -695,6 +757,10 @@ static void check_bound(const struct flow *f, void (*held)(u32 page, bool pin)) 
     held(f->ring, false);
     for (u32 i = 0; i < f->buffers; i++)
         held(f->page[i], false);
+    if (f->handler)
+        held(f->handler, false);
+    for (u32 i = 0; i < f->memory_pages; i++)
+        held(f->memory + i, false);
 }
 
 static void check_flow(const struct flow *f, void (*held)(u32 page, bool pin)) {

@@ -10,7 +10,8 @@ u32 flow_init(u64 key);
 /* For env_destroy, no lock above LOCK_ENV held. First, until it returns true: takes out, some at
  * a time, the bindings whose rings `env` owns, in flows of others too. */
 bool flow_unbind_all(u32 env);
-/* Unbinds the flow in this page if its ring or a buffer is being taken: whose ring it was, or 0. */
+/* Unbinds the flow in this page if its ring or a buffer is being taken: whose ring it was, or 0. If it is a page of
+ * its handler's, takes that out. */
 u32 flow_break(u32 page);
 /* Unbinds a flow whose ring `env` owns: 0, or E_NO_RIGHT when it is not so. */
 s64 flow_take(u32 flow, u32 env);
@@ -28,6 +29,19 @@ void flow_reclaim(void);
 /* For the checker: holds the flows against each other and the page array, prints the first
  * contradiction and returns how many there are. Tells `held` of each binding and pin of a page. */
 u32 flow_check(void (*held)(u32 page, bool pin));
+
+/* ---- handlers (handler.c); the lock is held */
+/* Binds a program and its memory to a flow that the caller has bound. The caller's lock is held too. */
+s64 handler_attach(struct flow *flow, const struct handler_binding *binding);
+void handler_detach(struct flow *flow);
+/* Whether a page of the program or of its memory is being taken. */
+bool handler_is_taken(const struct flow *flow);
+/* Runs the flow's handler on a frame. True: the frame is dealt with. */
+bool handler_run(struct flow *flow, const u8 *frame, u32 length, bool checked);
+/* For handlers (flow.c): queues a frame of headers, checked here, and so many bytes of the handler's memory. */
+bool flow_answer(struct flow *flow, const u8 *headers, u32 length, u64 at, u32 bytes);
+/* Binds a page that must be DATA and the caller's. */
+s64 flow_hold(u32 page);
 
 /* ---- the classifier (classify.c); the lock is held. The filters that it knows are disjoint, so
  * at most one flow wants a frame. */

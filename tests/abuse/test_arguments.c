@@ -42,6 +42,8 @@ static struct {
     struct flow_spec *flow_spec;
     struct flow_binding *binding;
     struct send *send;
+    struct code_spec *code;
+    struct handler_binding *handler;
 } world;
 
 static struct cap *put_cap(struct cap cap) {
@@ -82,6 +84,24 @@ static void make_flow(void) {
     *(u16 *)(at + 2560 + 12) = 0xb588;
 }
 
+/* A good program: r0 = 1, exit. Its page and the work's are never DATA of this environment: no call succeeds. */
+static void make_code(u8 *at) {
+    static u64 program[] = {0x1000000b7, 0x95};
+
+    world.code = (struct code_spec *)at;
+    *world.code = (struct code_spec){.program = (u64)program,
+                                     .slots = 2,
+                                     .kind = KIND_HANDLER,
+                                     .page = machine_info()->code_first,
+                                     .pages = 1,
+                                     .work = world.page,
+                                     .work_pages = 4};
+    while (sys_page_alloc(0, world.code->page, 1, 0, 0) < 0)
+        world.code->page++;
+    world.handler = (struct handler_binding *)(at + 512);
+    *world.handler = (struct handler_binding){.code = world.code->page, .memory = world.page, .pages = 1};
+}
+
 static void make_world(void) {
     u8 *at = arena() + 2 * RT_PAGE;
     struct cap cap;
@@ -115,6 +135,7 @@ static void make_world(void) {
     *world.want = (struct cap){
         .type = CAP_PAGE, .rights = RIGHT_READ | RIGHT_WRITE, .name = world.page, .count = 1};
     make_flow();
+    make_code(arena() + 6 * RT_PAGE);
     machine_env(world.child.env); /* mapped before pictures are taken */
 }
 
@@ -271,7 +292,7 @@ static s64 make_call(const struct call *c, u32 hostile, u64 value) {
     return checked_call(&r, c->name);
 }
 
-static bool is_error(s64 result) { return result < 0 && result >= E_NO_DEVICE; }
+static bool is_error(s64 result) { return result < 0 && result >= E_REFUSED; }
 
 static void flip_bits(const struct call *c, u32 which) {
     struct cap *cap = (struct cap *)c->arg[which].good, good = *cap;
@@ -430,6 +451,12 @@ TEST(arguments_devices, .needs = NEED_CONSOLE | NEED_MACHINE | NEED_FLOW, .secon
           {READ, (u64)world.send, sizeof *world.send},
           {COUNT, 1, 32}},
          false},
+        {"handler_bind",
+         CALL_HANDLER_BIND,
+         {CAP(FLOW_CAP, world.flow_cap), {READ, (u64)world.handler, sizeof *world.handler}},
+         false},
+        {"code_load", CALL_CODE_LOAD, {{WRITE, (u64)world.code, sizeof *world.code}}, false},
+        {"code_unload", CALL_CODE_UNLOAD, {{PAGE, world.code->page, 0}}, false},
         {"flow_destroy", CALL_FLOW_DESTROY, {CAP(FLOW_CAP, world.flow_cap)}, true},
         {"console_write",
          CALL_CONSOLE_WRITE,
@@ -602,6 +629,16 @@ static s64 call_env(void) {
     return sys_env_create(world.run, world.run + 1, world.spec, world.out);
 }
 
+static s64 call_load(void) {
+    s64 error;
+
+    do
+        error = sys_code_load(world.code);
+    while (error == E_AGAIN);
+    return error;
+}
+static s64 call_handler(void) { return sys_handler_bind(world.flow_cap, world.handler); }
+
 #define WRONG(field, wrong) \
     { &(field), sizeof(field), (u64)(wrong) }
 
@@ -701,5 +738,75 @@ TEST(arguments_structures, .needs = NEED_CONSOLE | NEED_MACHINE | NEED_FLOW) {
     };
     s->piece[0] = (struct piece){.page = world.page, .length = 16};
     try_wrong(piece, ARRAY_SIZE(piece), "piece", call_send);
+    end_world();
+}
+
+/* Specifications of programs and handlers with every field wrong. */
+TEST(arguments_code, .needs = NEED_CONSOLE | NEED_MACHINE | NEED_FLOW) {
+    make_world();
+    struct code_spec *s = world.code;
+    struct handler_binding *h = world.handler;
+    const struct info *info = machine_info();
+    const struct wrong load[] = {
+        WRONG(s->slots, 0),
+        WRONG(s->slots, CODE_SLOTS + 1),
+        WRONG(s->slots, 0xffffffff),
+        WRONG(s->kind, KIND_HANDLER + 1),
+        WRONG(s->kind, 0xffffffff),
+        WRONG(s->page, 0),
+        WRONG(s->page, info->code_first - 1),
+        WRONG(s->page, info->code_first + info->code_pages),
+        WRONG(s->page, 0xffffffff),
+        WRONG(s->page, world.page),
+        WRONG(s->pages, 0),
+        WRONG(s->pages, CODE_RUN + 1),
+        WRONG(s->pages, 0xffffffff),
+        WRONG(s->work, 0),
+        WRONG(s->work, 0xffffffff),
+        WRONG(s->work, self()->root),
+        WRONG(s->work, world.other_page),
+        WRONG(s->work, s->page),
+        WRONG(s->work_pages, 0),
+        WRONG(s->work_pages, PAGES_A_CALL + 1),
+        WRONG(s->work_pages, 0xffffffff),
+        WRONG(s->zero, 1),
+        WRONG(s->zero2, 1),
+    };
+    const struct wrong unread[] = {
+        WRONG(s->program, 0),
+        WRONG(s->program, 0xffff800000000000),
+        WRONG(s->program, 0xffffffff80100000),
+        WRONG(s->program, half_mapped() + RT_PAGE - 8),
+    };
+    const struct wrong bind[] = {
+        WRONG(h->pages, HANDLER_PAGES + 1),
+        WRONG(h->pages, 0xffffffff),
+        WRONG(h->pages, HANDLER_PAGES),
+        WRONG(h->memory, 0xffffffff),
+        WRONG(h->memory, world.other_page),
+        WRONG(h->memory, self()->root),
+        WRONG(h->memory, rt_self()),
+        WRONG(h->code, 0),
+        WRONG(h->code, world.page),
+        WRONG(h->code, 0xffffffff),
+        WRONG(h->code, world.other_page),
+        WRONG(h->zero, 1),
+        WRONG(h->zero2[1], 1),
+    };
+    try_wrong(load, ARRAY_SIZE(load), "code_spec", call_load);
+    EQUAL(call_handler(), E_WRONG_TYPE); /* its flow is not bound */
+    EQUAL(sys_flow_bind(world.flow_cap, world.binding), 0);
+    EQUAL(call_handler(), E_WRONG_TYPE); /* DATA is no program */
+    EQUAL(call_load(), 0);
+    try_wrong(bind, ARRAY_SIZE(bind), "handler_binding", call_handler);
+    EQUAL(call_handler(), 0);
+    EQUAL(sys_flow_unbind(world.flow_cap), 0);
+    EQUAL(sys_code_unload(s->page), 0);
+    for (u32 i = 0; i < ARRAY_SIZE(unread); i++) { /* known only when the pages were taken: they are zeroed */
+        s->program = unread[i].value;
+        EQUAL(call_load(), E_BAD_ADDRESS);
+        EQUAL(type_of(s->page), PAGE_DATA);
+        EQUAL(type_of(s->work), PAGE_DATA);
+    }
     end_world();
 }

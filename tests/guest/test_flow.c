@@ -5,7 +5,7 @@
 #define OUR_IP 0x0a00020f  /* 10.0.2.15 */
 #define HOST_IP 0x0a000202 /* 10.0.2.2, QEMU's user network */
 
-static bool has_device(void) {
+static bool has_network(void) {
     static const u8 none[6];
     return memcmp(machine_info()->mac, none, 6);
 }
@@ -83,7 +83,7 @@ static void put(u8 *at, u32 value, u32 bytes) {
         at[i] = (u8)(value >> 8 * (bytes - 1 - i));
 }
 
-static void arp_request(u8 frame[42]) {
+static void make_request(u8 frame[42]) {
     memset(frame, 0xff, 6);
     memcpy(frame + 6, machine_info()->mac, 6);
     put(frame + 12, 0x0806, 2);
@@ -104,8 +104,8 @@ TEST(flow_send_receive, .needs = NEED_FLOW) {
     struct flow_binding b = binding(0x0806);
     struct send s = {.headers = (u64)frame, .length = sizeof frame};
 
-    arp_request(frame);
-    if (!has_device()) {
+    make_request(frame);
+    if (!has_network()) {
         EQUAL(sys_flow_send(&flow, &s, 1), E_NO_DEVICE);
         return;
     }
@@ -139,9 +139,9 @@ TEST(flow_send_pieces, .needs = NEED_FLOW) {
                      .pieces = 1,
                      .piece[0] = {.page = page, .offset = 100, .length = 22}};
 
-    if (!has_device())
+    if (!has_network())
         return;
-    arp_request(frame);
+    make_request(frame);
     memcpy(tail + 100, frame + 20, 22);
     EQUAL(sys_flow_bind(&flow, &b), 0);
     __atomic_store_n(&ring->posted, BUFFERS, __ATOMIC_SEQ_CST);

@@ -4,7 +4,7 @@
 # And the fuzz targets, by clang: `make fuzz` gives build/fuzz/fuzz_*; tests/fuzz/run runs them.
 .PHONY: host fuzz
 CODE_KERNEL := $(wildcard kernel/code/*.c)
-CODE_HOST := $(CODE_KERNEL) tools/code/host.c tools/code/panic.c
+CODE_HOST := $(CODE_KERNEL) tools/code/interpret.c tools/code/host.c tools/code/panic.c
 CODE_INCLUDES := -Ikernel -Itools/code -Ilibos/lib -I$(ABI)
 CODE_HEADERS := $(wildcard kernel/code/*.h tools/code/*.h libos/lib/code/*.h tests/fuzz/*.h) \
                 kernel/lib/base.h

@@ -1,6 +1,6 @@
 /* The virtual machine for downloaded code: what each instruction computes, by hand and by a second
  * implementation, in the interpreter and as translated code; budgets; helpers; windows. */
-// sources: kernel/code/alu.c kernel/code/interpret.c kernel/code/jit.c kernel/code/profile.c kernel/code/run.c kernel/code/value.c kernel/code/verify.c tools/code/host.c
+// sources: kernel/code/alu.c tools/code/interpret.c kernel/code/jit.c kernel/code/profile.c kernel/code/run.c kernel/code/value.c kernel/code/verify.c tools/code/host.c
 #include "../../tools/code/host.h"
 
 #include <setjmp.h>
@@ -29,8 +29,11 @@ static u64 run_with(const struct code_profile *profile, const struct code_insn *
         fail_msg("refused at %u: %s", h.program->refused_at, h.program->refusal);
     assert_true(host_translate(&h));
     memcpy(before, memory, sizeof(memory));
+    code_forget_effects(&run);
     u64 a = code_interpret(h.program, &run), budget = (u64)run.budget;
     u32 ended = run.status;
+    struct code_effects effects = run.effects;
+    code_forget_effects(&run);
     memcpy(after, memory, sizeof(memory));
     memcpy(memory, before, sizeof(memory));
     u64 b = code_enter(h.code, &run);
@@ -39,6 +42,8 @@ static u64 run_with(const struct code_profile *profile, const struct code_insn *
     if (ended != CODE_BUDGET)
         assert_int_equal(budget, run.budget);
     assert_memory_equal(after, memory, sizeof(memory));
+    if (ended == CODE_DONE)
+        assert_memory_equal(&effects, &run.effects, sizeof(effects));
     assert_int_not_equal(ended, CODE_ESCAPED);
     if (status)
         *status = ended;
@@ -558,6 +563,82 @@ static void test_helpers(void **state) {
     assert_int_equal(status, CODE_ACCESS);
 }
 
+/* What a handler asks for is kept for the end of the run; what cannot be stops it. */
+static void test_effects(void **state) {
+    (void)state;
+    const struct code_profile *profile = host_profile("handler");
+    static u64 shared[4];
+    u32 status;
+    start(profile);
+    run.window[1] = (struct code_window){(u8 *)shared, sizeof(shared)};
+    run_with(profile, PROGRAM(INSN(0xbf, 6, 1, 0, 0), MOV(1, 60), INSN(0x85, 0, 0, 0, 3), /* send(60) */
+                              INSN(0x79, 1, 6, 16, 0), INSN(0x07, 1, 0, 0, 24), MOV(2, 8),
+                              INSN(0x85, 0, 0, 0, 4), /* attach(memory + 24, 8) */
+                              INSN(0x85, 0, 0, 0, 5), /* wake() */
+                              MOV(1, 7), MOV(2, 9), INSN(0x85, 0, 0, 0, 6), /* event(7, 9) */
+                              MOV(1, 16), MOV(2, 11), INSN(0x85, 0, 0, 0, 7), /* publish(16, 11) */
+                              EXIT), &status);
+    assert_int_equal(status, CODE_DONE);
+    assert_int_equal(run.effects.send, 60);
+    assert_int_equal(run.effects.attached, 8);
+    assert_int_equal(run.effects.attached_at, 24);
+    assert_true(run.effects.wake && run.effects.event);
+    assert_int_equal(run.effects.a, 7);
+    assert_int_equal(run.effects.b, 9);
+    assert_int_equal(run.effects.published, 1);
+    assert_ptr_equal(run.effects.publish[0].at, &shared[2]);
+    assert_int_equal(run.effects.publish[0].value, 11);
+    assert_int_equal(shared[2], 0);
+    for (s32 at = 0; at <= 40; at++) {
+        run_with(profile, PROGRAM(MOV(1, at), MOV(2, 11), INSN(0x85, 0, 0, 0, 7), EXIT), &status);
+        assert_int_equal(status, at % 8 == 0 && at < 32 ? CODE_DONE : CODE_ACCESS);
+    }
+    for (u32 times = PUBLISHES; times <= PUBLISHES + 1; times++) {
+        struct code_insn program[3 * (PUBLISHES + 1) + 1];
+        for (u32 i = 0; i < times; i++)
+            memcpy(&program[3 * i], (struct code_insn[]){MOV(1, 0), MOV(2, 0), INSN(0x85, 0, 0, 0, 7)},
+                   3 * sizeof(*program));
+        program[3 * times] = (struct code_insn)EXIT;
+        run_with(profile, program, 3 * times + 1, &status);
+        assert_int_equal(status, times == PUBLISHES ? CODE_DONE : CODE_ACCESS);
+    }
+    /* only memory can be attached: not the packet, not the stack, nothing behind the end */
+    static const struct { s32 window, offset, size; } attached[] = {{16, 0, 32}, {16, 0, 33}, {16, 32, 0}, {0, 0, 8}};
+    for (u32 i = 0; i < ARRAY_SIZE(attached); i++) {
+        run_with(profile, PROGRAM(INSN(0x79, 1, 1, (int16_t)attached[i].window, 0),
+                                  INSN(0x07, 1, 0, 0, attached[i].offset), MOV(2, attached[i].size),
+                                  INSN(0x85, 0, 0, 0, 4), EXIT), &status);
+        assert_int_equal(status, i % 2 ? CODE_ACCESS : CODE_DONE);
+    }
+}
+
+/* Copying and summing at every size, place and overlap, against the definition. */
+static void test_copy(void **state) {
+    (void)state;
+    const struct code_helper *helper = host_profile("handler")->helper;
+    u8 from[64], to[64];
+    for (u32 n = 0; n < sizeof(from); n++)
+        from[n] = (u8)(n * 37 + 11);
+    for (u32 size = 0; size <= 40; size++) {
+        for (u32 at = 0; at < 8; at++) {
+            for (u32 move = 0; move < 20; move++) {
+                u64 sum = 0xfff0;
+                memcpy(to, from, sizeof(to));
+                for (u32 n = 0; n < size; n++)
+                    sum += n % 2 ? from[at + n] : (u32)from[at + n] << 8;
+                sum = (sum & 0xffff) + (sum >> 16);
+                sum = (sum & 0xffff) + (sum >> 16);
+                assert_int_equal(helper[0].function((u64)from + at, size, 0xfff0, 0, 0, NULL), sum);
+                assert_int_equal(helper[1].function((u64)to + move, (u64)to + at, size, 0xfff0, 0, NULL), sum);
+                assert_memory_equal(to + move, from + at, size);
+                assert_memory_equal(to, from, move);
+                if (move + size < sizeof(to))
+                    assert_memory_equal(to + move + size, from + move + size, sizeof(to) - move - size);
+            }
+        }
+    }
+}
+
 /* An unaligned atomic operation stops the run. */
 static void test_unaligned_atomic(void **state) {
     (void)state;
@@ -595,6 +676,8 @@ int main(void) {
         cmocka_unit_test(test_window_proved),
         cmocka_unit_test(test_context),
         cmocka_unit_test(test_helpers),
+        cmocka_unit_test(test_effects),
+        cmocka_unit_test(test_copy),
         cmocka_unit_test(test_unaligned_atomic),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

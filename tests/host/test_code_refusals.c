@@ -1,5 +1,5 @@
 /* What the verifier refuses, each with its reason and place, and what it just still accepts. */
-// sources: kernel/code/alu.c kernel/code/interpret.c kernel/code/jit.c kernel/code/profile.c kernel/code/run.c kernel/code/value.c kernel/code/verify.c tools/code/host.c
+// sources: kernel/code/alu.c tools/code/interpret.c kernel/code/jit.c kernel/code/profile.c kernel/code/run.c kernel/code/value.c kernel/code/verify.c tools/code/host.c
 #include "../../tools/code/host.h"
 
 #include <setjmp.h>

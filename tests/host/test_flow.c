@@ -70,6 +70,20 @@ s64 user_write(u64 to, const void *from, u64 n) {
     memcpy((void *)to, from, n);
     return 0;
 }
+/* Handlers have tests of their own, in the machine: here one is bound and takes what it likes. */
+static bool handler_takes;
+static u32 handler_runs;
+s64 handler_attach(struct flow *f, const struct handler_binding *b) {
+    f->handler = b->code;
+    return 0;
+}
+void handler_detach(struct flow *f) { f->handler = 0; }
+bool handler_is_taken(const struct flow *f) { return f->handler && page_is_taken(f->handler); }
+bool handler_run(struct flow *f, const u8 *frame, u32 length, bool checked) {
+    (void)f, (void)frame, (void)length, (void)checked;
+    handler_runs++;
+    return handler_takes;
+}
 s64 user_writable(u64 to, u64 n) { return in_arena(to, n) ? 0 : E_BAD_ADDRESS; }
 void spin_lock(struct lock *l) {
     assert_int_equal(l->taken++, 0);
@@ -1091,6 +1105,89 @@ static void test_flood(void **state) {
         ;
 }
 
+/* A handler sees a frame first, and the ring what it leaves; it goes when the flow is unbound. */
+static void test_handler(void **state) {
+    (void)state;
+    u32 page;
+    u64 flow = flow_for(root_cap(), 0xff00, 0x1200, &page);
+    struct flow_binding *b = binding(0xffff, 0x1234, 2, 4);
+    struct handler_binding *h = (struct handler_binding *)(arena + sizeof(arena) - 64);
+    struct ring *ring = ring_of(b);
+
+    *h = (struct handler_binding){.code = 99};
+    assert_int_equal(call_handler_bind(flow, (u64)h), E_WRONG_TYPE);
+    assert_int_equal(call_flow_bind(flow, (u64)b), 0);
+    ring->posted = 4;
+    h->zero2[1] = 1;
+    assert_int_equal(call_handler_bind(flow, (u64)h), E_BAD_ARGUMENT);
+    h->zero2[1] = 0;
+    assert_int_equal(call_handler_bind(flow, (u64)h), 0);
+    handler_runs = 0;
+    handler_takes = true;
+    arrive(0x1234, 60, 1);
+    arrive(0x1235, 60, 1);
+    interrupt();
+    assert_int_equal(handler_runs, 1);
+    assert_int_equal(ring->filled, 0);
+    assert_int_equal(flow_at(page)->received, 60);
+    handler_takes = false;
+    arrive(0x1234, 61, 1);
+    interrupt();
+    assert_int_equal(handler_runs, 2);
+    assert_int_equal(ring->filled, 1);
+    h->code = 0;
+    assert_int_equal(call_handler_bind(flow, (u64)h), 0);
+    assert_int_equal(call_handler_bind(flow, (u64)h), E_WRONG_TYPE);
+    arrive(0x1234, 61, 1);
+    interrupt();
+    assert_int_equal(handler_runs, 2);
+    h->code = 99;
+    assert_int_equal(call_handler_bind(flow, (u64)h), 0);
+    assert_int_equal(call_flow_unbind(flow), 0);
+    assert_int_equal(flow_at(page)->handler, 0);
+}
+
+/* What a handler answers is held against its flow, and its memory is pinned page by page. */
+static void test_answer(void **state) {
+    (void)state;
+    u32 page;
+    flow_for(root_cap(), 0xff00, 0x1200, &page);
+    struct flow *f = flow_at(page);
+    u8 headers[SEND_HEADERS] = {[15] = 0x12, 0x34};
+    u32 memory = take(2), before = leaving_count;
+
+    f->memory = memory;
+    f->memory_pages = 2;
+    assert_false(flow_answer(f, headers, 13, 0, 0));
+    assert_false(flow_answer(f, headers, SEND_HEADERS + 1, 0, 0));
+    assert_false(flow_answer(f, headers, 60, 0, 1455));
+    headers[15] = 0x13;
+    assert_false(flow_answer(f, headers, 60, 0, 0));
+    assert_int_equal(f->refused, 1);
+    headers[15] = 0x12;
+    assert_true(flow_answer(f, headers, 60, 4000, 100));
+    assert_int_equal(leaving_count, before + 1);
+    assert_int_equal(leaving[before].pieces, 2);
+    assert_int_equal(leaving[before].piece[0].at.v, phys_of_page(memory).v + 4000);
+    assert_int_equal(leaving[before].piece[0].length, 96);
+    assert_int_equal(leaving[before].piece[1].at.v, phys_of_page(memory + 1).v);
+    assert_int_equal(leaving[before].piece[1].length, 4);
+    assert_int_equal(STATE_PINS(state_of(memory)), 1);
+    assert_int_equal(STATE_PINS(state_of(memory + 1)), 1);
+    device_error = E_FULL;
+    assert_false(flow_answer(f, headers, 60, 0, 100));
+    assert_int_equal(STATE_PINS(state_of(memory)), 1);
+    device_error = 0;
+    interrupt(); /* the device is told of it, once */
+    u32 told = kicks;
+    interrupt();
+    assert_int_equal(kicks, told);
+    may_finish = before + 1;
+    flow_reclaim();
+    assert_int_equal(STATE_PINS(state_of(memory)), 0);
+    f->memory = f->memory_pages = 0;
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, start, finish)
 int main(void) {
     const struct CMUnitTest tests[] = {
@@ -1098,6 +1195,7 @@ int main(void) {
         T(test_binder_ends), T(test_send),   T(test_many_sends), T(test_ten_thousand_flows),
         T(test_many_shapes), T(test_send_while_freed), T(test_all_flows), T(test_random_filters),
         T(test_flood),
+        T(test_handler),    T(test_answer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

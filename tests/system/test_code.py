@@ -38,14 +38,14 @@ _BAD = {
     "leaks": ("handler", "u64 f(struct handler_context *c) {\n    return (u64)c->packet;\n}",
               None, "exits without a number in r0"),
     "escapes": ("handler", "u64 f(struct handler_context *c) {\n    volatile u8 b[8];\n"
-                "    b[0] = 1;\n    return b[c->value[0] & 15];\n}",
-                "return b[c->value[0] & 15];", "stack"),
-    "wild": ("handler", "u64 f(struct handler_context *c) {\n    return *(u64 *)c->value[0];\n}",
-             "return *(u64 *)c->value[0];", "not a pointer"),
+                "    b[0] = 1;\n    return b[c->time & 15];\n}",
+                "return b[c->time & 15];", "stack"),
+    "wild": ("handler", "u64 f(struct handler_context *c) {\n    return *(u64 *)c->time;\n}",
+             "return *(u64 *)c->time;", "not a pointer"),
     "data": ("handler", "const u64 t[4] = {1, 2, 3, 4};\nu64 f(struct handler_context *c) {\n"
-             "    return t[c->value[0] & 3];\n}", None, "global data"),
+             "    return t[c->time & 3];\n}", None, "global data"),
     "calls": ("handler", "u64 other(u64 n);\nu64 f(struct handler_context *c) {\n"
-              "    return other(c->value[0]);\n}", None, "does not have: other"),
+              "    return other(c->time);\n}", None, "does not have: other"),
 }
 
 

@@ -10,11 +10,11 @@ import sys
 
 from targe.report import Failure, Progress
 
-_BUILD = ("gcc", "make", "binutils", "dpkg-dev", "libc6-dev")
+_BUILD = ("gcc", "make", "binutils", "dpkg-dev", "libc6-dev", "clang")
 _RUN = ("qemu-system-x86",)
 _ISO = ("grub-common", "grub-pc-bin", "grub-efi-amd64-bin", "xorriso", "mtools")
 _DEBUG = ("gdb",)
-_TEST = ("libcmocka-dev", "clang", "libclang-rt-dev", "llvm", "ovmf", "curl", "wrk", "iproute2",
+_TEST = ("libcmocka-dev", "libclang-rt-dev", "llvm", "ovmf", "curl", "wrk", "iproute2",
          "iputils-ping", "util-linux", "chromium")
 _BENCH = ("musl-tools", "iproute2", "util-linux")
 

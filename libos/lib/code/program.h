@@ -20,8 +20,13 @@ struct handler_context {
     u8 *reply;
     u64 reply_length;
     u64 reserved[10];
-    u64 value[2];
+    u64 checked; /* 1: the device has checked the checksums, which need not be in the packet */
+    u64 time;    /* TSC when the handler was run */
 };
+
+/* What it returns: nothing of what it asked for happens, and the frame goes to the ring (also if the
+ * kernel stops it); all happens, and the frame is dealt with; or goes to the ring as well. */
+enum { HANDLER_ABORT, HANDLER_DONE, HANDLER_PASS };
 
 #define PROGRAM(name) __attribute__((section(name), used))
 
@@ -29,5 +34,18 @@ struct handler_context {
 static u64 (*const checksum)(const void *from, u64 size, u64 sum) = (void *)1;
 static u64 (*const copy)(void *to, const void *from, u64 size, u64 sum) = (void *)2;
 
+/* What is asked for with these happens when the handler has returned, all of it or nothing.
+ *   send     a frame: the first bytes of `reply`. It must satisfy the flow's transmit condition
+ *   attach   and then these bytes of `memory`, at most 4,096, which the device reads in place
+ *   wake     the owner looks again, if it sleeps
+ *   event    an EVENT_HANDLER in the owner's event ring
+ *   publish  the word `at` bytes from the start of `memory` becomes the value; at most 4 */
+static u64 (*const send)(u64 size) = (void *)3;
+static u64 (*const attach)(const void *from, u64 size) = (void *)4;
+static u64 (*const wake)(void) = (void *)5;
+static u64 (*const event)(u64 a, u64 b) = (void *)6;
+static u64 (*const publish)(u64 at, u64 value) = (void *)7;
+
 #define from_big16(x) __builtin_bswap16(x)
 #define from_big32(x) __builtin_bswap32(x)
+#define from_big64(x) __builtin_bswap64(x)

@@ -1,0 +1,112 @@
+/* Handlers: programs that answer a frame when it arrives, in the kernel, while their owner need not
+ * be scheduled; the paper's application-specific safe handlers (docs/handlers.md).
+ *
+ * All that a run needs was found when it was bound. The answer is written where the device will read
+ * it. What the program asks for is remembered, and happens when it has ended well, all of it or
+ * nothing: first the frame, which may be refused, then what cannot fail. */
+#include "code/code.h"
+#include "core/cpu.h"
+#include "core/env.h"
+#include "core/event.h"
+#include "core/load.h"
+#include "core/memory.h"
+#include "core/page.h"
+#include "core/schedule.h"
+#include "dev/dev.h"
+#include "net/flow.h"
+#include "x86/io.h"
+
+static struct code_run run; /* the lock is held: one handler runs at a time */
+
+static s64 bind_program(u32 page) {
+    const struct page *p = page_get(page);
+    const struct program *program = page_ptr(page);
+
+    if (!p || page_owner(p) != current_env()->self)
+        return E_NO_RIGHT;
+    if (page_type(p) != PAGE_CODE || p->where != page || program->kind != KIND_HANDLER)
+        return E_WRONG_TYPE;
+    return program->work ? E_BUSY : page_bind(page, PAGE_CODE);
+}
+
+s64 handler_attach(struct flow *f, const struct handler_binding *b) {
+    u32 held = 0;
+    s64 error = f->handler ? E_BUSY : bind_program(b->code);
+
+    if (error)
+        return error;
+    while (held < b->pages && !error) {
+        error = flow_hold(b->memory + held);
+        held += !error;
+    }
+    if (error) {
+        while (held)
+            page_unbind(b->memory + --held);
+        page_unbind(b->code);
+        return error;
+    }
+    code_run_start(&run, &code_profiles[KIND_HANDLER]);
+    f->memory = b->memory;
+    f->memory_pages = b->pages;
+    f->handler = b->code;
+    return 0;
+}
+
+void handler_detach(struct flow *f) {
+    for (u32 i = 0; i < f->memory_pages; i++)
+        page_unbind(f->memory + i);
+    page_unbind(f->handler);
+    f->handler = f->memory = f->memory_pages = 0;
+}
+
+bool handler_is_taken(const struct flow *f) {
+    bool taken = false;
+
+    for (u32 i = 0; i < f->memory_pages; i++)
+        taken |= page_is_taken(f->memory + i);
+    for (u32 i = 0; f->handler && i < ((struct program *)page_ptr(f->handler))->pages; i++)
+        taken |= page_is_taken(f->handler + i);
+    return taken;
+}
+
+static bool commit(struct flow *f, u32 owner, const u8 *reply) {
+    const struct code_effects *e = &run.effects;
+
+    if (e->send && (!reply || !flow_answer(f, reply, e->send, e->attached_at, e->attached)))
+        return false;
+    for (u32 i = 0; i < e->published; i++)
+        __atomic_store_n(e->publish[i].at, e->publish[i].value, __ATOMIC_RELEASE);
+    if (e->event)
+        event_post(owner, EVENT_HANDLER, f->self, e->a, e->b);
+    else if (e->wake)
+        event_delivered(owner);
+    return true;
+}
+
+bool handler_run(struct flow *f, const u8 *frame, u32 length, bool checked) {
+    struct env *owner = env_live(f->receiver);
+    const struct program *program = page_ptr(f->handler);
+    u64 began = rdtsc();
+
+    if (!owner || schedule_owes(owner)) {
+        f->unpaid++;
+        return false;
+    }
+    u8 *reply = net_device_room();
+    run.window[WINDOW_PACKET] = (struct code_window){(u8 *)frame, length};
+    run.window[WINDOW_MEMORY] = (struct code_window){page_ptr(f->memory), f->memory_pages * PAGE_SIZE};
+    run.window[WINDOW_REPLY] = (struct code_window){reply ? reply : (u8 *)frame, reply ? SEND_HEADERS : 0};
+    run.value[0] = checked;
+    run.value[1] = began;
+    code_forget_effects(&run);
+    u64 result = code_enter(program->code, &run);
+    bool commits = run.status == CODE_DONE && (result == HANDLER_DONE || result == HANDLER_PASS);
+    commits = commits && commit(f, owner->self, reply);
+    f->stopped += run.status != CODE_DONE;
+    f->aborted += run.status == CODE_DONE && !commits;
+    f->handled += commits && result == HANDLER_DONE;
+    u64 ticks = rdtsc() - began;
+    f->handler_ticks += ticks;
+    schedule_bill(owner, ticks);
+    return commits && result == HANDLER_DONE;
+}
