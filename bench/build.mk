@@ -2,4 +2,4 @@
 $(eval $(call program,bench,$(wildcard bench/guest/*.c bench/guest/*.S) libos/init/flows.c $(LIBS_SPAWN) $(LIBS_IPC) $(LIBS_THREAD) $(LIBS_BASE),-Ibench/guest,))
 $(eval $(call program,bench-echo,bench/echo/echo.c $(LIBS_BASE),,))
 # web-small: the web server for 64 connections, for the smallest machine.
-$(eval $(call program,web-small,$(WEB_PROGRAM),-DNET_CONNECTIONS=64,))
+$(eval $(call program,web-small,$(WEB_PROGRAM),$(WEB_CFLAGS) -DNET_CONNECTIONS=64,))

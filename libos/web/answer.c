@@ -273,7 +273,6 @@ static void unchanged_answer(struct answer *a, const struct site_file *file,
 static void whole_answer(struct answer *a, struct site_file *file, const struct http_request *r) {
     bool as_prepared = a->keep && r->minor;
 
-    set_body(a, r, file->data, file->size);
     if (file->dated != second && !file->users) {
         memcpy(file->head + SITE_DATE_AT, date, HTTP_DATE);
         file->dated = second;
@@ -282,8 +281,10 @@ static void whole_answer(struct answer *a, struct site_file *file, const struct 
         a->head = file->head;
         a->head_length = file->head_length;
         a->head_users = &file->users;
+        set_body(a, r, file->near ? file->near : file->data, file->size);
         return;
     }
+    set_body(a, r, file->data, file->size);
     struct text t = {buffer, sizeof buffer, 0, false};
     text_bytes(&t, file->head, file->head_length - 2u);
     memcpy(buffer + SITE_DATE_AT, date, HTTP_DATE); /* the file's may be under way with an older one */

@@ -5,7 +5,8 @@ HTTP_SOURCES := $(addprefix libos/web/,answer.c http.c http_date.c http_request.
 WEB_SOURCES := $(HTTP_SOURCES) $(addprefix libos/web/,serve.c web.c) $(TCP_SOURCES)
 
 WEB_PROGRAM := $(WEB_SOURCES) libos/web/main.c libos/lib/net/port_targe.c libos/lib/net/backlog.c $(LIBS_BASE)
-$(eval $(call program,web,$(WEB_PROGRAM),,))
+WEB_CFLAGS := -fbuiltin # short copies and comparisons without a call
+$(eval $(call program,web,$(WEB_PROGRAM),$(WEB_CFLAGS),))
 
 # ---------------------------------------------------------------- on Linux
 WEB_HOST_SOURCES := $(WEB_SOURCES) libos/lib/net/port_tap.c $(wildcard libos/web/host/*.c)

@@ -185,12 +185,19 @@ static bool queue_copy(struct http *h, const char *data, u32 length) {
     return true;
 }
 
-static bool queue_head(struct http *h, const struct answer *a) {
+/* Queues the head, and the body with it if it lies behind. */
+static bool queue_head(struct http *h, struct answer *a) {
+    u32 length = a->head_length;
+
     if (!a->head_users)
-        return queue_copy(h, a->head, a->head_length);
+        return queue_copy(h, a->head, length);
     if (!stream_room(h, 2))
         return false;
-    add_queued(h, stream_write(h, a->head, a->head_length, a->head_users));
+    if (a->body == (const u8 *)a->head + length) {
+        length += (u32)a->body_length;
+        a->body_length = 0;
+    }
+    add_queued(h, stream_write(h, a->head, length, a->head_users));
     return true;
 }
 

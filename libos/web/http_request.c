@@ -1,19 +1,49 @@
 /* Parsing of request heads: RFC 9112. A line may end in a bare LF. Anything that two readers
  * could understand differently is refused: folded lines, blanks before a colon, repeated or odd
- * lengths, a length together with a transfer coding. */
+ * lengths, a length together with a transfer coding.
+ *
+ * Lines as most clients write them are read in one pass, eight bytes at a time where it is only to be seen
+ * where a text ends (quick_line, quick_field). Whatever they do not take is left to those that come first
+ * here, which look for the line's end and then at each byte. */
 #include "web/http_request.h"
 #include "web/text.h"
 #include <string.h>
 
 #define BODY_MOST (1ull << 53)
 
-static bool is_token(u8 c) {
-    static const u32 set[8] = {
-        /* ! # $ % & ' * + - . 0-9 A-Z ^ _ ` a-z | ~ */
-        0, 0x03ff6cfa, 0xc7fffffe, 0x57ffffff,
-    };
-    return set[c >> 5] >> (c & 31) & 1;
+enum { TOKEN = 1, NO_HOST = 2 }; /* what a byte may be part of, and what not */
+static const u8 kind[256] = {
+    ['0' ... '9'] = TOKEN, ['A' ... 'Z'] = TOKEN, ['a' ... 'z'] = TOKEN, ['!'] = TOKEN,
+    ['$' ... '\''] = TOKEN, ['*' ... '+'] = TOKEN, ['-' ... '.'] = TOKEN, ['^' ... '`'] = TOKEN,
+    ['|'] = TOKEN, ['~'] = TOKEN, [0 ... ' '] = NO_HOST, ['/'] = NO_HOST, ['?'] = NO_HOST,
+    ['@'] = NO_HOST, [','] = NO_HOST, ['\\'] = NO_HOST, ['#'] = TOKEN | NO_HOST,
+};
+
+static bool is_token(u8 c) { return kind[c] & TOKEN; }
+
+/* The name of a field, in any case. `word` is a constant of small letters and dashes; no other byte of a
+ * token becomes one of these by setting the bit that makes letters small. */
+static inline __attribute__((always_inline)) bool is_name(const char *name, const char *word, u32 length) {
+    u64 a, b, difference = 0;
+    u32 at = 0;
+
+    for (; at + 8 <= length; at += 8) {
+        memcpy(&a, name + at, 8);
+        memcpy(&b, word + at, 8);
+        difference |= (a | 0x2020202020202020) ^ b;
+    }
+    if (at + 4 <= length) {
+        u32 c, d;
+        memcpy(&c, name + at, 4);
+        memcpy(&d, word + at, 4);
+        difference |= (c | 0x20202020) ^ d;
+        at += 4;
+    }
+    for (; at < length; at++)
+        difference |= (u64)((name[at] | 0x20) ^ word[at]);
+    return !difference;
 }
+#define IS_NAME(text, word) is_name((text).at, word, sizeof word - 1)
 
 static bool is(struct http_text text, const char *word) {
     return text_same(text.at, text.length, word);
@@ -114,11 +144,9 @@ static u16 on_host(struct http_request *r, struct http_text value) {
     if (r->has_host)
         return 400;
     r->has_host = true;
-    for (u32 i = 0; i < value.length; i++) {
-        char c = value.at[i];
-        if (c <= ' ' || c == '/' || c == '?' || c == '#' || c == '@' || c == ',' || c == '\\')
+    for (u32 i = 0; i < value.length; i++)
+        if ((u8)value.at[i] >= 0x80 || (kind[(u8)value.at[i]] & NO_HOST))
             return 400;
-    }
     return 0;
 }
 
@@ -147,27 +175,27 @@ static u16 keep_one(struct http_text *place, struct http_text value) {
 static u16 on_field(struct http_request *r, struct http_text name, struct http_text value) {
     switch (name.length) {
     case 4:
-        return is(name, "host") ? on_host(r, value) : 0;
+        return IS_NAME(name, "host") ? on_host(r, value) : 0;
     case 5:
-        return is(name, "range") ? keep_one(&r->range, value) : 0;
+        return IS_NAME(name, "range") ? keep_one(&r->range, value) : 0;
     case 6:
-        return is(name, "expect") ? on_expect(r, value) : 0;
+        return IS_NAME(name, "expect") ? on_expect(r, value) : 0;
     case 8:
-        if (is(name, "if-range"))
+        if (IS_NAME(name, "if-range"))
             return keep_one(&r->if_range, value);
-        return is(name, "if-match") ? keep_one(&r->if_match, value) : 0;
+        return IS_NAME(name, "if-match") ? keep_one(&r->if_match, value) : 0;
     case 10:
-        return is(name, "connection") ? on_connection(r, value) : 0;
+        return IS_NAME(name, "connection") ? on_connection(r, value) : 0;
     case 13:
-        return is(name, "if-none-match") ? keep_one(&r->if_none_match, value) : 0;
+        return IS_NAME(name, "if-none-match") ? keep_one(&r->if_none_match, value) : 0;
     case 14:
-        return is(name, "content-length") ? on_length(r, value) : 0;
+        return IS_NAME(name, "content-length") ? on_length(r, value) : 0;
     case 17:
-        if (is(name, "if-modified-since"))
+        if (IS_NAME(name, "if-modified-since"))
             return keep_one(&r->if_modified, value);
-        return is(name, "transfer-encoding") ? on_coding(r, value) : 0;
+        return IS_NAME(name, "transfer-encoding") ? on_coding(r, value) : 0;
     case 19:
-        return is(name, "if-unmodified-since") ? keep_one(&r->if_unmodified, value) : 0;
+        return IS_NAME(name, "if-unmodified-since") ? keep_one(&r->if_unmodified, value) : 0;
     default:
         return 0;
     }
@@ -209,23 +237,94 @@ static const char *line_end(const char *at, const char *end, const char **stop) 
     return lf;
 }
 
+/* ---- the same in one pass, for lines as they mostly are */
+
+/* The first byte below `least` or DEL, or the end. */
+static inline __attribute__((always_inline)) const char *plain_end(const char *at, const char *end, u8 least) {
+    const u64 ones = 0x0101010101010101, tops = ones << 7;
+
+    for (u64 w; end - at >= 8; at += 8) {
+        memcpy(&w, at, 8);
+        u64 del = w ^ ones * 0x7f;
+        u64 found = (((w - ones * least) & ~w) | ((del - ones) & ~del)) & tops;
+        if (found) /* the lowest bit found is right; borrows make only bits above it wrong */
+            return at + __builtin_ctzll(found) / 8;
+    }
+    while (at < end && (u8)*at >= least && *at != 0x7f)
+        at++;
+    return at;
+}
+
+/* What follows a line's end that begins at `at`, or NULL if it is none. */
+static const char *after_line(const char *at, const char *end) {
+    if (end - at >= 2 && at[0] == '\r' && at[1] == '\n')
+        return at + 2;
+    return end > at && *at == '\n' ? at + 1 : NULL;
+}
+
+/* A request line "GET target HTTP/1.1": what follows it, or NULL if it is not quite so. */
+static const char *quick_line(struct http_request *r, const char *at, const char *end) {
+    if (end - at < 16 || memcmp(at, "GET ", 4) != 0)
+        return NULL;
+    const char *target = at + 4, *stop = plain_end(target, end, ' ' + 1);
+    if (end - stop < 10 || *stop != ' ' || stop == target || memcmp(stop + 1, "HTTP/1.1", 8) != 0 ||
+        stop - target > HTTP_TARGET_LIMIT)
+        return NULL;
+    r->method = HTTP_GET;
+    r->minor = 1;
+    r->keep = true;
+    r->target = (struct http_text){target, (u32)(stop - target)};
+    return after_line(stop + 9, end);
+}
+
+static const char *quick_field(struct http_request *r, const char *at, const char *end) {
+    struct http_text name = {at, 0};
+
+    while (at < end && is_token((u8)*at))
+        at++;
+    name.length = (u32)(at - name.at);
+    if (at == end || *at != ':' || !name.length)
+        return NULL;
+    const char *stop = plain_end(++at, end, ' '), *next = after_line(stop, end);
+    if (next)
+        r->error = on_field(r, name, trimmed(at, stop));
+    return next;
+}
+
+/* Reads the line at `at`, which is not the last; returns what follows it, or NULL if it is not complete. */
+static const char *read_line(struct http_request *r, const char *at, const char *end, bool first) {
+    const char *stop, *next = NULL;
+
+    if (!r->error)
+        next = first ? quick_line(r, at, end) : quick_field(r, at, end);
+    if (next)
+        return next;
+    const char *lf = line_end(at, end, &stop);
+    if (!lf)
+        return NULL;
+    if (!r->error)
+        r->error = first ? parse_request_line(r, at, stop) : parse_field(r, at, stop);
+    return lf + 1;
+}
+
 bool http_request_parse(struct http_request *r, const char *data, u32 length) {
     u32 most = length < HTTP_HEAD_LIMIT ? length : HTTP_HEAD_LIMIT;
-    const char *at = data, *end = data + most, *stop, *lf;
+    const char *at = data, *end = data + most, *next;
     bool first = true;
 
     *r = (struct http_request){.body = ~0ull};
-    while ((lf = line_end(at, end, &stop))) {
-        if (stop == at && !first) {
-            r->length = (u32)(lf + 1 - data);
+    while ((next = after_line(at, end))) { /* empty lines before the request line are passed over */
+        at = next;
+    }
+    for (; (next = read_line(r, at, end, first)); at = next) {
+        first = false;
+        const char *last = after_line(next, end);
+        if (last) {
+            r->length = (u32)(last - data);
             if (!r->error)
                 r->error = check_whole(r);
             return true;
         }
-        if (stop != at && !r->error) /* empty lines before the request line are passed over */
-            r->error = first ? parse_request_line(r, at, stop) : parse_field(r, at, stop);
-        first = first && stop == at;
-        at = lf + 1;
     }
     if (first && at < end && *at != '\r' && !is_token((u8)*at))
         r->error = 400; /* not HTTP, TLS perhaps: say so at once */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define BLOCK 512
+#define PAGE 4096
 #define HEAD_MOST 512 /* of a prepared head: about 330 are used */
 #define PREFIX "site/"
 
@@ -175,16 +176,30 @@ static void build_head(struct site_file *file) {
     text_number(&t, file->size);
     text_put(&t, "\r\n\r\n");
     file->head_length = (u16)t.used;
+    if (file->size <= SITE_SMALL) {
+        memcpy(file->head + t.used, file->data, file->size);
+        file->near = (const u8 *)file->head + t.used;
+    }
 }
 
 /* ---- the index */
 
 static u32 hash_of(const char *path, u32 length) {
-    u32 hash = 2166136261u; /* FNV-1a */
+    u64 hash = length, word;
 
-    for (u32 i = 0; i < length; i++)
-        hash = (hash ^ (u8)path[i]) * 16777619u;
-    return hash ^ hash >> 15;
+    if (length < 8) {
+        for (u32 i = 0; i < length; i++)
+            hash = hash << 8 ^ (u8)path[i];
+    } else {
+        for (u32 i = 0; i < length - 8; i += 8) {
+            memcpy(&word, path + i, 8);
+            hash = (hash ^ word) * 0x9e3779b97f4a7c15ull;
+            hash ^= hash >> 32;
+        }
+        memcpy(&word, path + length - 8, 8); /* some of them again */
+        hash ^= word;
+    }
+    return (u32)((hash * 0x9e3779b97f4a7c15ull) >> 32);
 }
 
 static u32 slots_for(u32 files) {
@@ -195,16 +210,44 @@ static u32 slots_for(u32 files) {
     return slots;
 }
 
-u64 site_memory(const u8 *archive, u64 bytes) {
-    struct member m;
-    u64 offset = 0, paths = 0;
-    u32 files = 0;
+/* Where a file's head goes, and the file itself if it is small: within a page if that can be. Moves *at. */
+static u64 place_head(u64 *at, u64 size) {
+    u64 need = HEAD_MOST + (size <= SITE_SMALL ? size : 0);
 
-    while (next_file(archive, bytes, &offset, &m)) {
-        files++;
-        paths += m.length;
+    if (*at % PAGE + need > PAGE)
+        *at = (*at + PAGE - 1) / PAGE * PAGE;
+    u64 place = *at;
+    *at += (need + 15) / 16 * 16;
+    return place;
+}
+
+/* What the parts of the memory need: the index, the paths, and from a page's beginning on the heads. */
+struct needs {
+    u32 files;
+    u64 paths, heads;
+};
+
+static struct needs needs_of(const u8 *archive, u64 bytes) {
+    struct needs n = {0};
+    struct member m;
+
+    for (u64 offset = 0; next_file(archive, bytes, &offset, &m); n.files++) {
+        n.paths += m.length;
+        place_head(&n.heads, m.size);
     }
-    return files * (sizeof(struct site_file) + HEAD_MOST) + slots_for(files) * sizeof(u32) + paths;
+    return n;
+}
+
+static u64 heads_at(const struct needs *n) {
+    u64 index = n->files * sizeof(struct site_file) + slots_for(n->files) * sizeof(u32);
+
+    return (index + n->paths + PAGE - 1) / PAGE * PAGE;
+}
+
+u64 site_memory(const u8 *archive, u64 bytes) {
+    struct needs n = needs_of(archive, bytes);
+
+    return heads_at(&n) + n.heads;
 }
 
 static u32 *slot_of(const struct site *site, const char *path, u32 length, u32 hash) {
@@ -225,43 +268,25 @@ struct site_file *site_find(const struct site *site, const char *path, u32 lengt
     return number ? &site->file[number - 1] : NULL;
 }
 
-/* Where each part of the memory begins. Heads come last but for the paths, so that each is
- * written once and then only read. */
-static void divide(struct site *site, u32 files, void *memory, char **heads, char **paths) {
-    u8 *at = memory;
-
-    site->files = 0;
-    site->slots = slots_for(files);
-    site->file = (struct site_file *)at;
-    at += files * sizeof(struct site_file);
-    site->slot = (u32 *)at;
-    memset(site->slot, 0, site->slots * sizeof(u32));
-    at += site->slots * sizeof(u32);
-    *heads = (char *)at;
-    *paths = (char *)at + (u64)files * HEAD_MOST;
-}
-
 void site_build(struct site *site, const u8 *archive, u64 bytes, void *memory) {
+    struct needs n = needs_of(archive, bytes);
     struct member m;
-    u64 offset = 0;
-    u32 files = 0;
-    char *heads, *paths;
+    u64 at = heads_at(&n);
 
-    while (next_file(archive, bytes, &offset, &m))
-        files++;
-    divide(site, files, memory, &heads, &paths);
-    for (offset = 0; next_file(archive, bytes, &offset, &m);) {
+    *site = (struct site){.slots = slots_for(n.files), .file = memory};
+    site->slot = (u32 *)(site->file + n.files);
+    memset(site->slot, 0, site->slots * sizeof(u32));
+    char *paths = (char *)(site->slot + site->slots);
+    for (u64 offset = 0; next_file(archive, bytes, &offset, &m); paths += m.length) {
         u32 hash = hash_of(m.path, m.length);
         u32 *slot = slot_of(site, m.path, m.length, hash);
         if (!*slot)
             *slot = ++site->files;
-        u32 number = *slot - 1;
-        struct site_file *file = &site->file[number];
+        struct site_file *file = &site->file[*slot - 1];
         memcpy(paths, m.path, m.length);
         *file = (struct site_file){.data = m.data, .size = m.size, .modified = m.modified,
                                    .path = paths, .path_length = (u16)m.length, .hash = hash,
-                                   .head = heads + (u64)number * HEAD_MOST, .dated = ~0ull};
-        paths += m.length;
+                                   .head = (char *)memory + place_head(&at, m.size), .dated = ~0ull};
         build_head(file);
     }
 }

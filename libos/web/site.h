@@ -1,16 +1,18 @@
 /* The files of a web site, found by path: an index over the boot archive.
  *
  * The archive is a tar file (ustar) in memory that stays as it is; members `site/...` are the
- * site. Files are served from where they lie. Everything else (the index, and the head of the
- * answer to each file) is built once, in memory that the caller gives. */
+ * site. Files are served from where they lie, but for small ones, which lie behind the head of their
+ * answer as well. That, the heads and the index are built once, in memory that the caller gives. */
 #pragma once
 #include "targe/abi.h"
 #include <stdbool.h>
 
 #define SITE_DATE_AT 23 /* where the Date stands in a prepared head */
+#define SITE_SMALL 1024 /* bytes: with its head it is one segment */
 
 struct site_file {
     const u8 *data;
+    const u8 *near; /* a small file's copy behind its head, so that both are sent as one; or NULL */
     u64 size;
     u64 modified;     /* seconds since 1970 */
     const char *path; /* relative to the site, no end mark */

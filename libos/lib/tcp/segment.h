@@ -1,7 +1,6 @@
 /* Segments as they lie in frames. */
 #pragma once
-#include "targe/abi.h"
-#include <stdbool.h>
+#include "tcp/sum.h"
 
 enum { TCP_FIN = 1, TCP_SYN = 2, TCP_RST = 4, TCP_PSH = 8, TCP_ACK = 16 };
 
@@ -45,7 +44,64 @@ struct offer {
     bool scales; /* the option was there */
 };
 
+void segment_offer(const struct segment *s, struct offer *offer);
+
+/* ---- received frames. They are hostile: every length is checked against what arrived. */
+
+static inline u16 pseudo_sum(const struct headers *h, u32 tcp_length) {
+    u16 rest[2] = {__builtin_bswap16(6), __builtin_bswap16((u16)tcp_length)};
+
+    return sum_join(sum_bytes(&h->source, 8), sum_bytes(rest, 4), false);
+}
+
+/* A source that no host has would make us send to many, or to ourselves. */
+static inline bool is_host(u32 source, u32 own) {
+    u8 first = (u8)source;
+
+    return source != own && first != 0 && first != 127 && first < 224;
+}
+
+/* Is the IP header whole and right? `ip`: its length, `room`: of the frame without the Ethernet header. */
+static inline bool ip_good(const struct headers *h, u32 ip, u32 whole, u32 room) {
+    const u8 *at = (const u8 *)h + HEADERS_IP;
+
+    if (ip < 20 || whole < ip + 20 || whole > room)
+        return false;
+    return (ip == 20 ? sum_header(at) : sum_bytes(at, ip)) == 0xffff;
+}
+
 /* Takes a frame apart. False: it is no good segment to this address (network byte order) and port
  * (host byte order). `verified`: its TCP checksum has been checked. */
-bool segment_read(struct segment *s, const u8 *frame, u32 length, u32 address, u16 port, bool verified);
-void segment_offer(const struct segment *s, struct offer *offer);
+static inline bool segment_read(struct segment *s, const u8 *frame, u32 length, u32 address, u16 port, bool verified) {
+    const struct headers *h = (const void *)frame;
+
+    if (length < sizeof *h || h->type != __builtin_bswap16(0x0800) || ((h->to[0] | h->from[0]) & 1) ||
+        h->version >> 4 != 4 || h->protocol != 6 || h->destination != address ||
+        (h->fragment & ~__builtin_bswap16(0x4000)) || !is_host(h->source, address))
+        return false;
+    u32 ip = (h->version & 15) * 4u, whole = __builtin_bswap16(h->length);
+    if (!ip_good(h, ip, whole, length - HEADERS_IP))
+        return false;
+    /* from here on as if there were no IP options */
+    const u8 *tcp = frame + HEADERS_IP + ip;
+    const struct headers *t = (const void *)(tcp - HEADERS_TCP);
+    u32 tcp_length = whole - ip, header = (t->offset >> 4) * 4u;
+    if (header < 20 || header > tcp_length || t->destination_port != __builtin_bswap16(port) ||
+        !t->source_port)
+        return false;
+    if (!verified &&
+        sum_join(pseudo_sum(h, tcp_length), sum_bytes(tcp, tcp_length), false) != 0xffff)
+        return false;
+    s->mac = h->from;
+    s->source = h->source;
+    s->source_port = t->source_port;
+    s->window = __builtin_bswap16(t->window);
+    s->seq = __builtin_bswap32(t->seq);
+    s->ack = __builtin_bswap32(t->ack);
+    s->flags = t->flags;
+    s->options = tcp + 20;
+    s->options_length = (u8)(header - 20);
+    s->data = tcp + header;
+    s->length = tcp_length - header;
+    return true;
+}

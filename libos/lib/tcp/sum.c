@@ -2,13 +2,6 @@
 #include "tcp/sum.h"
 #include <string.h>
 
-static u16 fold(u64 sum) {
-    sum = (sum & 0xffffffff) + (sum >> 32);
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum = (sum & 0xffff) + (sum >> 16);
-    return (u16)((sum & 0xffff) + (sum >> 16));
-}
-
 u16 sum_bytes(const void *data, u32 length) {
     const u8 *at = data;
     u64 sum = 0, word;
@@ -24,11 +17,7 @@ u16 sum_bytes(const void *data, u32 length) {
         sum += word;
         sum += sum < word;
     }
-    return fold(sum);
-}
-
-u16 sum_join(u16 a, u16 b, bool odd) {
-    return fold((u64)a + (odd ? (u16)(b << 8 | b >> 8) : b));
+    return sum_fold(sum);
 }
 
 /* The sum of a whole block. A sum of bytes that are not all zero is never zero; of zeros it is

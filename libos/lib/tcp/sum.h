@@ -4,10 +4,29 @@
 #include "targe/abi.h"
 #include <stdbool.h>
 
+static inline u16 sum_fold(u64 sum) {
+    sum = (sum & 0xffffffff) + (sum >> 32);
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    return (u16)((sum & 0xffff) + (sum >> 16));
+}
 /* The sum of bytes, folded to 16 bits. */
 u16 sum_bytes(const void *data, u32 length);
+/* That of 20 bytes, an IP header without options. */
+static inline u16 sum_header(const u8 *at) {
+    u64 a, b;
+    u32 c;
+
+    __builtin_memcpy(&a, at, 8);
+    __builtin_memcpy(&b, at + 8, 8);
+    __builtin_memcpy(&c, at + 16, 4);
+    return sum_fold((a & 0xffffffff) + (a >> 32) + (b & 0xffffffff) + (b >> 32) + c);
+}
 /* a + b, where b's bytes begin at an odd offset if `odd`. */
-u16 sum_join(u16 a, u16 b, bool odd);
+static inline u16 sum_join(u16 a, u16 b, bool odd) {
+    u32 sum = (u32)a + (odd ? (u16)(b << 8 | b >> 8) : b);
+    return (u16)(sum + (sum >> 16));
+}
 
 /* ---- sums kept with files: where no device sums, most of a file's bytes are summed once only */
 
