@@ -14,6 +14,7 @@ struct backlog {
     u32 end;   /* where the next one goes; first == end: none */
 };
 
+static inline bool backlog_empty(const struct backlog *b) { return b->first == b->end; }
 /* False: no room. */
 bool backlog_put(struct backlog *b, const u8 *frame, u32 length, bool verified);
 /* The oldest frame, or NULL; it stays where it is until the next put. */

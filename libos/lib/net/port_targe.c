@@ -144,21 +144,24 @@ static void empty_ring(void) {
 static u32 targe_receive(struct port *port, port_receiver *receiver, void *context, u32 budget) {
     u32 count = 0, length;
     bool verified;
+    u8 *frame;
 
     (void)port;
     for (; count < budget; count++) {
-        if (waiting() > RING_ENTRIES / 8)
-            empty_ring();
-        u8 *frame = backlog_take(&targe.backlog, &length, &verified);
-        if (frame) {
-            receiver(context, frame, length, verified);
-        } else if (waiting()) {
+        u64 ready = waiting();
+        if (ready <= RING_ENTRIES / 8 && backlog_empty(&targe.backlog)) { /* as it mostly is */
+            if (!ready)
+                break;
             frame = oldest(&length, &verified);
             receiver(context, frame, length, verified);
             post_oldest();
-        } else {
-            break;
+            continue;
         }
+        if (ready > RING_ENTRIES / 8)
+            empty_ring();
+        frame = backlog_take(&targe.backlog, &length, &verified);
+        if (frame)
+            receiver(context, frame, length, verified);
     }
     return count;
 }

@@ -12,15 +12,18 @@ static inline u16 sum_fold(u64 sum) {
 }
 /* The sum of bytes, folded to 16 bits. */
 u16 sum_bytes(const void *data, u32 length);
-/* That of 20 bytes, an IP header without options. */
-static inline u16 sum_header(const u8 *at) {
+/* Is the sum of 20 bytes right, of an IP header without options? They are not all zero. */
+static inline bool sum_header_good(const u8 *at) {
     u64 a, b;
     u32 c;
 
     __builtin_memcpy(&a, at, 8);
     __builtin_memcpy(&b, at + 8, 8);
     __builtin_memcpy(&c, at + 16, 4);
-    return sum_fold((a & 0xffffffff) + (a >> 32) + (b & 0xffffffff) + (b >> 32) + c);
+    a = (a & 0xffffffff) + (a >> 32) + (b & 0xffffffff) + (b >> 32) + c;
+    a = (a & 0xffffffff) + (a >> 32);
+    a = (a & 0xffff) + (a >> 16 & 0xffff) + (a >> 32); /* at most 0x1ffff */
+    return a == 0xffff || a == 0x1fffe;
 }
 /* a + b, where b's bytes begin at an odd offset if `odd`. */
 static inline u16 sum_join(u16 a, u16 b, bool odd) {
