@@ -18,7 +18,12 @@ build/host/bpf-plugin build/host/targe-code: $(CODE_HEADERS) $(ABI_STAMP)
 	      -o $@ $(filter %.c,$^)
 
 FUZZ_CODE := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(wildcard tests/fuzz/fuzz_code_*.c))
-fuzz: $(FUZZ_CODE)
+fuzz: $(FUZZ_CODE) build/fuzz/fuzz_tcp
+build/fuzz/fuzz_tcp: tests/fuzz/fuzz_tcp.c tests/host/wire.c $(TCP_SOURCES) $(wildcard libos/lib/tcp/*.h) tests/host/wire.h \
+                     $(ABI_STAMP)
+	@mkdir -p $(@D)
+	clang -std=gnu11 -O1 -g $(WARN) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
+	      -I$(ABI) -Ilibos -Ilibos/lib -o $@ $(filter %.c,$^)
 build/fuzz/fuzz_code_%: tests/fuzz/fuzz_code_%.c tests/fuzz/shape.c $(CODE_HOST) \
                         libos/lib/code/object.c $(CODE_HEADERS) $(ABI_STAMP)
 	@mkdir -p $(@D)
