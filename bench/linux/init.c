@@ -4,6 +4,8 @@
  *
  *     rows PREFIX ...     run bench with these rows
  *     net ADDRESS         bring up the network device with this address (/24) and run netserv
+ *     xdp ADDRESS         the same, and echo UDP in the driver
+ *     nginx ADDRESS       the same with nginx in netserv's place
  *
  * Build:  musl-gcc -O2 -static -o init init.c
  */
@@ -62,12 +64,17 @@ static void up(const char *name, const char *address)
     close(s);
 }
 
+static pid_t start(char **argv)
+{
+    pid_t p = fork();
+    if (!p) { execv(argv[0], argv); perror(argv[0]); _exit(127); }
+    return p;
+}
+
 static void run(char **argv)
 {
     int status;
-    pid_t p = fork();
-    if (!p) { execv(argv[0], argv); perror(argv[0]); _exit(127); }
-    waitpid(p, &status, 0);
+    waitpid(start(argv), &status, 0);
 }
 
 int main(int argc, char **argv)
@@ -76,7 +83,8 @@ int main(int argc, char **argv)
     int n = 3;
 
     /* options that the kernel does not know come first */
-    while (argc > 1 && strcmp(argv[1], "rows") && strcmp(argv[1], "net")) { argc--; argv++; }
+    while (argc > 1 && strcmp(argv[1], "rows") && strcmp(argv[1], "net") && strcmp(argv[1], "xdp") &&
+           strcmp(argv[1], "nginx")) { argc--; argv++; }
     mkdir("/proc", 0755); mkdir("/sys", 0755); mkdir("/tmp", 0755); mkdir("/dev", 0755);
     mount("proc", "/proc", "proc", 0, 0);
     mount("sysfs", "/sys", "sysfs", 0, 0);
@@ -89,7 +97,9 @@ int main(int argc, char **argv)
     } else if (argc > 2) {
         load_modules();
         up("eth0", argv[2]);
-        run((char *[]){ "/bin/netserv", "7", "80", 0 });
+        if (!strcmp(argv[1], "xdp")) start((char *[]){ "/bin/attach", "/bin/xdp", "eth0", 0 });
+        if (!strcmp(argv[1], "nginx")) run((char *[]){ "/usr/sbin/nginx", "-c", "/etc/nginx.conf", 0 });
+        else run((char *[]){ "/bin/netserv", "7", "80", 0 });
     }
     end(0);
 }

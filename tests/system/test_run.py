@@ -270,11 +270,11 @@ def test_kvm_that_does_not_work(ctx):
     """--accel auto falls back to TCG when a KVM guest does not run."""
     from targe import accel
     with mock.patch.object(accel, "kvm_problem", return_value="for the test"):
-        assert accel.choose("auto") == "tcg"
+        assert accel.choose("auto", "release") == "tcg"
         try:
-            accel.choose("kvm")
+            accel.choose("kvm", "release")
             raise AssertionError("--accel kvm did not fail")
         except Failure as failure:
             assert "for the test" in str(failure)
-    assert accel.choose("tcg") == "tcg"
-    assert accel.choose("auto") in ("kvm", "tcg")
+    assert accel.choose("tcg", "release") == "tcg"
+    assert accel.choose("auto", "release") in ("kvm", "tcg")

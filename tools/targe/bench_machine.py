@@ -15,7 +15,7 @@ import time
 import typing
 
 from targe import project
-from targe.accel import EXIT_DEVICE, QEMU, kvm_problem
+from targe.accel import EXIT_DEVICE, QEMU
 from targe.machine import MAC, die_with_parent
 from targe.report import Failure
 
@@ -25,11 +25,6 @@ TIME = ["-accel", "tcg,thread=multi"]
 KVM = ["-accel", "kvm"]
 CPU = "max,-erms"
 MEMORY = 512
-
-
-def times():
-    """The ways to take times here: words of the command line and the measure's name."""
-    return [(TIME, "ns under TCG")] + [(KVM, "ns under KVM")] * (kvm_problem() is None)
 
 
 def machine_words(memory=MEMORY, tap=None):

@@ -16,7 +16,7 @@ import typing
 from targe import archive, boot, manifest, project
 from targe.bench_breakdown import Spent, Symbols, show
 from targe.bench_linux import APPEND, load_program, lockstep_program
-from targe.bench_machine import ICOUNT, TIME, Counter, Running, machine_words, times
+from targe.bench_machine import ICOUNT, TIME, Counter, Running, machine_words
 from targe.bench_network import GUEST, TAP, Network
 from targe.bench_result import Result
 from targe.report import Failure, Progress
@@ -56,10 +56,10 @@ def read_requests():
         return [Request(**row) for row in tomllib.load(file)["request"]]
 
 
-def measure_outside(groups, linux, quick):
-    """Results of the groups network, web and size."""
+def measure_outside(groups, linux, measures):
+    """Results of the groups network, web and size. `measures`: the ways to take times."""
     with Network() as network:
-        bench = _Outside(network, linux, quick)
+        bench = _Outside(network, linux, measures)
         results = bench.requests([row for row in read_requests() if row.group in groups])
         if "network" in groups:
             results += bench.filters()
@@ -220,11 +220,11 @@ class Guided:
 
 
 class _Outside:
-    def __init__(self, network, linux, quick):
+    def __init__(self, network, linux, measures):
         self._network = network
         self._linux = linux
         self._client = load_program()
-        self._quick = quick
+        self._measures = measures
 
     def _load(self, *words):
         return self._network.run(self._client, *words)
@@ -247,7 +247,7 @@ class _Outside:
         results = self._table(rows, "instructions", counts)
         for result, row in zip(results, rows):
             result.goal = row.goal
-        for words, measure in () if self._quick else times():
+        for words, measure in self._measures:
             progress = Progress(f"taking times of requests: {measure}")
             runs = [self._each_boot(rows, lambda *what: self._time(words, *what), progress)
                     for _ in range(_BOOTS)]

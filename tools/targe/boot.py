@@ -132,7 +132,7 @@ def prepare(options, variant):
     config = Config(
         kernel=str(project.kernel(variant)), machine=options.machine, smp=options.smp,
         memory=memory // _MIB, net=options.net, port=options.port, append=options.append or "",
-        pcap=options.pcap, accel=accel.choose(options.accel))
+        pcap=options.pcap, accel=accel.choose(options.accel, variant))
     if settings.address != manifest.Manifest.address:
         config.guest = str(settings.address.ip)
         config.user_net = f",net={settings.address.network},host={settings.gateway}"
