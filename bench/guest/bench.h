@@ -67,6 +67,13 @@ struct shared {
     u32 zero;
     u64 counter;
     struct pipe there, back;
+    struct work {
+        u64 end;   /* TSC until when it works */
+        u64 done;  /* operations ever */
+        u64 best;  /* most of them in a second, plus one; 0: not over yet */
+        u64 asked; /* rises with each time that it shall work */
+        u64 zero[4];
+    } work[2];
 };
 _Static_assert(sizeof(struct shared) <= SHARED_PAGES * RT_PAGE, "shared");
 extern struct shared *const shared;
@@ -74,6 +81,12 @@ extern struct shared *const shared;
 /* Starts the environment for a role, and waits until it is ready; the one before is destroyed.
  * Returns its name. */
 u32 start_role(const char *role);
+/* The same on any CPU, beside others; it is the caller's to destroy. */
+struct cap start_role_on(const char *role, u32 cpu);
+/* In a role: transfers arrive at this entry. */
+void accept_by(void (*entry)(void));
+/* A row that measures something else than a time: a share, in hundredths of a hundredth. */
+void report_share(u64 hundredths, u64 n);
 /* Runs the row that is being measured in an environment of its own: its function calls this first, and goes on
  * if it is in that environment by now; in the other it returns false when all is done. */
 bool alone(void);

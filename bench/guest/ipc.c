@@ -5,14 +5,8 @@
 u64 pct_one_way(u32 env);
 void pct_loop(u64 n, u32 env);
 void pct_one_way_entry(void), pct_entry(void);
-extern char rt_transfer_stack_top[];
 
 static u32 peer;
-
-static void accept_by(void (*entry)(void)) {
-    rt_context(0)->transfer_stack = (u64)rt_transfer_stack_top;
-    rt_context(0)->transfer = (u64)entry;
-}
 
 /* ---- control transfer */
 ROLE(one_way_server) {

@@ -18,7 +18,7 @@ u32 random_state;
 
 /* The kernel leaves capabilities in the first environment's context page. */
 static struct { struct cap machine, console, flow; } first_caps;
-static bool is_first(void) { return rt_context(0)->message[0] != 0; }
+static bool is_first(void) { return rt_first->message[0] != 0; }
 
 static const struct row *current;
 static u64 samples = 15, loops = 1;
@@ -95,6 +95,11 @@ void measure_parts(u64 n, u64 parts, void (*body)(u64)) {
     report(n, v);
 }
 
+void report_share(u64 hundredths, u64 n) {
+    print("BENCH\t%s\tok\t%s\t%lu\t1\t%lu\t%lu\t%lu\n", current->name, current->unit, n, hundredths,
+          hundredths, hundredths);
+}
+
 void measure(u64 n, void (*body)(u64)) { measure_parts(n, 1, body); }
 
 void measure_sum(u64 n, void (*body)(u64, u64 *)) {
@@ -121,9 +126,9 @@ static void add(struct start *start, const char *name, const struct cap *cap, u6
 }
 
 static struct cap start_program(const char *what, const struct cap *program, u64 bytes,
-                                const struct cap *console, const struct cap *share, u32 slots) {
+                                const struct cap *console, const struct cap *share, u32 cpu, u32 slots) {
     static struct start start;
-    struct spawn_slices slices = {0, slots};
+    struct spawn_slices slices = {cpu, slots};
     const u8 *image = memory_map(program->name, program->count, 0, program);
 
     CHECK(image);
@@ -146,24 +151,37 @@ static struct cap start_program(const char *what, const struct cap *program, u64
     return s.env;
 }
 
-u32 start_role(const char *role) {
+struct cap start_role_on(const char *role, u32 cpu) {
     const struct start_item *program = start_item("program", 0);
     struct cap share = {.type = CAP_PAGE,
                         .rights = RIGHT_READ | RIGHT_WRITE,
                         .count = SHARED_PAGES,
                         .name = memory_page_of(shared)};
 
+    shared->ready = 0;
+    shared->env = rt_self();
+    OK(sys_cap_derive(0, &share));
+    struct cap env = start_program(role, &program->cap, program->a,
+                                   &start_item("console", 0)->cap, &share, cpu, 1);
+    while (!__atomic_load_n(&shared->ready, __ATOMIC_SEQ_CST))
+        sys_yield();
+    return env;
+}
+
+u32 start_role(const char *role) {
     static struct cap last;
+
     if (last.type)
         OK(rt_destroy(&last));
     memset(shared, 0, SHARED_PAGES * RT_PAGE);
-    shared->env = rt_self();
-    OK(sys_cap_derive(0, &share));
-    last =
-        start_program(role, &program->cap, program->a, &start_item("console", 0)->cap, &share, 1);
-    while (!__atomic_load_n(&shared->ready, __ATOMIC_SEQ_CST))
-        sys_yield();
+    last = start_role_on(role, 0);
     return last.name;
+}
+
+extern char rt_transfer_stack_top[];
+void accept_by(void (*entry)(void)) {
+    rt_first->transfer_stack = (u64)rt_transfer_stack_top;
+    rt_first->transfer = (u64)entry;
 }
 
 bool alone(void) {
@@ -208,7 +226,7 @@ static int run_first(void) {
     struct archive_member member;
     u32 page = 0;
 
-    memcpy(&first_caps, rt_context(0)->message, sizeof first_caps);
+    memcpy(&first_caps, rt_first->message, sizeof first_caps);
     print_to(&first_caps.console);
     const u8 *archive = memory_map(info->archive, info->archive_pages, 0, 0);
     struct event_ring *events = memory_alloc_run(1, &page);
@@ -224,7 +242,7 @@ static int run_first(void) {
     OK(sys_event_bind(0, page));
     if (option("filters"))
         bind_filters(&first_caps.flow, (u32)number_option("filters", 0));
-    start_program("rows", &program, member.size, &console, NULL, ROWS_SLOTS - 8);
+    start_program("rows", &program, member.size, &console, NULL, 0, ROWS_SLOTS - 8);
     while (!__atomic_load_n(&events->produced, __ATOMIC_ACQUIRE))
         sys_sleep(NEVER, &events->produced, 0);
     for (;;)

@@ -81,7 +81,7 @@ void kernel_main(u32 loader, u64 at) {
     u32 env = first_env_make();
     memory_finish();
     first_env_start(env, root_flow);
-    print("targe: CPUs: %u, %lu MiB, %u pages free\n", cpu_count, info->ram_pages / 256, info->free_pages);
+    print("targe: CPUs: %u, %lu MiB, %u pages free\n", cpu_count, info->ram_pages / 256, page_free_count());
     schedule();
 }
 

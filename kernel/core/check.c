@@ -145,8 +145,8 @@ static void check_pages(void) {
             complain(page, "what the kernel may do with it", memory_bits(page), STATE_TYPE(state));
         free_pages += STATE_TYPE(state) == PAGE_FREE;
     }
-    if (free_pages != info->free_pages)
-        complain(0, "number of free pages", info->free_pages, free_pages);
+    if (free_pages != page_free_count())
+        complain(0, "number of free pages", page_free_count(), free_pages);
 }
 
 void check_init(void) {

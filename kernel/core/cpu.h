@@ -1,25 +1,25 @@
 /* What each CPU has of its own. Found through the gs register; only its CPU writes it, except where said. */
 #pragma once
 
-#define CPU_SELF 0
-#define CPU_USER_RSP 8
-#define CPU_KERNEL_RSP 16
-#define CPU_USER_RAX 24
 #define CPU_TRACE (-TRACE_BYTES) /* it lies before struct cpu */
-#define CPU_CONTEXT 40
-#define CPU_ENV 48
-#define CPU_RECORD 56
-#define CPU_RECORDS 64
-#define CPU_DIRECT 72
-#define CPU_NAME 80
-#define CPU_UNPLAIN 84
-#define CPU_PEER 88
-#define CPU_REPLY_PEER 96
-#define CPU_USER_RCX 104
-#define CPU_PAYER 112
-#define CPU_PAYING 120
-#define CPU_HANDLER 128
-#define CPU_USER_MASK 136
+#define CPU_SELF 0
+#define CPU_ENV 8
+#define CPU_KERNEL_RSP 16
+#define CPU_RECORDS 24
+#define CPU_DIRECT 32
+#define CPU_USER_MASK 40
+#define CPU_USER_RSP 64
+#define CPU_USER_RAX 72
+#define CPU_USER_RCX 80
+#define CPU_CONTEXT 88
+#define CPU_RECORD 96
+#define CPU_NAME 104
+#define CPU_UNPLAIN 108
+#define CPU_PEER 112
+#define CPU_REPLY_PEER 120
+#define CPU_PAYER 128
+#define CPU_PAYING 136
+#define CPU_HANDLER 144
 
 #define USER_BITS 47 /* of an address that may be a libOS's */
 
@@ -29,18 +29,20 @@
 #define CAP_CACHE 64
 #define NO_PEER (1ull << 32) /* no name is equal to it */
 
+/* Three groups, in cache lines of their own: what other CPUs read, what only this one writes, what others write. */
 struct cpu {
     struct cpu *self;
-    u64 user_rsp;           /* the caller's, while the entry code changes stacks */
-    u64 kernel_rsp;         /* top of this CPU's stack */
-    u64 user_rax;           /* the caller's, in the fast control transfer */
-    struct trace *trace;    /* exposed */
-    struct context *context; /* context page of what runs; NULL: nothing does (idle) */
-
     struct env *env;            /* whose space is loaded; NULL: the kernel's own. Other CPUs read it */
-    struct env_context *record; /* its record for this CPU */
+    u64 kernel_rsp;         /* top of this CPU's stack */
     u64 records;            /* name << 12 + this is where an environment's record for this CPU lies */
     u64 direct;             /* page << 12 + this is where a page lies */
+    u64 user_mask;          /* makes an address one of the user's half */
+
+    ALIGNED(64) u64 user_rsp; /* the caller's, while the entry code changes stacks */
+    u64 user_rax;           /* the caller's, in the fast control transfer */
+    u64 user_rcx;           /* the same */
+    struct context *context; /* context page of what runs; NULL: nothing does (idle) */
+    struct env_context *record; /* env's record for this CPU */
     u32 name;               /* env's name */
     bool ending;            /* the end upcall was made; `ends` is the end of the allowance */
     bool fpu;               /* extended state of `context` is in the registers */
@@ -48,11 +50,10 @@ struct cpu {
     bool zero;              /* so that the three before can be tested at once */
     u64 peer;               /* name that was found to be an environment's; forgotten in note_quiet */
     u64 reply_peer;         /* the same, for replies */
-    u64 user_rcx;           /* the caller's, in the fast control transfer */
     struct env *payer;      /* whose runtime the time counts as (see charge); `nobody` when that one is gone */
     u32 paying;             /* low half of the TSC since when it has not been charged */
     u64 handler;            /* of the call, while entry.S saves its caller's registers */
-    u64 user_mask;          /* makes an address one of the user's half */
+    struct trace *trace;    /* exposed */
     struct slices *slices;      /* exposed */
     u32 number;
     u32 apic;
@@ -62,15 +63,17 @@ struct cpu {
     u64 timer;              /* TSC at which the timer rings; NEVER: it does not */
     u64 begun;              /* TSC since when `slot` has not been charged */
     u64 ends;               /* TSC at which the slice ends */
-    bool idle;              /* halted or about to be; read by other CPUs */
-    bool look;              /* asked by another CPU to look at the slices again */
+    u64 generation;         /* the last that a page got here */
+    u32 hint;               /* where to look for a free page */
+    u64 held;               /* ranks of the locks held, a bit each */
+
+    ALIGNED(64) bool idle;  /* halted or about to be; read by other CPUs */
     u64 quiet;              /* rises whenever this CPU holds no pointer to a kernel object */
     u64 flush_wanted;       /* TLB shootdowns asked of this CPU (by others) */
     u64 flush_done;         /* and answered */
-    u64 held;               /* ranks of the locks held, a bit each */
     u32 slices_lock;        /* guards slot owners and `owned` */
 
-    u64 gdt[7];
+    ALIGNED(64) u64 gdt[7];
     struct {
         u32 zero;
         u64 rsp0, rsp1, rsp2, zero2, ist[7], zero3;
@@ -78,6 +81,7 @@ struct cpu {
     } __attribute__((packed)) tss;
     struct verified { struct cap cap; u64 holder_generation; } verified[CAP_CACHE]; /* capabilities whose tags are good */
 };
+_Static_assert(offsetof(struct cpu, idle) / 64 > offsetof(struct cpu, held) / 64, "no line is written by this CPU and read by others all the time");
 _Static_assert(offsetof(struct cpu, user_rsp) == CPU_USER_RSP, "entry.S");
 _Static_assert(offsetof(struct cpu, kernel_rsp) == CPU_KERNEL_RSP, "entry.S");
 _Static_assert(offsetof(struct cpu, user_rax) == CPU_USER_RAX, "entry.S");

@@ -1,11 +1,14 @@
 /* The page array and the map of free pages (docs/memory.md). */
 #include "core/page.h"
 
+#include "core/cpu.h"
 #include "core/env.h"
 #include "core/info.h"
 #include "core/lock.h"
 #include "core/memory.h"
 #include "core/revoke.h"
+
+#define GENERATIONS 65536
 
 struct page *page_array;
 u32 page_count;
@@ -16,10 +19,17 @@ u32 page_count;
 static u64 *free_map;
 static u64 *free_words;
 static u32 map_words;
-static u32 hint;
-static u64 generations = 1; /* what pages have at boot; no capability is older */
+static u64 generations = GENERATIONS; /* pages have 1 at boot; no capability is older */
 
-u64 page_new_generation(void) { return __atomic_add_fetch(&generations, 1, __ATOMIC_SEQ_CST); }
+/* Each CPU takes so many at a time, looks for free pages where it found the last, and counts for itself: CPUs that
+ * allocate have nothing in common but the map. */
+u64 page_new_generation(void) {
+    struct cpu *cpu = this_cpu();
+
+    if (unlikely(cpu->generation % GENERATIONS == 0))
+        cpu->generation = __atomic_fetch_add(&generations, GENERATIONS, __ATOMIC_SEQ_CST);
+    return ++cpu->generation;
+}
 
 void page_init(struct page *array, u64 *map, u32 count) {
     page_array = array;
@@ -33,8 +43,9 @@ void page_init(struct page *array, u64 *map, u32 count) {
 
 static void mark_free(u32 page) {
     __atomic_fetch_or(&free_map[page / 64], 1ull << page % 64, __ATOMIC_SEQ_CST);
-    __atomic_fetch_or(&free_words[page / 4096], 1ull << page / 64 % 64, __ATOMIC_SEQ_CST);
-    __atomic_fetch_add(&info->free_pages, 1, __ATOMIC_SEQ_CST);
+    /* Not written if it is set: it is many CPUs' line. Who clears it meanwhile sees the page's bit afterwards. */
+    if (!(__atomic_load_n(&free_words[page / 4096], __ATOMIC_SEQ_CST) >> page / 64 % 64 & 1))
+        __atomic_fetch_or(&free_words[page / 4096], 1ull << page / 64 % 64, __ATOMIC_SEQ_CST);
 }
 
 /* Clears the bits of a mask in one word if all are set. */
@@ -65,14 +76,11 @@ static bool claim(u32 page, u32 count) {
         part = (u32)min_u64(count - done, 64 - at % 64);
         if (claim_word(at / 64, mask_of(at % 64, part)))
             continue;
-        while (done) { /* give back what was claimed */
-            u32 last = page + --done;
-            mark_free(last);
-            __atomic_fetch_sub(&info->free_pages, 1, __ATOMIC_SEQ_CST);
-        }
+        while (done) /* give back what was claimed */
+            mark_free(page + --done);
         return false;
     }
-    __atomic_fetch_sub(&info->free_pages, count, __ATOMIC_SEQ_CST);
+    this_cpu()->trace->free_pages -= count;
     return true;
 }
 
@@ -109,7 +117,7 @@ static bool run_is_free(u32 page, u32 count, u32 *from) {
 /* A run whose first number is `colour` modulo 2^order. */
 static u32 claim_any(u32 count, u32 order, u32 colour) {
     u32 align = 1u << order;
-    u32 start = __atomic_load_n(&hint, __ATOMIC_RELAXED);
+    u32 start = this_cpu()->hint % page_count;
 
     for (int round = 0; round < 2; round++, start = 0) {
         for (u32 at = start; (at = next_free(at)) < page_count;) {
@@ -125,7 +133,7 @@ static u32 claim_any(u32 count, u32 order, u32 colour) {
                 continue;
             }
             if (claim(first, count)) {
-                __atomic_store_n(&hint, first + count, __ATOMIC_RELAXED);
+                this_cpu()->hint = first + count;
                 return first;
             }
         }
@@ -139,8 +147,18 @@ void page_declare(u32 page, u8 type, u32 owner) {
     p->generation = 1;
     p->owner = owner;
     p->state = type;
-    if (type == PAGE_FREE)
+    if (type == PAGE_FREE) {
         mark_free(page);
+        info->free_at_boot++;
+    }
+}
+
+u32 page_free_count(void) {
+    u64 sum = info->free_at_boot;
+
+    for (u32 n = 0; n < cpu_count; n++)
+        sum += cpus[n]->trace->free_pages;
+    return (u32)sum;
 }
 
 bool page_is_marked_free(u32 page) { return free_map[page / 64] >> page % 64 & 1; }
@@ -320,6 +338,7 @@ s64 page_release(struct env *env, u32 page, u8 type) {
     memset(page_ptr(page), 0xdb, PAGE_SIZE);
 #endif
     mark_free(page);
+    this_cpu()->trace->free_pages++;
     return 0;
 }
 

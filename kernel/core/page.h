@@ -66,5 +66,7 @@ s64 page_move(struct env *from, struct env *to, u32 name, u32 count);
 /* Puts a page into, or takes it out of, an environment's list; env's lock held. */
 void page_link(struct env *env, u32 page);
 void page_unlink(struct env *env, u32 page);
+/* How many pages are free. Exact only when no other CPU allocates. */
+u32 page_free_count(void);
 /* A generation that no page and no capability has had. */
 u64 page_new_generation(void);

@@ -112,6 +112,7 @@ struct cpu *cpu_make(u32 number) {
     cpu->records = DIRECT_BASE + offsetof(struct env, context) + number * sizeof(struct env_context);
     cpu->slot = SLOTS - 1;
     cpu->timer = NEVER;
+    cpu->hint = number * 4096; /* far from the others' */
     cpu->trace = expose(trace, trace_pages);
     cpu->slices = expose(boot_pages(1), 1);
     cpu->user_mask = (1ull << USER_BITS) - 1;

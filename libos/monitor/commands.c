@@ -61,7 +61,7 @@ static void begin_order(struct sheet *s, u64 kind, const char *name) {
         return;
     }
     order.generation = machine_pages()[order.env].generation;
-    order.free_pages = machine_info()->free_pages;
+    order.free_pages = machine_free_pages();
     order.deadline = deadline_in(ORDER_MS);
     order.kind = kind;
 }
@@ -75,8 +75,8 @@ static bool is_gone(void) {
 static void tell_kill(struct sheet *s) {
     if (is_gone())
         say(s, "%s is gone; it had %u pages, and %d more are free (%u in all)\n", order.name,
-            order.owned, (int)(machine_info()->free_pages - order.free_pages),
-            machine_info()->free_pages);
+            order.owned, (int)(machine_free_pages() - order.free_pages),
+            machine_free_pages());
     else
         say(s, "init could not destroy %s\n", order.name);
 }

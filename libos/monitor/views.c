@@ -149,7 +149,7 @@ static void view_pages(struct sheet *s, const char *argument) {
     }
     count_pages();
     say(s, "%u pages of 4 KiB: %u free, %u the kernel's, %u the boot archive's\n",
-        (u32)info->ram_pages, info->free_pages, info->kernel_pages, info->archive_pages);
+        (u32)info->ram_pages, machine_free_pages(), info->kernel_pages, info->archive_pages);
     say(s, "owner              data  tables  contexts  rings  flows  env      all\n");
     for (u32 i = 0; i < owners; i++) {
         const struct tally *t = &tallies[i];

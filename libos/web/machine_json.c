@@ -183,7 +183,7 @@ static void write_memory(const struct info *info) {
     key("memory");
     open_as('{');
     field("pages", info->ram_pages);
-    field("free", info->free_pages);
+    field("free", machine_free_pages());
     field("kernel", info->kernel_pages);
     field("archive", info->archive_pages);
     field("span", info->pages);

@@ -62,7 +62,7 @@ const struct env *self(void) {
     return mine;
 }
 
-u32 free_pages(void) { return __atomic_load_n(&machine_info()->free_pages, __ATOMIC_SEQ_CST); }
+u32 free_pages(void) { return machine_free_pages(); }
 u64 milliseconds(u64 n) { return machine_info()->tsc_hz / 1000 * n; }
 
 u64 calls_made(void) {

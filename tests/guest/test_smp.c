@@ -205,3 +205,33 @@ TEST(smp_orphans, .cpus = 4, .seconds = 60) {
         EQUAL(self()->slice_limit, slices);
     }
 }
+
+/* Environments on different CPUs that allocate have nothing in common, not even a cache line of the free map. */
+#define APART 24
+#define LINE 512 /* pages whose bits are in one */
+ROLE(allocates_apart) {
+    u64 *mine = &up->order[rt_first->cpu * APART];
+
+    for (u32 i = 0; i < APART; i++) {
+        mine[i] = (u64)OK(sys_page_alloc(0, PAGE_ANY, 1, 0, 0));
+        __atomic_fetch_add(&up->word[rt_first->cpu], 1, __ATOMIC_SEQ_CST);
+        wait_for(&up->word[1 - rt_first->cpu], i + 1); /* at the same time */
+    }
+    for (;;)
+        sys_sleep(NEVER, 0, 0);
+}
+TEST(smp_apart, .cpus = 2) {
+    struct peer p[2];
+
+    start_peer(&p[0], "allocates_apart", 0);
+    start_peer(&p[1], "allocates_apart", 1);
+    wait_for(&down->word[0], APART);
+    wait_for(&down->word[1], APART);
+    for (u32 i = 0; i < APART; i++)
+        for (u32 k = 0; k < APART; k++)
+            if (down->order[i] / LINE == down->order[APART + k] / LINE)
+                FAIL("pages %lx and %lx", down->order[i], down->order[APART + k]);
+    CHECK(page_of((u32)down->order[0])->generation != page_of((u32)down->order[APART])->generation);
+    end_peer(&p[0]);
+    end_peer(&p[1]);
+}

@@ -136,7 +136,9 @@ int fake_start(void **state) {
         begun = true;
     }
     info = &the_info;
-    info->free_pages = 0;
+    info->free_at_boot = 0;
+    counters.free_pages = 0;
+    cpus[0] = &cpu;
     cpu = (struct cpu){.self = &cpu, .trace = &counters};
     kernel_root = root_entries;
     for (u32 i = 256; i < 512; i++)

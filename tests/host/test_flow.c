@@ -368,7 +368,7 @@ static int finish(void **state) {
     }
     held_bindings = held_pins = 0;
     return locks || flow_check(held) || held_bindings || held_pins ||
-           flow_at(root)->children || info->first_flow != root || info->free_pages != PAGES - FIRST;
+           flow_at(root)->children || info->first_flow != root || page_free_count() != PAGES - FIRST;
 }
 
 /* ---- splitting */

@@ -30,6 +30,7 @@ static struct trace trace;
 struct http_counters http_counters;
 
 const struct info *machine_info(void) { return &info; }
+u32 machine_free_pages(void) { return info.free_at_boot; }
 const struct page *machine_pages(void) { return pages; }
 const struct env *machine_env(u32 page) { return page ? &env : NULL; }
 const struct slices *machine_slices(u32 cpu) { return cpu ? NULL : &slices; }

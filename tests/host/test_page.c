@@ -29,7 +29,7 @@ static void check_all(void) {
         assert_int_equal(listed[page], page_owner(page_get(page)) != 0);
         unused += is_free;
     }
-    assert_int_equal(unused, info->free_pages);
+    assert_int_equal(unused, page_free_count());
     assert_int_equal(locks_held, 0);
 }
 
@@ -37,10 +37,10 @@ static void check_all(void) {
 static void test_take_and_free(void **state) {
     (void)state;
     struct env *alice = env_of(ALICE);
-    u32 before = info->free_pages;
+    u32 before = page_free_count();
     u32 page = take(3);
 
-    assert_int_equal(info->free_pages, before - 3);
+    assert_int_equal(page_free_count(), before - 3);
     assert_int_equal(page_owner(page_get(page)), ALICE);
     assert_int_equal(page_type(page_get(page)), PAGE_DATA);
     u64 generation = page_generation(page_get(page));
@@ -49,7 +49,7 @@ static void test_take_and_free(void **state) {
     check_all();
     assert_int_equal(page_take(alice, page, 1, 0), E_NOT_FREE);
     assert_int_equal(call_page_free(0, page, 3), 0);
-    assert_int_equal(info->free_pages, before);
+    assert_int_equal(page_free_count(), before);
     assert_true(page_generation(page_get(page)) > generation);
     assert_int_equal(page_take(alice, page, 1, 0), page);
     for (u32 i = 0; i < PAGE_SIZE; i++)
@@ -61,17 +61,17 @@ static void test_take_and_free(void **state) {
 static void test_exhaustion(void **state) {
     (void)state;
     struct env *alice = env_of(ALICE);
-    u32 before = info->free_pages;
+    u32 before = page_free_count();
     static u8 got[PAGES];
 
     memset(got, 0, sizeof(got));
     for (u32 i = 0; i < before; i++)
         assert_int_equal(got[take(1)]++, 0);
     assert_int_equal(page_take(alice, PAGE_ANY, 1, 0), E_NOT_FREE);
-    assert_int_equal(info->free_pages, 0);
+    assert_int_equal(page_free_count(), 0);
     for (u32 page = FIRST; page < PAGES; page++)
         assert_int_equal(call_page_free(0, page, 1), 0);
-    assert_int_equal(info->free_pages, before);
+    assert_int_equal(page_free_count(), before);
     check_all();
 }
 
@@ -105,9 +105,9 @@ static void test_run_is_whole_or_nothing(void **state) {
 
     for (u32 taken = 100; taken < 300; taken += 7) {
         assert_int_equal(page_take(alice, taken, 1, 0), taken);
-        u32 before = info->free_pages;
+        u32 before = page_free_count();
         assert_int_equal(page_take(alice, 100, 200, 0), E_NOT_FREE);
-        assert_int_equal(info->free_pages, before);
+        assert_int_equal(page_free_count(), before);
         check_all();
         assert_int_equal(call_page_free(0, taken, 1), 0);
     }

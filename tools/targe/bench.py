@@ -15,6 +15,7 @@ from targe.bench_machine import ICOUNT, KVM, TIME, Running, machine_words
 from targe.bench_outside import breakdown_outside, measure_outside, read_requests
 from targe.bench_report import publish
 from targe.bench_result import Result
+from targe.bench_scaling import measure_scaling
 from targe.build import build
 from targe.report import Failure, Progress, say
 
@@ -47,6 +48,8 @@ def bench(options):
         results += _instructions(rows, linux, options.quick)
         for words, measure in measures:
             results += _time(rows, linux, words, measure)
+    if "processor" in groups:
+        results += measure_scaling(_run_scaling, Progress("comparing two CPUs with one"))
     if "memory" in groups:
         results += _flatness(_SIZES[:2] if options.quick else _SIZES)
     outside = [group for group in groups if group in OUTSIDE]
@@ -111,15 +114,15 @@ def _targe_machine(words, append, memory=None, extra=()):
     parts = archive.boot_members(program, manifest.read(project.DEFAULT_MANIFEST).text, {})
     file = boot.open_archive(parts)
     machine = machine_words(memory) if memory else machine_words()
-    return file, Running([*words, *machine, *extra, "-kernel", str(project.kernel("release")),
+    return file, Running([*machine, *words, *extra, "-kernel", str(project.kernel("release")),
                           "-initrd", f"/dev/fd/{file.fileno()}", "-append", append], (file,))
 
 
-def _run_targe(names, words, samples, progress, memory=None):
-    """Values by row: (median, least, most of nine in ten); ticks, or ns outside of ICOUNT."""
+def _run_targe(names, words, samples, progress, memory=None, ticks=False):
+    """Values by row: (median, least, most of nine in ten); ns, or what the row says under ICOUNT or with `ticks`."""
     values = {}
     for part in _parts(names):
-        values |= _boot_targe(part, words, samples, progress, memory)
+        values |= _boot_targe(part, words, samples, progress, memory, ticks or words is ICOUNT)
     return values
 
 
@@ -134,13 +137,13 @@ def _parts(names):
     yield part
 
 
-def _boot_targe(names, words, samples, progress, memory):
+def _boot_targe(names, words, samples, progress, memory, ticks):
     file, machine = _targe_machine(words, f"rows={','.join(names)} samples={samples}", memory)
     values, scale = {}, 1.0
     with file, machine:
         while (line := machine.next_line(_SILENCE)) is not None:
             fields = line.split("\t")
-            if fields[:2] == ["META", "tsc_hz"] and words is not ICOUNT:
+            if fields[:2] == ["META", "tsc_hz"] and not ticks:
                 scale = 1e9 / int(fields[2])
             if fields[0] != "BENCH":
                 continue
@@ -153,6 +156,12 @@ def _boot_targe(names, words, samples, progress, memory):
         raise Failure(f"the machine ended before the row {missing[0]}: "
                       f"{' / '.join(machine.lines[-3:])}")
     return values
+
+
+def _run_scaling(names, words, progress):
+    """Shares by row; they are no times."""
+    values = _run_targe(names, words, 1, progress, ticks=True)
+    return {name: value[0] for name, value in values.items()}
 
 
 def _run_linux(linux, names, words, samples, progress):

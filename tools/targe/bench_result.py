@@ -15,6 +15,7 @@ class Result:
     paper: float = None
     group: str = ""
     spread: str = ""
+    at_least: bool = False  # the goal is the least, not the most
 
     @property
     def ratio(self):
@@ -24,4 +25,6 @@ class Result:
     @property
     def met(self):
         """Whether the goal is met; None: there is none."""
-        return None if self.goal is None or self.targe is None else self.targe <= self.goal
+        if self.goal is None or self.targe is None:
+            return None
+        return self.targe >= self.goal if self.at_least else self.targe <= self.goal

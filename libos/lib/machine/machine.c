@@ -46,6 +46,14 @@ const struct trace *machine_trace(u32 cpu) {
     return traces[cpu];
 }
 
+u32 machine_free_pages(void) {
+    u64 sum = machine_info()->free_at_boot;
+
+    for (u32 n = 0; n < machine_info()->cpus; n++)
+        sum += __atomic_load_n(&machine_trace(n)->free_pages, __ATOMIC_SEQ_CST);
+    return (u32)sum;
+}
+
 static bool reserve(void) {
     s64 page = sys_page_alloc(0, PAGE_ANY, 1, 0, 0);
 

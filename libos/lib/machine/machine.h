@@ -11,6 +11,7 @@ const struct page *machine_pages(void); /* info->pages elements */
 const struct env *machine_env(u32 page);
 const struct slices *machine_slices(u32 cpu);
 const struct trace *machine_trace(u32 cpu);
+u32 machine_free_pages(void); /* how many are free now */
 const struct flow *machine_flow(u32 page);
 /* For the program's exception handler: when an environment or a flow ends, the kernel unmaps its page from
  * whoever looks at it. True if this fault is of that kind; zeros are there to be read then, and the state says 'gone'. */

@@ -116,9 +116,9 @@ static void move(void) {
         if (!pages[page].state)
             pages[page].owner = 0;
     }
-    info.free_pages = 0;
+    info.free_at_boot = 0;
     for (u32 i = 0; i < PAGES; i++)
-        info.free_pages += (pages[i].state & 0xff) == PAGE_FREE;
+        info.free_at_boot += (pages[i].state & 0xff) == PAGE_FREE;
     for (u32 cpu = 0; cpu < CPUS; cpu++) {
         struct slices *s = &slices[cpu];
         s->current = draw(SLOTS);
@@ -167,6 +167,7 @@ const struct trace *machine_trace(u32 cpu) {
     return cpu < CPUS ? &traces[cpu] : NULL;
 }
 
+u32 machine_free_pages(void) { return info.free_at_boot; }
 const struct flow *machine_flow(u32 page) {
     return page - 0x380 < 4 ? &flows[page - 0x380] : NULL;
 }
