@@ -349,7 +349,7 @@ s64 page_move(struct env *from, struct env *to, u32 name, u32 count) {
         return E_LIMIT;
     for (u32 i = 0; i < count; i++) {
         u64 state = page_state(&page_array[name + i]);
-        if (STATE_TYPE(state) != PAGE_DATA)
+        if (STATE_TYPE(state) != PAGE_DATA && STATE_TYPE(state) != PAGE_FLOW)
             return E_WRONG_TYPE;
         if (state & (STATE_VITAL | STATE_TAKEN))
             return E_BUSY;

@@ -90,6 +90,9 @@ s64 call_page_give(u64 cap, u32 name, u32 count, u64 to) {
     error = still_allowed(cap, name, count, from);
     if (!error)
         error = page_move(from, taker, name, count);
+    for (u32 i = 0; i < count && !error; i++)
+        if (page_type(page_get(name + i)) == PAGE_FLOW)
+            flow_give(name + i, from, taker);
     env_unlock(from);
     env_unlock(taker);
     return error;
@@ -107,13 +110,13 @@ s64 call_page_revoke(u64 cap, u32 name, u32 count) {
     u64 generation = page_new_generation();
     env_lock(env);
     error = still_allowed(cap, name, count, env);
-    for (u32 i = 0; i < count && !error; i++) {
-        u8 type = page_type(page_get(name + i));
-        if (type == PAGE_ENV || type == PAGE_FLOW)
+    for (u32 i = 0; i < count && !error; i++)
+        if (page_type(page_get(name + i)) == PAGE_ENV)
             error = E_NO_RIGHT;
-    }
     for (u32 i = 0; i < count && !error; i++)
         __atomic_store_n(&page_get(name + i)->generation, generation, __ATOMIC_SEQ_CST);
+    if (!error)
+        flow_reclaim(); /* a call on a flow that found its capability good is over */
     env_unlock(env);
     return error;
 }

@@ -733,6 +733,14 @@ s64 flow_take(u32 name, u32 env) {
     return error;
 }
 
+void flow_give(u32 flow, struct env *from, struct env *to) {
+    spin_lock(&net_lock);
+    flow_of(flow)->owner = to->self;
+    from->flows--;
+    to->flows++;
+    spin_unlock(&net_lock);
+}
+
 void flow_release(u32 env, u32 page) {
     spin_lock(&net_lock);
     struct flow *f = flow_of(page);

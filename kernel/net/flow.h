@@ -15,6 +15,8 @@ bool flow_unbind_all(u32 env);
 u32 flow_break(u32 page);
 /* Unbinds a flow whose ring `env` owns: 0, or E_NO_RIGHT when it is not so. */
 s64 flow_take(u32 flow, u32 env);
+/* A FLOW page has changed hands; both owners' locks are held. */
+void flow_give(u32 flow, struct env *from, struct env *to);
 /* Then, for each FLOW page that it owns: children go to the parent, and the page is DATA again. */
 void flow_release(u32 env, u32 page);
 

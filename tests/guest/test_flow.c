@@ -152,3 +152,132 @@ TEST(flow_send_pieces, .needs = NEED_FLOW) {
     s.piece[0] = (struct piece){.page = page, .offset = 4090, .length = 10};
     EQUAL(sys_flow_send(&flow, &s, 1), E_BAD_ARGUMENT);
 }
+
+static struct cap flow_cap(const struct cap *from, u32 flow, u8 rights) {
+    struct cap c = {.type = CAP_FLOW, .rights = rights, .name = flow, .count = 1};
+
+    OK(sys_cap_derive(from, &c));
+    return c;
+}
+
+/* A filter that lies is refused with the name of the flow that it would take from. */
+TEST(flow_conflict, .needs = NEED_FLOW) {
+    struct cap root = item("flow"), flow[3];
+    static struct flow_spec any;
+    struct flow_binding b[3];
+
+    for (u32 i = 0; i < 3; i++) {
+        OK(sys_flow_create(&root, page_alloc(1), &any, &flow[i]));
+        b[i] = binding(0x9100);
+        b[i].ring = page_alloc(1);
+        b[i].filter.atom[b[i].filter.count++] = (struct atom){.kind = ATOM_RANGE,
+                                                              .offset = 16,
+                                                              .width = 2,
+                                                              .mask = 0xffff,
+                                                              .value = 100 * i,
+                                                              .high = 100 * i + 99};
+    }
+    EQUAL(sys_flow_bind(&flow[0], &b[0]), 0);
+    EQUAL(sys_flow_bind(&flow[1], &b[1]), 0);
+    EQUAL(machine_flow(flow[1].name)->filter.low, 100);
+    EQUAL(machine_flow(flow[1].name)->filter.high, 199);
+    machine_forget();
+    b[2].filter.atom[2].value = 199; /* one of the second's */
+    EQUAL(sys_flow_bind(&flow[2], &b[2]), E_CONFLICT);
+    EQUAL(b[2].conflict, flow[1].name);
+    b[2].filter.atom[2] = (struct atom){.offset = 16, .width = 2, .mask = 0xffff, .value = 99};
+    EQUAL(sys_flow_bind(&flow[2], &b[2]), E_CONFLICT);
+    EQUAL(b[2].conflict, flow[0].name);
+    b[2].filter.atom[2].value = 200;
+    EQUAL(sys_flow_bind(&flow[2], &b[2]), 0);
+}
+
+/* Rights of a flow are shared out: receiving, sending and splitting are one each. Revoking takes all
+ * that was handed out back; what is bound stays until its owner says otherwise. */
+TEST(flow_revoke, .needs = NEED_FLOW) {
+    struct cap root = item("flow"), flow = arp_flow(), out, wider;
+    struct cap reads = flow_cap(&flow, flow.name, RIGHT_READ), writes = flow_cap(&flow, flow.name, RIGHT_WRITE);
+    struct flow_binding b = binding(0x0806);
+    u8 frame[42];
+    struct send s = {.headers = (u64)frame, .length = sizeof frame};
+    static struct flow_spec spec;
+
+    arp_request(frame);
+    spec.receive = spec.transmit = b.filter;
+    wider = (struct cap){.type = CAP_FLOW, .rights = RIGHT_READ | RIGHT_WRITE, .name = flow.name, .count = 1};
+    EQUAL(sys_cap_derive(&reads, &wider), E_NO_RIGHT);
+    EQUAL(sys_flow_send(&reads, &s, 1), E_NO_RIGHT);
+    EQUAL(sys_flow_bind(&writes, &b), E_NO_RIGHT);
+    EQUAL(sys_flow_create(&reads, page_alloc(1), &spec, &out), E_NO_RIGHT);
+    EQUAL(sys_flow_create(&writes, page_alloc(1), &spec, &out), E_NO_RIGHT);
+    EQUAL(sys_flow_bind(&reads, &b), 0);
+    CHECK(sys_flow_send(&writes, &s, 1) == (has_device() ? 1 : E_NO_DEVICE));
+    EQUAL(sys_page_revoke(0, root.name, 1), E_NO_RIGHT);
+
+    EQUAL(sys_page_revoke(0, flow.name, 1), 0);
+    EQUAL(sys_flow_unbind(&reads), E_BAD_CAPABILITY);
+    EQUAL(sys_flow_send(&writes, &s, 1), E_BAD_CAPABILITY);
+    EQUAL(sys_flow_create(&flow, page_alloc(1), &spec, &out), E_BAD_CAPABILITY);
+    EQUAL(sys_flow_destroy(&flow), E_BAD_CAPABILITY);
+    EQUAL(sys_cap_derive(&flow, &wider), E_BAD_CAPABILITY);
+    EQUAL(machine_flow(flow.name)->bound, 1);
+    machine_forget();
+    reads = flow_cap(0, flow.name, RIGHT_READ);
+    EQUAL(sys_flow_unbind(&reads), 0);
+    flow = flow_cap(0, flow.name, RIGHT_OWN);
+    EQUAL(sys_flow_destroy(&flow), 0);
+}
+
+/* Whoever is given a flow owns it: it voids what others hold, binds it, and destroys it with itself. */
+ROLE(flow_taker) {
+    static u32 buffer;
+    u32 flow = (u32)up->word[1];
+    struct flow_binding b = binding(0x0806);
+
+    wait_for(&up->word[0], 1);
+    flow = (u32)up->word[1];
+    OK(sys_page_revoke(0, flow, 1));
+    struct cap mine = flow_cap(0, flow, RIGHT_READ | RIGHT_OWN);
+    buffer = page_alloc(1);
+    b.pages = (u64)&buffer;
+    b.count = 1;
+    OK(sys_flow_bind(&mine, &b));
+    up->word[2] = 1;
+    for (;;)
+        sys_sleep(NEVER, 0, 0);
+}
+
+TEST(flow_give, .needs = NEED_FLOW) {
+    struct peer p;
+    struct cap flow = arp_flow(), all = {.type = CAP_PAGE,
+                                         .rights = RIGHT_READ | RIGHT_WRITE | RIGHT_OWN,
+                                         .name = flow.name,
+                                         .count = 1};
+    struct flow_binding b = binding(0x0806);
+    u32 flows = self()->flows;
+
+    OK(sys_cap_derive(0, &all));
+    memset(down->word, 0, sizeof down->word);
+    start_peer(&p, "flow_taker", 0);
+    EQUAL(sys_page_give(0, flow.name, 1, &p.cap), 0);
+    EQUAL(page_of(flow.name)->owner, p.env);
+    EQUAL(machine_flow(flow.name)->owner, p.env);
+    machine_forget();
+    EQUAL(self()->flows, flows - 1);
+    EQUAL(sys_page_give(0, flow.name, 1, 0), E_NO_RIGHT);
+    EQUAL(sys_flow_bind(&flow, &b), 0); /* capabilities stay until they are revoked */
+    EQUAL(sys_flow_unbind(&flow), 0);
+    EQUAL(sys_page_give(&all, flow.name, 1, 0), 0); /* and back */
+    EQUAL(self()->flows, flows);
+    EQUAL(sys_page_give(0, flow.name, 1, &p.cap), 0);
+    down->word[1] = flow.name;
+    __atomic_store_n(&down->word[0], 1, __ATOMIC_SEQ_CST);
+    wait_for(&down->word[2], 1);
+    EQUAL(sys_flow_unbind(&flow), E_BAD_CAPABILITY);
+    EQUAL(sys_page_give(&all, flow.name, 1, 0), E_BAD_CAPABILITY);
+    EQUAL(machine_flow(flow.name)->bound, 1);
+    EQUAL(machine_flow(flow.name)->receiver, p.env);
+    machine_forget();
+    end_peer(&p);
+    CHECK(type_of(flow.name) != PAGE_FLOW);
+}
