@@ -20,6 +20,7 @@ _HELP = """Targe: an exokernel with library operating systems, run under QEMU.
     ./targe bench    the same rows on Targe and on Linux, side by side
     ./targe iso      write build/targe.iso, which boots on BIOS and UEFI
     ./targe code     verify a program for the kernel's virtual machine, and show it
+    ./targe filter   turn an expression like tcpdump's into a condition for a flow
     ./targe clean    remove build/
     ./targe help     this text
 
@@ -41,6 +42,8 @@ Options of build:
 Options of code FILE.o:
     --profile NAME     predicate, handler ... (default: the section's name, or handler)
     --section NAME     the program's section (default: the first with instructions)
+Options of filter 'EXPRESSION':
+    --pcap FILE        count the frames in this file that satisfy it
 Options of iso:
     --site DIR, --manifest FILE, --append TEXT, --output FILE
 Options of test:
@@ -85,6 +88,7 @@ def _parser():
     add("iso", _content_options, lambda iso: iso.add_argument("--output"))
     add("build", _build_options)
     add("code", _code_options)
+    add("filter", _filter_options)
     add("test", _test_options)
     add("bench", _bench_options)
     add("clean")
@@ -117,6 +121,11 @@ def _code_options(parser):
     parser.add_argument("file")
     parser.add_argument("--profile")
     parser.add_argument("--section")
+
+
+def _filter_options(parser):
+    parser.add_argument("expression")
+    parser.add_argument("--pcap")
 
 
 def _test_options(parser):
@@ -167,6 +176,9 @@ def _dispatch(options):
     if options.command == "code":
         from targe.code import code
         return code(options)
+    if options.command == "filter":
+        from targe.filter import filter_
+        return filter_(options)
     if options.command == "debug":
         from targe.debug import debug
         return debug(options)
