@@ -9,7 +9,7 @@
 static void bind_one(const struct cap *parent, u16 port) {
     static const struct manifest network = {
         .address = 0x0a00020f, .gateway = 0x0a000202, .prefix = 24};
-    const struct manifest_flow wanted = {.protocol = START_UDP, .port = port};
+    const struct manifest_flow wanted = {.protocol = START_UDP, .port = port, .last = port};
     struct flow_spec spec;
     struct cap cap;
     u32 page = (u32)OK(sys_page_alloc(0, PAGE_ANY, 1, 0, 0)), ring_page;

@@ -30,11 +30,9 @@
 static const u8 window[WINDOWS] = {0, 12, 20, 28, 4, 36, 44, 52, 56, 0, 8, 16, 24, 32, 40, 48, 56};
 
 static struct group {
-    u32 need, need2; /* lengths of the parts; of a group that is not plain, and so looked at last: TOO_LONG */
-    u32 shift_offset, shift_mask, shift_scale;
+    u32 need;                /* of a frame's bytes; TOO_LONG for one that is not plain, and so looked at last */
     u32 members;
-    u32 compared;            /* windows beyond HOT in which all agree on something */
-    u32 hashed;              /* windows in which they differ, and those of the second part */
+    u32 hashed;              /* windows in which they differ, those beyond HOT, and those of the second part */
     u64 agreed_hash;
     u64 key[WINDOWS];        /* odd */
     u8 agreed[FILTER_BYTES]; /* bits of the first part that all want as `shape` does */
@@ -77,7 +75,8 @@ static inline u64 fold(u64 bits, u64 key) {
 static u64 hash_of(const struct group *g, const struct masked *f) {
     u64 hash = 0;
     for (u32 w = 0; w < WINDOWS; w++)
-        hash += fold(value_in(f, w) & mask_in(&g->shape, w), g->key[w]);
+        if (w < HOT || g->hashed >> w & 1)
+            hash += fold(value_in(f, w) & mask_in(&g->shape, w), g->key[w]);
     return hash;
 }
 
@@ -109,8 +108,7 @@ static inline bool differs(const struct group *g, const u8 *frame, u32 w) {
 }
 
 /* The frame is as f wants it in the windows that were hashed, and in the range. */
-static bool fits(const struct group *g, const struct masked *f, const u8 *frame, const u8 *second,
-                 u32 field) {
+static bool fits(const struct group *g, const struct masked *f, const u8 *frame, const u8 *second, u32 field) {
     for (u32 left = g->hashed; left; left &= left - 1) {
         u32 w = (u32)__builtin_ctz(left);
         if ((filter_word(part_of(frame, second, w)) ^ value_in(f, w)) & mask_in(f, w))
@@ -122,9 +120,6 @@ static bool fits(const struct group *g, const struct masked *f, const u8 *frame,
 /* Who of a group that is not plain wants the frame. */
 static struct flow *search(const struct group *g, const u8 *frame, const u8 *second) {
     u64 hash = g->agreed_hash;
-    for (u32 left = g->compared; left; left &= left - 1)
-        if (differs(g, frame, (u32)__builtin_ctz(left)))
-            return NULL;
     for (u32 left = g->hashed; left; left &= left - 1) {
         u32 w = (u32)__builtin_ctz(left);
         hash += fold(filter_word(part_of(frame, second, w)) & mask_in(&g->shape, w), g->key[w]);
@@ -139,11 +134,11 @@ static struct flow *search(const struct group *g, const u8 *frame, const u8 *sec
 
 /* Where the second part begins; NULL: the frame is too short, or differs from what all agree on. */
 static inline const u8 *second_of(const struct group *g, const u8 *frame, u32 length, u32 need) {
-    if (length < need || differs(g, frame, 0) || differs(g, frame, 1) || differs(g, frame, 2) ||
-        differs(g, frame, 3))
+    const struct masked *f = &g->shape;
+    if (length < need || differs(g, frame, 0) || differs(g, frame, 1) || differs(g, frame, 2) || differs(g, frame, 3))
         return NULL;
-    u32 base = g->shift_offset + (frame[g->shift_offset] & g->shift_mask) * g->shift_scale;
-    return base + g->need2 <= length ? frame + base : NULL;
+    u32 base = f->shift_offset + ((u32)frame[f->shift_offset] & f->shift_mask) * f->shift_scale;
+    return base + f->length2 <= length ? frame + base : NULL;
 }
 
 static __attribute__((noinline)) struct flow *search_others(const u8 *frame, u32 length) {
@@ -203,19 +198,13 @@ static struct group *group_for(const struct masked *f) {
 /* The group begins with a filter. */
 static void begin(struct group *g, const struct masked *f) {
     g->shape = *f;
-    g->need2 = f->length2;
-    g->shift_offset = f->shift_offset;
-    g->shift_mask = f->shift_mask;
-    g->shift_scale = f->shift_scale;
     memcpy(g->agreed, f->mask, sizeof(g->agreed));
-    g->agreed_hash = g->hashed = g->compared = 0;
-    for (u32 w = 0; w < FIRST; w++) {
-        g->agreed_hash += fold(value_in(f, w), g->key[w]);
-        u64 beyond = mask_in(f, w) >> (w == HOT ? 32 : 0); /* its first half is in another */
-        g->compared |= (u32)(w >= HOT && beyond) << w;
-    }
-    for (u32 w = FIRST; w < WINDOWS; w++)
-        g->hashed |= (u32)(mask_in(f, w) != 0) << w;
+    g->agreed_hash = g->hashed = 0;
+    for (u32 w = 0; w < WINDOWS; w++)
+        if (w < HOT)
+            g->agreed_hash += fold(value_in(f, w), g->key[w]);
+        else
+            g->hashed |= (u32)(mask_in(f, w) >> (w == HOT ? 32 : 0) != 0) << w; /* half of HOT is in another */
     if (groups_end <= g)
         groups_end = g + 1;
 }
@@ -224,12 +213,12 @@ static void begin(struct group *g, const struct masked *f) {
 static void agree(struct group *g, const struct masked *f) {
     for (u32 i = 0; i < FILTER_BYTES; i++)
         g->agreed[i] &= (u8)~(g->shape.value[i] ^ f->value[i]);
-    for (u32 w = 0; w < FIRST; w++)
+    for (u32 w = 0; w < HOT; w++)
         if (!(g->hashed >> w & 1) && filter_word(g->agreed + window[w]) != mask_in(f, w)) {
             g->agreed_hash -= fold(value_in(&g->shape, w), g->key[w]);
             g->hashed |= 1u << w;
         }
-    g->need = g->hashed & ~(1u << FIRST) || g->compared || f->range_part ? TOO_LONG : f->length;
+    g->need = g->hashed & ~(1u << FIRST) || f->range_part ? TOO_LONG : f->length;
 }
 
 s64 classify_add(struct flow *flow) {
@@ -288,8 +277,7 @@ static bool fixes_all(const struct masked *f, const struct group *g) {
     u64 open = 0;
     for (u32 w = 0; w < WINDOWS; w++)
         open |= mask_in(&g->shape, w) & ~mask_in(f, w);
-    return !open && filter_same_shift(f, &g->shape) &&
-           (!g->shape.range_part || (g->shape.range_part == f->range_part &&
+    return !open && filter_same_shift(f, &g->shape) && (!g->shape.range_part || (g->shape.range_part == f->range_part &&
                                      g->shape.range_offset == f->range_offset));
 }
 

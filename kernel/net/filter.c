@@ -13,6 +13,7 @@
 #include "net/filter.h"
 
 #define MAX_SCALE 64
+#define MAX_SHIFT_BITS 4
 #define CELL_MAX 0xffffu
 
 /* ---- cells */
@@ -42,13 +43,10 @@ static u32 least(u32 from, u32 mask, u32 value) {
 /* Draws the bounds in to values that the mask allows, and then takes the bits that all values
  * between them share into the mask. Afterwards the mask has every bit that is fixed. */
 static void cell_tighten(struct cell *c) {
+    c->low = least(c->low, c->mask, c->value);
+    c->empty |= c->low > c->high;
     if (c->empty)
         return;
-    c->low = least(c->low, c->mask, c->value);
-    if (c->low > c->high) {
-        c->empty = true;
-        return;
-    }
     c->high = CELL_MAX - least(CELL_MAX - c->high, c->mask, c->mask & ~c->value);
     c->mask |= CELL_MAX & ~below(c->low ^ c->high);
     c->value = c->low & c->mask;
@@ -81,8 +79,7 @@ static s64 add_atom(const struct atom *a, u8 *mask, u8 *value) {
     if (a->width != 1 && a->width != 2 && a->width != 4)
         return E_BAD_ARGUMENT;
     u32 all = 0xffffffffu >> (32 - 8 * a->width);
-    if (!a->mask || (a->mask & ~all) || (a->value & ~a->mask) ||
-        (u32)a->offset + a->width > FILTER_BYTES)
+    if (!a->mask || (a->mask & ~all) || (a->value & ~a->mask) || (u32)a->offset + a->width > FILTER_BYTES)
         return E_BAD_ARGUMENT;
     for (u32 i = 0; i < a->width; i++) {
         u32 down = 8 * (a->width - 1 - i);
@@ -96,15 +93,12 @@ static s64 add_atom(const struct atom *a, u8 *mask, u8 *value) {
     return 0;
 }
 
-static bool few_bits(u32 mask) {
-    for (u32 i = 0; i < 4; i++)
-        mask &= mask - 1;
-    return !mask;
-}
-
 static s64 set_shift(const struct atom *a, struct masked *to) {
-    if (to->shift_scale || a->width != 1 || !a->mask || a->mask > 0xff || !few_bits(a->mask) ||
-        !a->value || a->value > MAX_SCALE || a->offset >= FILTER_BYTES)
+    u32 left = a->mask;
+    for (u32 bits = 0; bits < MAX_SHIFT_BITS; bits++)
+        left &= left - 1;
+    if (to->shift_scale || a->width != 1 || !a->mask || a->mask > 0xff || left || !a->value ||
+        a->value > MAX_SCALE || a->offset >= FILTER_BYTES)
         return E_BAD_ARGUMENT;
     to->shift_offset = a->offset;
     to->shift_mask = (u8)a->mask;
@@ -150,8 +144,7 @@ static bool range_makes_sense(const struct masked *f) {
         return true;
     cell_add_part(&c, f, f->range_part, 0, f->range_offset);
     cell_tighten(&c);
-    return !c.empty && (f->range_part == 1 ||
-                        !(f->shift_offset % 2 || f->shift_mask * f->shift_scale % 2));
+    return !c.empty && (f->range_part == 1 || !(f->shift_offset % 2 || f->shift_mask * f->shift_scale % 2));
 }
 
 static u16 bytes_needed(const u8 *mask, bool range, u32 range_offset) {
@@ -182,14 +175,12 @@ s64 filter_normalize(const struct condition *from, struct masked *to) {
 }
 
 bool filter_same_shift(const struct masked *a, const struct masked *b) {
-    return a->shift_scale == b->shift_scale && a->shift_mask == b->shift_mask &&
-           a->shift_offset == b->shift_offset;
+    return a->shift_scale == b->shift_scale && a->shift_mask == b->shift_mask && a->shift_offset == b->shift_offset;
 }
 
 bool filter_same_shape(const struct masked *a, const struct masked *b) {
-    return filter_same_shift(a, b) && a->range_part == b->range_part &&
-           a->range_offset == b->range_offset && !memcmp(a->mask, b->mask, sizeof(a->mask)) &&
-           !memcmp(a->mask2, b->mask2, sizeof(a->mask2));
+    return filter_same_shift(a, b) && a->range_part == b->range_part && a->range_offset == b->range_offset &&
+           !memcmp(a->mask, b->mask, sizeof(a->mask)) && !memcmp(a->mask2, b->mask2, sizeof(a->mask2));
 }
 
 /* ---- a condition seen with its shift byte fixed: then all that it wants stands at known places */
@@ -235,10 +226,10 @@ static struct cell cell_of(const struct view *v, u32 count, u32 at) {
         for (u32 end = part ? (v)->base + (v)->f->length2 : (v)->f->length; at < end; at += 2)
 
 /* No packet looks so. */
-static bool impossible(const struct view *v, u32 count) {
-    for (u32 i = 0; i < count; i++)
-        EACH_CELL(at, v + i)
-            if (cell_of(v, count, at).empty)
+static bool impossible(struct view pair[2]) {
+    for (u32 i = 0; i < 2; i++)
+        EACH_CELL(at, pair + i)
+            if (cell_of(pair, 2, at).empty)
                 return true;
     return false;
 }
@@ -246,19 +237,8 @@ static bool impossible(const struct view *v, u32 count) {
 /* The next subset of the mask; 0 after the last. */
 static u32 next_shift(u32 shift, u32 mask) { return (shift - mask) & mask; }
 
-/* Views of two conditions, the second reduced to its shift byte; false if no packet looks so. */
-static bool pair_of(const struct masked *a, u32 shift_a, const struct masked *b, u32 shift_b,
-                    struct view pair[2]) {
-    pair[0] = view_of(a, (u8)shift_a);
-    pair[1] = view_of(b, (u8)shift_b);
-    pair[1].byte_only = true;
-    return !(a->shift_scale && cell_of(pair, 2, a->shift_offset & ~1u).empty) &&
-           !(b->shift_scale && cell_of(pair, 2, b->shift_offset & ~1u).empty);
-}
-
 /* ---- implication */
-static bool part_contains(const u8 *mask_a, const u8 *value_a, const u8 *mask_b,
-                          const u8 *value_b) {
+static bool part_contains(const u8 *mask_a, const u8 *value_a, const u8 *mask_b, const u8 *value_b) {
     for (u32 i = 0; i < FILTER_BYTES; i++)
         if ((mask_b[i] & ~mask_a[i]) || ((value_a[i] ^ value_b[i]) & mask_b[i]))
             return false;
@@ -274,8 +254,8 @@ static u32 view_length(const struct view *v) {
 static bool pair_implies(struct view pair[2]) {
     struct view b = pair[1];
 
-    b.byte_only = false;
-    if (impossible(pair, 2))
+    pair[1].byte_only = true;
+    if (impossible(pair))
         return true;
     if (view_length(&b) > view_length(&pair[0]))
         return false;
@@ -288,15 +268,14 @@ static bool pair_implies(struct view pair[2]) {
     return true;
 }
 
-/* Whether `holds` for every pair of shift bytes that can be. */
-static bool every_pair(const struct masked *a, const struct masked *b,
-                       bool (*holds)(struct view pair[2])) {
-    struct view pair[2];
-    u32 shift_a = 0, shift_b = 0;
+/* Whether `holds` for every pair of shift bytes. */
+static bool every_pair(const struct masked *a, const struct masked *b, bool (*holds)(struct view pair[2])) {
+    u32 shift_a = 0, shift_b = 0, common = a->shift_offset == b->shift_offset ? a->shift_mask & b->shift_mask : 0;
 
     do {
         do {
-            if (pair_of(a, shift_a, b, shift_b, pair) && !holds(pair))
+            struct view pair[2] = {view_of(a, (u8)shift_a), view_of(b, (u8)shift_b)};
+            if (!((shift_a ^ shift_b) & common) && !holds(pair))
                 return false;
             shift_b = next_shift(shift_b, b->shift_mask);
         } while (shift_b);
@@ -306,9 +285,8 @@ static bool every_pair(const struct masked *a, const struct masked *b,
 }
 
 bool filter_implies(const struct masked *a, const struct masked *b) {
-    if (!b->range_part && part_contains(a->mask, a->value, b->mask, b->value) &&
-        (!b->shift_scale || (filter_same_shift(a, b) &&
-                             part_contains(a->mask2, a->value2, b->mask2, b->value2))))
+    if (!b->range_part && part_contains(a->mask, a->value, b->mask, b->value) && (!b->shift_scale ||
+         (filter_same_shift(a, b) && part_contains(a->mask2, a->value2, b->mask2, b->value2))))
         return true;
     return every_pair(a, b, pair_implies);
 }
@@ -320,8 +298,7 @@ static bool part_clashes(const struct masked *a, const struct masked *b, u32 par
     const u8 *mask_b = part == 1 ? b->mask : b->mask2, *value_b = part == 1 ? b->value : b->value2;
 
     for (u32 i = 0; i < FILTER_BYTES; i += 8)
-        if ((filter_word(value_a + i) ^ filter_word(value_b + i)) & filter_word(mask_a + i) &
-            filter_word(mask_b + i))
+        if ((filter_word(value_a + i) ^ filter_word(value_b + i)) & filter_word(mask_a + i) & filter_word(mask_b + i))
             return true;
     const struct masked *ranged = a->range_part == part ? a : b;
     struct cell c = ANY_CELL;
@@ -333,17 +310,12 @@ static bool part_clashes(const struct masked *a, const struct masked *b, u32 par
     return c.empty;
 }
 
-static bool pair_impossible(struct view pair[2]) {
-    pair[1].byte_only = false;
-    return impossible(pair, 2);
-}
-
 bool filter_clash(const struct masked *a, const struct masked *b) {
     return part_clashes(a, b, 1) || (filter_same_shift(a, b) && part_clashes(a, b, 2));
 }
 
 bool filter_disjoint(const struct masked *a, const struct masked *b) {
-    return filter_clash(a, b) || every_pair(a, b, pair_impossible);
+    return filter_clash(a, b) || every_pair(a, b, impossible);
 }
 
 /* ---- frames: eight bytes at a time, passing over words in which nothing counts */
@@ -373,14 +345,12 @@ static bool in_range(const struct masked *f, const u8 *part) {
 }
 
 bool filter_match(const struct masked *f, const u8 *frame, u32 length) {
-    if (!part_match(f->mask, f->value, f->length, frame, length) ||
-        (f->range_part == 1 && !in_range(f, frame)))
+    if (!part_match(f->mask, f->value, f->length, frame, length) || (f->range_part == 1 && !in_range(f, frame)))
         return false;
     if (!f->shift_scale)
         return true;
     u32 base = view_of(f, frame[f->shift_offset]).base;
-    return base < length &&
-           part_match(f->mask2, f->value2, f->length2, frame + base, length - base) &&
+    return base < length && part_match(f->mask2, f->value2, f->length2, frame + base, length - base) &&
            (f->range_part != 2 || in_range(f, frame + base));
 }
 

@@ -99,8 +99,7 @@ static void flow_unlink(struct flow *f) {
     flow_of(f->parent)->children--;
 }
 
-static s64 flow_make(u64 user_parent, u32 page, const struct masked *receive,
-                     const struct masked *transmit, u64 out) {
+static s64 flow_make(u64 user_parent, u32 page, const struct masked *receive, const struct masked *transmit, u64 out) {
     struct flow *parent;
     struct page *p = page_get(page);
     u32 self = current_env()->self;
@@ -196,8 +195,7 @@ static s64 admit(const struct flow *flow, const struct masked *filter, u32 *conf
     return filter_implies(filter, &flow->receive) ? classify_conflict(filter, conflict) : E_NOT_IMPLIED;
 }
 
-static s64 bind(u64 user_flow, struct flow_binding *b, const struct masked *filter,
-                const u32 *page) {
+static s64 bind(u64 user_flow, struct flow_binding *b, const struct masked *filter, const u32 *page) {
     struct flow *f;
     s64 error = flow_from(user_flow, RIGHT_READ, &f);
 
@@ -724,8 +722,7 @@ s64 flow_take(u32 name, u32 env) {
     struct page *p = page_get(name);
 
     spin_lock(&net_lock);
-    if (p && page_type(p) == PAGE_FLOW && flow_of(name)->bound &&
-        page_owner(page_get(flow_of(name)->ring)) == env) {
+    if (p && page_type(p) == PAGE_FLOW && flow_of(name)->bound && page_owner(page_get(flow_of(name)->ring)) == env) {
         unbind(flow_of(name));
         error = 0;
     }

@@ -33,7 +33,8 @@ static void ip_conditions(struct condition *c, const struct manifest *m, const s
     if (f->protocol == START_ICMP)
         return;
     c->atom[c->count++] = (struct atom){.kind = ATOM_SHIFT, .offset = IP, .width = 1, .mask = 0xf, .value = 4};
-    match(c, port, 2, 0xffff, f->port);
+    c->atom[c->count++] = (struct atom){
+        .kind = ATOM_RANGE, .offset = port, .width = 2, .mask = 0xffff, .value = f->port, .high = f->last};
 }
 
 void flow_conditions(const struct manifest *m, const u8 mac[6], const struct manifest_flow *f,

@@ -74,7 +74,7 @@ static s64 fill_start(struct start *start, const struct manifest_env *e, struct 
         struct start_item *item = add_item(start, "flow");
         item->cap = narrowed(&c->flow[i], RIGHT_READ | RIGHT_WRITE);
         item->a = e->flow[i].protocol;
-        item->b = e->flow[i].port;
+        item->b = e->flow[i].port | (u64)(e->flow[i].last - e->flow[i].port) << 32;
     }
     if (e->console)
         add_item(start, "console")->cap = narrowed(&caps.console, e->console);

@@ -82,6 +82,16 @@ static const char *parse_slices(struct text v, struct manifest_env *e) {
     return v.at == v.end ? NULL : "slices= needs CPU:COUNT[,CPU:COUNT]";
 }
 
+/* PORT or PORT-PORT. */
+static const char *parse_ports(struct text v, struct manifest_flow *f) {
+    bool good = take_number(&v, 65535, &f->port) && f->port;
+
+    f->last = f->port;
+    if (good && take_char(&v, '-'))
+        good = take_number(&v, 65535, &f->last) && f->last > f->port;
+    return good && v.at == v.end ? NULL : "a port is a number from 1 to 65535, and PORT-PORT goes upwards";
+}
+
 static const char *parse_flow(struct text v, struct manifest_env *e) {
     struct manifest_flow *f = &e->flow[e->flows];
 
@@ -97,11 +107,8 @@ static const char *parse_flow(struct text v, struct manifest_env *e) {
         f->protocol = START_UDP;
     else
         return "flow= needs tcp:PORT, udp:PORT, arp or icmp";
-    if ((f->protocol == START_TCP || f->protocol == START_UDP) &&
-        (!take_number(&v, 65535, &f->port) || !f->port || v.at != v.end))
-        return "a port is a number from 1 to 65535";
     e->flows++;
-    return NULL;
+    return f->protocol == START_TCP || f->protocol == START_UDP ? parse_ports(v, f) : NULL;
 }
 
 static const char *parse_option(struct text w, struct manifest_env *e) {

@@ -7,7 +7,7 @@
 #define MANIFEST_FLOWS 8
 #define MANIFEST_CPUS 8
 
-struct manifest_flow { u32 protocol, port; }; /* protocol: a START_FLOW */
+struct manifest_flow { u32 protocol, port, last; }; /* protocol: a START_FLOW; ports from port to last */
 
 struct manifest_env {
     char name[16];

@@ -202,7 +202,7 @@ TEST(flow_revoke, .needs = NEED_FLOW) {
     struct send s = {.headers = (u64)frame, .length = sizeof frame};
     static struct flow_spec spec;
 
-    arp_request(frame);
+    make_request(frame);
     spec.receive = spec.transmit = b.filter;
     wider = (struct cap){.type = CAP_FLOW, .rights = RIGHT_READ | RIGHT_WRITE, .name = flow.name, .count = 1};
     EQUAL(sys_cap_derive(&reads, &wider), E_NO_RIGHT);
@@ -211,7 +211,7 @@ TEST(flow_revoke, .needs = NEED_FLOW) {
     EQUAL(sys_flow_create(&reads, page_alloc(1), &spec, &out), E_NO_RIGHT);
     EQUAL(sys_flow_create(&writes, page_alloc(1), &spec, &out), E_NO_RIGHT);
     EQUAL(sys_flow_bind(&reads, &b), 0);
-    CHECK(sys_flow_send(&writes, &s, 1) == (has_device() ? 1 : E_NO_DEVICE));
+    CHECK(sys_flow_send(&writes, &s, 1) == (has_network() ? 1 : E_NO_DEVICE));
     EQUAL(sys_page_revoke(0, root.name, 1), E_NO_RIGHT);
 
     EQUAL(sys_page_revoke(0, flow.name, 1), 0);

@@ -26,6 +26,7 @@ static const char *parse(const char *text) {
     return wrong;
 }
 
+#define PORTS "a port is a number from 1 to 65535, and PORT-PORT goes upwards"
 #define ENV "env a program=a.elf pages=10 slices=0:1"
 
 static void test_all_words(void **state) {
@@ -33,7 +34,7 @@ static void test_all_words(void **state) {
     assert_null(parse(
         "# comment\n\n\tnet gateway=192.168.1.1 address=192.168.1.7/16 # more\r\n"
         "env web program=web.elf pages=8192 slices=0:40,3:1 flow=arp flow=icmp flow=tcp:80 "
-        "flow=udp:65535 console=both site power trace control restart limit=9000 arg=one arg=two\n"
+        "flow=udp:8000-65535 console=both site power trace control restart limit=9000 arg=one arg=two\n"
         "env b program=b pages=1 slices=63:64 console=read\n" ENV " console=write"));
     assert_int_equal(m.address, 0xc0a80107);
     assert_int_equal(m.prefix, 16);
@@ -53,7 +54,9 @@ static void test_all_words(void **state) {
     assert_int_equal(e->flow[2].protocol, START_TCP);
     assert_int_equal(e->flow[2].port, 80);
     assert_int_equal(e->flow[3].protocol, START_UDP);
-    assert_int_equal(e->flow[3].port, 65535);
+    assert_int_equal(e->flow[3].port, 8000);
+    assert_int_equal(e->flow[3].last, 65535);
+    assert_int_equal(e->flow[2].last, 80);
     assert_int_equal(e->console, RIGHT_READ | RIGHT_WRITE);
     assert_true(e->site && e->power && e->trace && e->control && e->restart);
     e = &m.env[1];
@@ -111,10 +114,16 @@ static void test_mistakes(void **state) {
         {"env a slices=0:1,1:1,2:1,3:1,4:1,5:1,6:1,7:1,8:1", "too many CPUs"},
         {"env a flow=ip", "flow= needs tcp:PORT, udp:PORT, arp or icmp"},
         {"env a flow=arps", "flow= needs tcp:PORT, udp:PORT, arp or icmp"},
-        {"env a flow=tcp:", "a port is a number from 1 to 65535"},
-        {"env a flow=tcp:0", "a port is a number from 1 to 65535"},
-        {"env a flow=udp:65536", "a port is a number from 1 to 65535"},
-        {"env a flow=udp:7x", "a port is a number from 1 to 65535"},
+        {"env a flow=tcp:", PORTS},
+        {"env a flow=tcp:0", PORTS},
+        {"env a flow=udp:65536", PORTS},
+        {"env a flow=udp:7x", PORTS},
+        {"env a flow=udp:7-", PORTS},
+        {"env a flow=udp:7-7", PORTS},
+        {"env a flow=udp:8-7", PORTS},
+        {"env a flow=udp:7-65536", PORTS},
+        {"env a flow=udp:7-8-9", PORTS},
+        {"env a flow=arp:7-8", "flow= needs tcp:PORT, udp:PORT, arp or icmp"},
         {"env a flow=tcp:1 flow=tcp:2 flow=tcp:3 flow=tcp:4 flow=tcp:5 flow=tcp:6 flow=tcp:7 "
          "flow=tcp:8 flow=arp",
          "too many flows"},

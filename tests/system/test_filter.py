@@ -11,7 +11,7 @@ from targe import project
 from targe.build import build
 from targe.report import Failure
 
-_FRAMES = 20000
+_FRAMES = 12000
 _US, _OTHER = bytes([10, 0, 2, 15]), bytes([10, 0, 3, 15])
 _ADDRESSES = (_US, _OTHER, bytes([10, 0, 2, 2]), bytes([192, 168, 1, 1]), bytes([224, 0, 0, 1]))
 _US6 = bytes.fromhex("fd00000000000000000000000000000f")
@@ -30,10 +30,10 @@ _EXPRESSIONS = (
     "not ether multicast and ip6", "ip6 and udp dst port 53", "ip6 and tcp src portrange 79-81",
     "dst host fd00::f", "src net fd00::/48 and udp dst port 53", "ip multicast",
     "ip[6:2] & 0x3fff = 0 and icmp", "ip and tcp[tcpflags] & tcp-syn != 0 and tcp[13] & 16 = 0",
-    "ip and tcp dst portrange 79-81 and not tcp dst port 81", "ip and not not udp and dst port 80 or 81",
+    "ip and tcp dst portrange 79-81 and not tcp dst port 81", "ip and not not udp and (dst port 80 or 81)",
     "not (not ip or not tcp) and ip src host 10.0.2.2", "ip and (tcp dst port 80 or tcp dst port 81)",
     "ether proto 0x8100 and vlan 5", "ether proto 0x8100 and vlan 5 and ip and udp dst port 53",
-    "ether proto 0x88a8 and vlan 5 and ether proto 0x8100 and vlan 6 and ip and tcp dst port 80",
+    "ether proto 0x88a8 and vlan 5 and ether proto 0x8100 and vlan 6 and ip and tcp",
     "ether proto 0x9100 and vlan and ip6 and udp dst port 53", "arp and not ip", "ip && tcp dst port 80 && !udp",
     "ip[8] = 64 and tcp dst port 80", "ip and udp[4:2] > 40", "ip[2:2] <= 60 and icmp", "ip6[4:2] >= 20 and ip6",
     "icmp[icmptype] = 8 and icmp", "ip and sctp dst port 80", "ip and tcp and tcp", "tcp dst port 80 or 81 and ip and tcp",

@@ -214,6 +214,10 @@ def test_broken_manifest(ctx):
         ("env web program=web pages=1 slices=0", "manifest:1: slices= needs"),
         ("env web program=web pages=1 slices=0:1 flow=tcp:99999", "manifest:1: flow= needs"),
         ("env web program=web pages=1 slices=0:1 console=loud", "manifest:1: console= needs"),
+        ("env a program=mini.elf pages=1 slices=0:1 flow=udp:9-8", "manifest:1: flow= needs"),
+        ("env a program=mini.elf pages=1 slices=0:1 flow=tcp:70-80\n"
+         "env b program=mini.elf pages=1 slices=0:1 flow=udp:80 flow=tcp:80",
+         "manifest:2: flow=tcp:80 is already taken by 'a' (flow=tcp:70-80)"),
         ("env web program=none pages=1 slices=0:1", "manifest:1: there is no program 'none'"),
         ("env web program=web pages=1 slices=0:1", "manifest:1: there is no program 'web'"),
         (f"{good}\nenv b program=web pages=1 slices=0:1,1:1",

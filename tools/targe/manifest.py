@@ -14,7 +14,7 @@ _FLAGS = {"site", "power", "trace", "control", "restart"}
 _NUMBERS = {"pages", "limit"}
 _VALUES = {"program", "slices", "flow", "console", "arg"} | _NUMBERS
 _SLICES = re.compile(r"\d{1,2}:\d{1,2}(,\d{1,2}:\d{1,2})*")
-_FLOW = re.compile(r"(?:tcp|udp):(\d{1,5})|arp|icmp")
+_FLOW = re.compile(r"(tcp|udp):(\d{1,5})(?:-(\d{1,5}))?|arp|icmp")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 _CPUS = _SLOTS = 64
 _INIT_SLICES = {0: 1}
@@ -99,8 +99,12 @@ def _env(result, words):
             raise ValueError(f"'{key}' is given twice")
         found.setdefault(key, []).append(value)
         _check_value(key, value)
-        if key == "flow" and result.flows.setdefault(value, name) != name:
-            raise ValueError(f"flow={value} is already taken by '{result.flows[value]}'")
+        if key == "flow":
+            for other, owner in result.flows.items():
+                if owner != name and _overlap(value, other):
+                    raise ValueError(f"flow={value} is already taken by '{owner}'"
+                                     + (f" (flow={other})" if other != value else ""))
+            result.flows.setdefault(value, name)
     _check_environment(name, found)
     result.programs[name] = found["program"][0]
     result.pages += int(found["pages"][0])
@@ -133,12 +137,24 @@ def _check_value(key, value):
                                  f"a CPU has {_SLOTS} slices")
     if key == "flow":
         match = _FLOW.fullmatch(value)
-        if not match or (match.group(1) and not 0 < int(match.group(1)) < 65536):
-            raise ValueError(f"flow= needs tcp:PORT, udp:PORT, arp or icmp, not '{value}'")
+        ports = [int(port) for port in match.groups()[1:] if port] if match else []
+        if not match or not all(0 < port < 65536 for port in ports) or ports != sorted(set(ports)):
+            raise ValueError("flow= needs tcp:PORT, udp:PORT, tcp:PORT-PORT, udp:PORT-PORT, arp or icmp, "
+                             f"not '{value}'")
     if key == "console" and value not in ("read", "write", "both"):
         raise ValueError(f"console= needs read, write or both, not '{value}'")
     if key == "program" and not 0 < len(value) <= _MOST_PROGRAM:
         raise ValueError(f"program= needs a file name of 1 to {_MOST_PROGRAM} bytes")
+
+
+def _overlap(one, other):
+    """Whether two flows want the same frames."""
+    spans = []
+    for value in (one, other):
+        protocol, low, high = _FLOW.fullmatch(value).groups()
+        spans.append((protocol or value, int(low or 0), int(high or low or 0)))
+    (protocol, low, high), (protocol2, low2, high2) = spans
+    return protocol == protocol2 and low <= high2 and low2 <= high
 
 
 def _pairs(text):

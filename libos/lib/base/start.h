@@ -10,7 +10,7 @@
  *   self      ENV, its own environment (OWN, MANAGE)
  *   console   CONSOLE, with READ and WRITE as the manifest gives
  *   machine   MACHINE, with POWER and TRACE as the manifest gives
- *   flow      FLOW with READ, WRITE; a: protocol (a START_FLOW), b: port
+ *   flow      FLOW with READ, WRITE; a: protocol (a START_FLOW), b: port, and in the upper half how many more ports
  *   net       no cap; a: address << 32 | gateway (host order), b: prefix length
  *   archive   PAGE with READ, the pages of the boot archive; a: its bytes
  *   control   no cap; a: name of an environment that takes orders by control transfer
