@@ -214,8 +214,8 @@ static void bad_caps(struct hostile *h, enum kind kind) {
         add(h, (u64)world.weak_flow);
 }
 
-/* Page numbers that are not of a page that is free for the caller's use. */
-static void bad_pages(struct hostile *h) {
+/* Page numbers that are not of a page that is free for the caller's use; not `but`, if there is one. */
+static void bad_pages(struct hostile *h, u64 but) {
     const struct info *info = machine_info();
     const u32 some[] = {0,
                         1,
@@ -242,7 +242,7 @@ static void bad_pages(struct hostile *h) {
                         machine_env(world.child.env)->root};
 
     for (u32 i = 0; i < ARRAY_SIZE(some); i++)
-        if (some[i] >= info->pages || type_of(some[i]) != PAGE_FREE)
+        if ((some[i] >= info->pages || type_of(some[i]) != PAGE_FREE) && !(but && some[i] == but))
             add(h, some[i]);
 }
 
@@ -256,7 +256,7 @@ static void hostile_values(struct hostile *h, const struct argument *a) {
         bad_addresses(h, a->limit, a->kind == WRITE);
         break;
     case PAGE:
-        bad_pages(h);
+        bad_pages(h, a->limit);
         break;
     case COUNT:
         add(h, 0);
@@ -367,7 +367,10 @@ TEST(arguments_pages, .needs = NEED_CONSOLE | NEED_MACHINE | NEED_FLOW, .seconds
          true},
         {"page_give by owner",
          CALL_PAGE_GIVE,
-         {{0}, {PAGE, world.page, 0}, {COUNT, 1, PAGES_A_CALL}, CAP_OR_0(ENV_CAP, world.env_cap)},
+         {{0},
+          {PAGE, world.page, world.flow_cap->name}, /* which may be given too */
+          {COUNT, 1, PAGES_A_CALL},
+          CAP_OR_0(ENV_CAP, world.env_cap)},
          false},
         {"page_revoke",
          CALL_PAGE_REVOKE,
@@ -495,7 +498,7 @@ TEST(arguments_updates, .needs = NEED_CONSOLE | NEED_MACHINE | NEED_FLOW) {
     struct hostile h = {.count = 0};
     struct picture before;
 
-    bad_pages(&h);
+    bad_pages(&h, 0);
     static struct update row[256];
     u32 rows = 0;
     for (u8 op = UPDATE_MAP; op <= UPDATE_UNBIND_TABLE; op++) {
