@@ -3,12 +3,12 @@
 #pragma once
 #include "targe/abi.h"
 
-#ifndef LIVE_DOCUMENTS
-#define LIVE_DOCUMENTS 4
+#ifndef NET_CONNECTIONS
+#define NET_CONNECTIONS 2048
 #endif
-#ifndef LIVE_SIZE
-#define LIVE_SIZE 196608
-#endif
+/* In a small server there are few clients to hold documents, and in a small machine there is little to tell. */
+#define LIVE_DOCUMENTS (NET_CONNECTIONS < 256 ? 2 : 4)
+#define LIVE_SIZE (NET_CONNECTIONS < 256 ? 65536 : 196608)
 #define LIVE_FRESH_MS 200 /* a document is given out again for so long */
 #define LIVE_STALE_MS 3000 /* and, if there is no room for a new one, for so long */
 

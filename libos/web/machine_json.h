@@ -7,8 +7,12 @@
 #include "targe/abi.h"
 #include <stdbool.h>
 
-#ifndef MAP_RUNS
-#define MAP_RUNS 2000 /* most runs of equal pages in the map; with more it gets coarser */
+#ifndef NET_CONNECTIONS
+#define NET_CONNECTIONS 2048
+#endif
+
+#ifndef MAP_RUNS /* most runs of equal pages in the map; with more it gets coarser */
+#define MAP_RUNS (NET_CONNECTIONS < 256 ? 1000 : 2000)
 #endif
 #define MAP_SLICE 131072 /* pages looked at in one go */
 #define MAP_FRESH_MS 500

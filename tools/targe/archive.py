@@ -42,8 +42,8 @@ def from_file(name, path):
 
 def boot_members(init, manifest_text, programs, site=None):
     """All members in order. `programs`: files by name; `site`: a folder or None."""
-    members = [from_file("init", init), from_bytes("manifest", manifest_text)]
-    members += [from_file(name, path) for name, path in programs.items()]
+    members = [from_file("init", _without_symbols(init)), from_bytes("manifest", manifest_text)]
+    members += [from_file(name, _without_symbols(path)) for name, path in programs.items()]
     if site is not None:
         members += site_members(site)
     if len(members) > MOST_FILES:
@@ -53,6 +53,12 @@ def boot_members(init, manifest_text, programs, site=None):
         raise Failure(f"the site makes a boot archive of {total >> 20} MB; "
                       f"the limit is {MOST_BYTES >> 20} MB")
     return members
+
+
+def _without_symbols(program):
+    """The copy that the build made of a program, a quarter of its size; else itself."""
+    stripped = program.parent / "stripped" / program.name
+    return stripped if stripped.exists() else program
 
 
 def site_members(folder):

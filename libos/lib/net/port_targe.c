@@ -15,9 +15,11 @@
 #define BATCH 32 /* frames in one flow_send */
 #define KNOWN 256 /* pages of which the number is remembered */
 #define BUFFER (RT_PAGE / 2)
-#ifndef NET_CONNECTIONS /* lwIP is built with the same value */
+#ifndef NET_CONNECTIONS /* the TCP above is built with the same value */
 #define NET_CONNECTIONS 2048
 #endif
+#define ENTRIES (NET_CONNECTIONS < RING_ENTRIES ? NET_CONNECTIONS : RING_ENTRIES) /* of the ring */
+_Static_assert((ENTRIES & (ENTRIES - 1)) == 0, "a power of two");
 #define BACKLOG (NET_CONNECTIONS * 512u) /* bytes: a request of each connection */
 
 static struct {
@@ -113,17 +115,17 @@ static u64 waiting(void) {
 
 /* The oldest frame of the ring. The slot says which buffer it is: the one posted in it, always. */
 static u8 *oldest(u32 *length, bool *verified) {
-    const struct ring_entry *entry = &targe.ring->entry[targe.consumed % RING_ENTRIES];
+    const struct ring_entry *entry = &targe.ring->entry[targe.consumed % ENTRIES];
 
     *length = entry->length < BUFFER ? entry->length : (u32)BUFFER;
     *verified = entry->flags & 1;
-    return targe.buffers + targe.consumed % RING_ENTRIES * BUFFER;
+    return targe.buffers + targe.consumed % ENTRIES * BUFFER;
 }
 
 /* Gives its buffer back. */
 static void post_oldest(void) {
     targe.consumed++;
-    __atomic_store_n(&targe.ring->posted, targe.consumed + RING_ENTRIES, __ATOMIC_RELEASE);
+    __atomic_store_n(&targe.ring->posted, targe.consumed + ENTRIES, __ATOMIC_RELEASE);
 }
 
 static void empty_ring(void) {
@@ -149,7 +151,7 @@ static u32 targe_receive(struct port *port, port_receiver *receiver, void *conte
     (void)port;
     for (; count < budget; count++) {
         u64 ready = waiting();
-        if (ready <= RING_ENTRIES / 8 && backlog_empty(&targe.backlog)) { /* as it mostly is */
+        if (ready <= ENTRIES / 8 && backlog_empty(&targe.backlog)) { /* as it mostly is */
             if (!ready)
                 break;
             frame = oldest(&length, &verified);
@@ -157,7 +159,7 @@ static u32 targe_receive(struct port *port, port_receiver *receiver, void *conte
             post_oldest();
             continue;
         }
-        if (ready > RING_ENTRIES / 8)
+        if (ready > ENTRIES / 8)
             empty_ring();
         frame = backlog_take(&targe.backlog, &length, &verified);
         if (frame)
@@ -189,15 +191,15 @@ void port_targe_wait(u32 ms) {
 
 static s64 bind_flow(const struct flow *flow, u32 ring_page, u32 first_buffer) {
     static struct flow_binding binding;
-    static u32 pages[RING_PAGES];
+    static u32 pages[ENTRIES / 2];
 
-    for (u32 i = 0; i < RING_PAGES; i++)
+    for (u32 i = 0; i < ENTRIES / 2; i++)
         pages[i] = first_buffer + i;
     condition_from(&binding.filter, &flow->receive);
     binding.pages = (u64)pages;
-    binding.count = RING_PAGES;
+    binding.count = ENTRIES / 2;
     binding.ring = ring_page;
-    binding.entries = RING_ENTRIES;
+    binding.entries = ENTRIES;
     return sys_flow_bind(targe.config.flow, &binding);
 }
 
@@ -210,12 +212,12 @@ s64 port_targe_open(const struct port_targe_config *config, struct port **port) 
     targe.config = *config;
     targe.backlog = (struct backlog){.bytes = backlog, .size = BACKLOG};
     targe.ring = memory_alloc_run(1, &ring_page);
-    targe.buffers = memory_alloc_run(RING_PAGES, &first_buffer);
+    targe.buffers = memory_alloc_run(ENTRIES / 2, &first_buffer);
     if (!flow || !targe.ring || !targe.buffers)
         return E_LIMIT;
-    for (u32 i = 0; i < RING_ENTRIES; i++)
+    for (u32 i = 0; i < ENTRIES; i++)
         targe.ring->entry[i].buffer = (u16)i;
-    targe.ring->posted = RING_ENTRIES;
+    targe.ring->posted = ENTRIES;
     s64 error = bind_flow(flow, ring_page, first_buffer);
     machine_forget();
     if (error)
