@@ -378,16 +378,7 @@ static struct http_text without_authority(struct http_text target) {
     return (struct http_text){target.at + i, target.length - i};
 }
 
-/* Adds the name of the index to a path that ends as a folder; returns the new length. */
-static u32 add_index(u32 length, const char *name) {
-    u32 more = (u32)strlen(name);
-
-    memcpy(path + length, name, more);
-    return length + more;
-}
-
-static void target_answer(struct answer *a, const struct site *site, const struct http_request *r,
-                          u64 now_ms) {
+static void decoded_answer(struct answer *a, const struct site *site, const struct http_request *r, u64 now_ms) {
     struct http_text target = without_authority(r->target);
     s32 decoded = site_decode(path, target.at, target.length);
 
@@ -400,15 +391,28 @@ static void target_answer(struct answer *a, const struct site *site, const struc
         live_answer(a, r, now_ms);
         return;
     }
+    struct site_file *file = site_find(site, path, length);
     bool folder = !length || path[length - 1] == '/';
-    u32 whole = folder ? add_index(length, "index.html") : length;
-    struct site_file *file = site_find(site, path, whole);
+    if (!file && !folder)
+        path[length] = '/';
     if (file)
         file_answer(a, file, r);
-    else if (!folder && site_find(site, path, add_index(length, "/index.html")))
+    else if (!folder && site_find(site, path, length + 1))
         redirect_answer(a, r, target, length);
     else
         page_answer(a, r, 404, "");
+}
+
+static void target_answer(struct answer *a, const struct site *site, const struct http_request *r,
+                          u64 now_ms) {
+    struct site_file *file = NULL;
+
+    if (*r->target.at == '/') /* it mostly is as it is stored */
+        file = site_find_plain(site, r->target.at + 1, r->target.length - 1);
+    if (file)
+        file_answer(a, file, r);
+    else
+        decoded_answer(a, site, r, now_ms);
 }
 
 void answer_request(struct answer *a, const struct site *site, const struct http_request *r,

@@ -9,6 +9,9 @@
 #define PAGE 4096
 #define HEAD_MOST 512 /* of a prepared head: about 330 are used */
 #define PREFIX "site/"
+#define INDEX "index.html"
+#define INDEX_LENGTH 10u
+#define FOLDER 0x80000000u /* in a slot: the file is found by its folder */
 
 /* ---- the archive */
 
@@ -202,10 +205,11 @@ static u32 hash_of(const char *path, u32 length) {
     return (u32)((hash * 0x9e3779b97f4a7c15ull) >> 32);
 }
 
+/* Each file has a slot, and a folder's index a second one, as the folder. */
 static u32 slots_for(u32 files) {
     u32 slots = 16;
 
-    while (slots < files * 2)
+    while (slots < files * 3)
         slots *= 2;
     return slots;
 }
@@ -250,22 +254,58 @@ u64 site_memory(const u8 *archive, u64 bytes) {
     return heads_at(&n) + n.heads;
 }
 
-static u32 *slot_of(const struct site *site, const char *path, u32 length, u32 hash) {
-    u32 i = hash & (site->slots - 1);
+static struct site_file *file_in(const struct site *site, u32 slot) {
+    return slot ? &site->file[(slot & ~FOLDER) - 1] : NULL;
+}
+
+static u32 *slot_of(const struct site *site, const char *path, u32 length) {
+    u32 i = hash_of(path, length) & (site->slots - 1);
 
     for (; site->slot[i]; i = (i + 1) & (site->slots - 1)) {
-        const struct site_file *file = &site->file[site->slot[i] - 1];
-        if (file->hash == hash && file->path_length == length &&
-            memcmp(file->path, path, length) == 0)
+        const struct site_file *file = file_in(site, site->slot[i]);
+        u32 whole = site->slot[i] & FOLDER ? length + INDEX_LENGTH : length;
+        if (file->path_length == whole && memcmp(file->path, path, length) == 0)
             break;
     }
     return &site->slot[i];
 }
 
 struct site_file *site_find(const struct site *site, const char *path, u32 length) {
-    u32 number = *slot_of(site, path, length, hash_of(path, length));
+    return file_in(site, *slot_of(site, path, length));
+}
 
-    return number ? &site->file[number - 1] : NULL;
+struct site_file *site_find_plain(const struct site *site, const char *path, u32 length) {
+    struct site_file *file = site_find(site, path, length);
+
+    return file && file->plain ? file : NULL;
+}
+
+/* Is it found by the bytes of its path as they come in requests? */
+static bool is_plain(const char *path, u32 length) {
+    for (u32 i = 0; i < length; i++)
+        if (path[i] == '%' || path[i] == '?' || path[i] == '#')
+            return false;
+    return length != 12 || memcmp(path, "machine.json", 12) != 0; /* that is the machine's */
+}
+
+static bool is_index(const char *path, u32 length) {
+    return length >= INDEX_LENGTH && memcmp(path + length - INDEX_LENGTH, INDEX, INDEX_LENGTH) == 0 &&
+           (length == INDEX_LENGTH || path[length - INDEX_LENGTH - 1] == '/');
+}
+
+/* Gives a member its number, and its folder the same if it is the index of one. */
+static struct site_file *enter(struct site *site, const struct member *m, const char *path) {
+    u32 *slot = slot_of(site, m->path, m->length);
+
+    if (!*slot)
+        *slot = ++site->files;
+    struct site_file *file = file_in(site, *slot);
+    *file = (struct site_file){.data = m->data, .size = m->size, .modified = m->modified, .path = path,
+                               .path_length = (u16)m->length, .plain = is_plain(m->path, m->length),
+                               .dated = ~0ull};
+    if (is_index(m->path, m->length))
+        *slot_of(site, m->path, m->length - INDEX_LENGTH) = *slot | FOLDER;
+    return file;
 }
 
 void site_build(struct site *site, const u8 *archive, u64 bytes, void *memory) {
@@ -278,15 +318,9 @@ void site_build(struct site *site, const u8 *archive, u64 bytes, void *memory) {
     memset(site->slot, 0, site->slots * sizeof(u32));
     char *paths = (char *)(site->slot + site->slots);
     for (u64 offset = 0; next_file(archive, bytes, &offset, &m); paths += m.length) {
-        u32 hash = hash_of(m.path, m.length);
-        u32 *slot = slot_of(site, m.path, m.length, hash);
-        if (!*slot)
-            *slot = ++site->files;
-        struct site_file *file = &site->file[*slot - 1];
         memcpy(paths, m.path, m.length);
-        *file = (struct site_file){.data = m.data, .size = m.size, .modified = m.modified,
-                                   .path = paths, .path_length = (u16)m.length, .hash = hash,
-                                   .head = (char *)memory + place_head(&at, m.size), .dated = ~0ull};
+        struct site_file *file = enter(site, &m, paths);
+        file->head = (char *)memory + place_head(&at, m.size);
         build_head(file);
     }
 }

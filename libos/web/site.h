@@ -19,7 +19,7 @@ struct site_file {
     char *head;       /* a whole 200 head; its Date is filled in when it is used */
     u32 users;        /* answers under way that refer to the head */
     u64 dated;        /* the second that its Date says */
-    u32 hash;
+    bool plain;       /* its path has nothing that a request would have to encode */
     u16 path_length;
     u16 head_length;
     /* parts of the head that answers of other status share */
@@ -33,7 +33,7 @@ struct site_file {
 struct site {
     struct site_file *file;
     u32 files;
-    u32 *slot; /* open addressing: file number + 1; 0: empty */
+    u32 *slot; /* open addressing: file number + 1, for a folder's index also as the folder; 0: empty */
     u32 slots; /* a power of two */
 };
 
@@ -42,7 +42,10 @@ u64 site_memory(const u8 *archive, u64 bytes);
 /* Builds the index. `memory` is aligned to 16 and holds site_memory bytes. What is broken or no
  * regular file is passed over; of two members with one path the later counts. */
 void site_build(struct site *site, const u8 *archive, u64 bytes, void *memory);
+/* The file of this path, or the index of the folder if it ends as one does, with a slash or as nothing. */
 struct site_file *site_find(const struct site *site, const char *path, u32 length);
+/* The same for a path as it comes in a request, without its first slash: what needs no decoding is found. */
+struct site_file *site_find_plain(const struct site *site, const char *path, u32 length);
 
 /* ---- paths, as they come in requests */
 
