@@ -59,8 +59,9 @@ $(OUT)/kernel/%.S.o: kernel/%.S $(ABI_STAMP)
 
 # ---------------------------------------------------------------- programs
 # $(call program,NAME,SOURCES,CFLAGS,EXTRA): an executable for Targe in $(OUT)/programs/NAME.elf,
-# linked with libos/rt; and without symbols in $(OUT)/programs/stripped, for boot archives. EXTRA are further objects or archives. All is made again when the build.mk
-# that calls this changes; the files of dependencies are in MAKEFILE_LIST too.
+# linked with libos/rt (-flto and -O of CFLAGS count there too), and without symbols in
+# $(OUT)/programs/stripped, for boot archives. EXTRA are further objects or archives. All is made
+# again when the build.mk that calls this changes; the files of dependencies are in MAKEFILE_LIST too.
 PROGRAMS :=
 RT_SOURCES := $(wildcard libos/rt/*.c libos/rt/*.S)
 RT_OBJECTS := $(patsubst %,$(OUT)/%.o,$(RT_SOURCES))
@@ -69,8 +70,8 @@ define program
 PROGRAMS += $(OUT)/programs/$(1).elf
 $(OUT)/programs/$(1).elf: $(patsubst %,$(OUT)/$(1)/%.o,$(2)) $(RT_OBJECTS) $(4) libos/rt/program.ld $(CALLER) Makefile
 	@mkdir -p $$(@D)
-	$$(CC) -nostdlib -static -no-pie -Wl,-T,libos/rt/program.ld -Wl,--build-id=none -Wl,-z,noexecstack \
-	      -Wl,-z,max-page-size=4096 -o $$@ $(patsubst %,$(OUT)/$(1)/%.o,$(2)) $(RT_OBJECTS) $(4)
+	$$(CC) $(filter -flto -O%,$(3)) -nostdlib -static -no-pie -Wl,-T,libos/rt/program.ld \
+	      -Wl,--build-id=none -Wl,-z,noexecstack -Wl,-z,max-page-size=4096 -o $$@ $(patsubst %,$(OUT)/$(1)/%.o,$(2)) $(RT_OBJECTS) $(4)
 	@mkdir -p $$(@D)/stripped
 	strip -s -o $$(@D)/stripped/$$(@F) $$@
 $(patsubst %,$(OUT)/$(1)/%.o,$(2)): $(OUT)/$(1)/%.o: % $(ABI_STAMP) $(CALLER)
