@@ -26,7 +26,7 @@ ifneq ($(VARIANT),release)
 KERNEL_CFLAGS += -DDEBUG
 endif
 ifeq ($(VARIANT),ubsan)
-KERNEL_CFLAGS += -fsanitize=undefined -fno-sanitize=alignment -DUBSAN
+KERNEL_CFLAGS += -fsanitize=undefined -fno-sanitize=alignment
 endif
 
 .DELETE_ON_ERROR:
@@ -44,6 +44,9 @@ reference: $(ABI_STAMP)
 
 # ---------------------------------------------------------------- kernel
 KERNEL_SOURCES := $(wildcard kernel/*/*.c kernel/*/*.S)
+ifeq ($(VARIANT),ubsan)
+KERNEL_SOURCES += tests/ubsan.c # what the sanitizer calls
+endif
 KERNEL_OBJECTS := $(patsubst %,$(OUT)/%.o,$(KERNEL_SOURCES))
 kernel: $(OUT)/targe.elf
 $(OUT)/targe.elf: $(KERNEL_OBJECTS) kernel/boot/kernel.ld
@@ -51,6 +54,9 @@ $(OUT)/targe.elf: $(KERNEL_OBJECTS) kernel/boot/kernel.ld
 	      -Wl,-z,max-page-size=4096 -Wl,-z,noexecstack -Wl,--no-warn-rwx-segments \
 	      -o $@ $(KERNEL_OBJECTS)
 $(OUT)/kernel/%.c.o: kernel/%.c $(ABI_STAMP)
+	@mkdir -p $(@D)
+	$(CC) $(KERNEL_CFLAGS) -c $< -o $@
+$(OUT)/tests/ubsan.c.o: tests/ubsan.c $(ABI_STAMP)
 	@mkdir -p $(@D)
 	$(CC) $(KERNEL_CFLAGS) -c $< -o $@
 $(OUT)/kernel/%.S.o: kernel/%.S $(ABI_STAMP)

@@ -66,6 +66,18 @@ s64 env_target(u64 user, u8 rights, struct env **out) {
     return *out ? 0 : E_DEAD;
 }
 
+s64 env_lock_target(u64 user, u8 rights, struct env **out) {
+    s64 error = env_target(user, rights, out);
+
+    if (error)
+        return error;
+    env_lock(*out);
+    if ((*out)->state == ENV_LIVE)
+        return 0;
+    env_unlock(*out);
+    return E_DEAD;
+}
+
 /* ---------------------------------------------------------------- making */
 
 static void list_insert(struct env *e) {
@@ -161,22 +173,13 @@ s64 call_env_create(u32 page, u32 root, u64 user_spec, u64 out) {
 
 s64 call_context_bind(u64 user, u32 n, u32 page) {
     struct env *env;
-    s64 error = env_target(user, RIGHT_MANAGE, &env);
+    s64 error = n < cpu_count ? env_lock_target(user, RIGHT_MANAGE, &env) : E_BAD_ARGUMENT;
 
     if (error)
         return error;
-    if (n >= cpu_count)
-        return E_BAD_ARGUMENT;
-    env_lock(env);
-    if (env->state != ENV_LIVE)
-        error = E_DEAD;
-    else if (env->context[n].page)
-        error = E_BUSY;
-    else
-        error = page_retype(page, env->self, PAGE_DATA, PAGE_CONTEXT, UINT32_MAX);
+    error = env->context[n].page ? E_BUSY : page_use(page, env->self, PAGE_CONTEXT, UINT32_MAX);
     if (!error) {
         struct context *context = page_ptr(page);
-        page_bind(page, PAGE_CONTEXT);
         context->env = env->self;
         context->cpu = n;
         context->info = page_of_phys(ptr_phys(info));
@@ -251,10 +254,8 @@ static void release_contexts(struct env *e) {
     for (u32 n = 0; n < MAX_CPUS; n++) {
         struct env_context *record = &e->context[n];
         schedule_forget_sleep(record);
-        if (record->page) {
-            page_retype(record->page, e->self, PAGE_CONTEXT, PAGE_DATA, UINT32_MAX);
-            page_unbind(record->page);
-        }
+        if (record->page)
+            page_end_use(record->page, PAGE_CONTEXT);
         memset(record, 0, sizeof *record);
     }
 }

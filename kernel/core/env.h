@@ -16,6 +16,8 @@ void env_lock_two(struct env *a, struct env *b);
 
 /* The environment that a call is about: the caller (user 0) or a capability's with `rights`. */
 s64 env_target(u64 user, u8 rights, struct env **out);
+/* The same, and locks it; E_DEAD if it ended meanwhile. With an error nothing is locked. */
+s64 env_lock_target(u64 user, u8 rights, struct env **out);
 
 /* Stops an environment and tells its creator. It may be the current one: then the caller must
  * not return to it (schedule()). */

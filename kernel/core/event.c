@@ -42,38 +42,27 @@ void event_release(struct env *env) {
     u32 page = env->event_page;
     env->event_page = 0;
     word_unlock(&env->event_lock, LOCK_EVENT);
-    if (!page)
-        return;
-    s64 error = page_retype(page, env->self, PAGE_RING, PAGE_DATA, UINT32_MAX);
-    ASSERT(!error);
-    (void)error;
-    page_unbind(page);
+    if (page)
+        page_end_use(page, PAGE_RING);
 }
 
 s64 call_event_bind(u64 user, u32 page) {
     struct env *env;
-    s64 error = env_target(user, RIGHT_MANAGE, &env);
+    s64 error = env_lock_target(user, RIGHT_MANAGE, &env);
 
     if (error)
         return error;
-    env_lock(env);
-    if (env->state != ENV_LIVE) {
-        error = E_DEAD;
-    } else if (!page) {
+    if (!page)
         event_release(env);
-    } else if (env->event_page) {
-        error = E_BUSY;
-    } else {
-        error = page_retype(page, env->self, PAGE_DATA, PAGE_RING, UINT32_MAX);
-        if (!error) {
-            page_bind(page, PAGE_RING);
-            struct event_ring *ring = page_ptr(page);
-            ring->produced = env->event_count = 0;
-            ring->consumed = ring->lost = 0;
-            word_lock(&env->event_lock, LOCK_EVENT);
-            env->event_page = page;
-            word_unlock(&env->event_lock, LOCK_EVENT);
-        }
+    else
+        error = env->event_page ? E_BUSY : page_use(page, env->self, PAGE_RING, UINT32_MAX);
+    if (page && !error) {
+        struct event_ring *ring = page_ptr(page);
+        ring->produced = env->event_count = 0;
+        ring->consumed = ring->lost = 0;
+        word_lock(&env->event_lock, LOCK_EVENT);
+        env->event_page = page;
+        word_unlock(&env->event_lock, LOCK_EVENT);
     }
     env_unlock(env);
     return error;

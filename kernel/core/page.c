@@ -225,6 +225,21 @@ s64 page_retype(u32 page, u32 owner, u8 from, u16 to, u32 bindings) {
     return 0;
 }
 
+s64 page_use(u32 page, u32 owner, u8 type, u32 bindings) {
+    s64 error = page_retype(page, owner, PAGE_DATA, type, bindings);
+
+    if (!error && page_bind(page, type)) { /* it is being taken since just now */
+        page_retype(page, owner, type, PAGE_DATA, UINT32_MAX);
+        error = E_BUSY;
+    }
+    return error;
+}
+
+void page_end_use(u32 page, u8 type) {
+    CHECK(!page_retype(page, page_owner(page_get(page)), type, PAGE_DATA, UINT32_MAX));
+    page_unbind(page);
+}
+
 s64 page_set_vital(u32 page, bool vital) {
     struct page *p = &page_array[page];
     u64 old = page_state(p);

@@ -55,6 +55,11 @@ void page_take_end(u32 page, struct env *from, struct env *taker);
 /* Changes the use of a page that `owner` owns, to a type and, shifted by 8, its flags: 0, E_NO_RIGHT, E_WRONG_TYPE, or E_BUSY when it is
  * pinned or has more than `bindings` bindings, or is DATA that is being taken. */
 s64 page_retype(u32 page, u32 owner, u8 from, u16 to, u32 bindings);
+/* Begins a use of a DATA page that `owner` owns and that has at most so many bindings, which holds it by one more: 0 or as
+ * page_retype. */
+s64 page_use(u32 page, u32 owner, u8 type, u32 bindings);
+/* Ends that use: the page is DATA again. As long as it is in use it does not change hands, so this cannot fail. */
+void page_end_use(u32 page, u8 type);
 
 /* Allocates count pages for env, by name or PAGE_ANY aligned to 2^order; zeroed, one new
  * generation. Takes env's lock. The first page, or E_NOT_FREE, E_LIMIT, E_DEAD. */

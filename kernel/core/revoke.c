@@ -69,19 +69,16 @@ void revoke_given(struct env *env, u32 resource, u32 count) {
 
 s64 call_revoke(u64 cap, u32 resource, u32 count, u64 deadline) {
     struct env *env;
-    s64 error = env_target(cap, RIGHT_OWN, &env);
+    s64 error = resource < RESOURCES ? env_lock_target(cap, RIGHT_OWN, &env) : E_BAD_ARGUMENT;
 
     if (error)
         return error;
-    if (resource >= RESOURCES || env == current_env())
-        return E_BAD_ARGUMENT;
-    env_lock(env);
     struct demand *q = &env->request[resource];
-    if (env->state != ENV_LIVE)
-        error = E_DEAD;
+    if (env == current_env())
+        error = E_BAD_ARGUMENT;
     else if (stands(q) && (count || q->from != current_env()->self))
         error = E_BUSY;
-    if (!error) {
+    else {
         q->from = current_env()->self;
         q->generation = page_generation(page_get(q->from));
         q->deadline = deadline;
@@ -113,38 +110,25 @@ void revoke_lost(struct env *env, u32 resource, u32 name, u64 generation, u32 sa
 }
 
 void revoke_release(struct env *env) {
-    u32 page = env->loss_page;
-
-    if (!page)
-        return;
+    if (env->loss_page)
+        page_end_use(env->loss_page, PAGE_RING);
     env->loss_page = 0;
-    s64 error = page_retype(page, env->self, PAGE_RING, PAGE_DATA, UINT32_MAX);
-    ASSERT(!error);
-    (void)error;
-    page_unbind(page);
 }
 
 s64 call_loss_bind(u64 user, u32 page) {
     struct env *env;
-    s64 error = env_target(user, RIGHT_MANAGE, &env);
+    s64 error = env_lock_target(user, RIGHT_MANAGE, &env);
 
     if (error)
         return error;
-    env_lock(env);
-    if (env->state != ENV_LIVE) {
-        error = E_DEAD;
-    } else if (!page) {
+    if (!page)
         revoke_release(env);
-    } else if (env->loss_page) {
-        error = E_BUSY;
-    } else {
-        error = page_retype(page, env->self, PAGE_DATA, PAGE_RING, UINT32_MAX);
-        if (!error) {
-            page_bind(page, PAGE_RING);
-            struct losses *l = page_ptr(page);
-            l->written = l->read = l->used = env->saves = 0;
-            env->loss_page = page;
-        }
+    else
+        error = env->loss_page ? E_BUSY : page_use(page, env->self, PAGE_RING, UINT32_MAX);
+    if (page && !error) {
+        struct losses *l = page_ptr(page);
+        l->written = l->read = l->used = env->saves = 0;
+        env->loss_page = page;
     }
     env_unlock(env);
     return error;

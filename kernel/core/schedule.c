@@ -566,16 +566,12 @@ static s64 allocate_slot(struct cpu *cpu, struct env *env, u32 slot) {
 
 s64 call_slice_alloc(u64 user, u32 n, u32 slot) {
     struct env *env;
-    s64 result = env_target(user, RIGHT_MANAGE, &env);
+    bool good = n < cpu_count && (slot < SLOTS || slot == PAGE_ANY);
+    s64 result = good ? env_lock_target(user, RIGHT_MANAGE, &env) : E_BAD_ARGUMENT;
 
     if (result)
         return result;
-    if (n >= cpu_count || (slot >= SLOTS && slot != PAGE_ANY))
-        return E_BAD_ARGUMENT;
-    env_lock(env);
-    if (env->state != ENV_LIVE) {
-        result = E_DEAD;
-    } else if (env->slices >= env->slice_limit) {
+    if (env->slices >= env->slice_limit) {
         result = E_LIMIT;
     } else {
         word_lock(&cpus[n]->slices_lock, LOCK_SLICES);

@@ -65,15 +65,11 @@ static s64 bind_words(struct predicate *kept) {
 s64 wait_begin(const struct predicate *p, u32 page) {
     if (!is_well_formed(p))
         return E_BAD_ARGUMENT;
-    s64 error = page_retype(page, current_env()->self, PAGE_DATA, PAGE_WAIT, 0);
+    s64 error = page_use(page, current_env()->self, PAGE_WAIT, 0);
     if (error)
         return error;
     struct predicate *kept = page_ptr(page);
     *kept = *p;
-    if (page_bind(page, PAGE_WAIT)) { /* it is being taken since just now */
-        page_retype(page, current_env()->self, PAGE_WAIT, PAGE_DATA, UINT32_MAX);
-        return E_BUSY;
-    }
     error = bind_words(kept);
     if (error)
         wait_end(page);
@@ -82,10 +78,7 @@ s64 wait_begin(const struct predicate *p, u32 page) {
 
 void wait_end(u32 page) {
     unbind_words(page_ptr(page));
-    s64 error = page_retype(page, page_owner(page_get(page)), PAGE_WAIT, PAGE_DATA, 1);
-    ASSERT(!error);
-    (void)error;
-    page_unbind(page);
+    page_end_use(page, PAGE_WAIT);
 }
 
 static bool holds(const struct factor *f) {

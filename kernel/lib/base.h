@@ -26,7 +26,7 @@ typedef struct { u64 v; } uaddr; /* an address in a libOS's space: hostile until
 static inline phys phys_of_page(u32 page) { return (phys){(u64)page << PAGE_SHIFT}; }
 static inline u32 page_of_phys(phys p) { return (u32)(p.v >> PAGE_SHIFT); }
 
-/* Printing goes to the serial line. Formats: %s %c %d %u %x %lu %lx %p with width and 0. */
+/* Printing goes to the serial line. Formats: %s %u %x %lu %lx, no others. */
 void print(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void vprint(const char *format, va_list args);
 NORETURN COLD void panic(const char *format, ...) __attribute__((format(printf, 1, 2)));

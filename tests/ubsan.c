@@ -1,7 +1,6 @@
 /* What gcc's and clang's undefined behaviour sanitizer calls (VARIANT=ubsan): each finding is a bug
  * in the kernel and ends it. Every kind of finding passes data that begins with where it was found.
  */
-#ifdef UBSAN
 #include "lib/base.h"
 
 struct place {
@@ -35,4 +34,3 @@ HANDLER(missing_return, "a function without a result")
 HANDLER(float_cast_overflow, "a conversion overflows")
 HANDLER(alignment_assumption, "a wrong alignment")
 HANDLER(function_type_mismatch, "a call of a function of another type")
-#endif
