@@ -34,6 +34,10 @@ def bench(options):
     """Runs the command. Gives the exit status."""
     groups = _groups(options.groups)
     broken_down = _breakdown(options.breakdown)
+    if options.json:
+        boot.check_output("--json", options.json)
+    if options.docs and (options.quick or options.groups):
+        raise Failure("--docs needs all rows: without --quick, without groups")
     packages.ensure("bench")
     build("release")
     (project.BUILD / "bench").mkdir(exist_ok=True)

@@ -30,6 +30,8 @@ def breakdown(make_machine, row):
     spent = Spent(second, ["bench.elf"])
     for name, cost in Spent(first, ["bench.elf"]).by_function.items():
         spent.by_function[name] = spent.by_function.get(name, 0) - cost
+    # The machine waits there for QEMU to end it.
+    spent.by_function.pop(("kernel", "machine_end"), None)
     show(f"{row}: instructions for each operation, with what is done around it", spent, many - few)
     return 0
 
@@ -41,12 +43,12 @@ def show(title, spent, operations):
     for (program, _), cost in costs.items():
         programs[program] = programs.get(program, 0) + cost
     print(title)
-    for (program, function), cost in sorted(costs.items(), key=lambda item: -item[1]):
-        if cost >= _LEAST:
+    for (program, function), cost in sorted(costs.items(), key=lambda item: (-item[1], item[0])):
+        if abs(cost) >= _LEAST:
             print(f"{cost:12,.2f}  {program:12}  {function}")
     print()
     for program, cost in sorted(programs.items(), key=lambda item: -item[1]):
-        if cost >= _LEAST:
+        if abs(cost) >= _LEAST:
             print(f"{cost:12,.2f}  {program}")
     print(f"{sum(costs.values()):12,.2f}  in all")
 

@@ -30,7 +30,7 @@ class Network:
                        "setpriv", "--pdeathsig", "KILL")
         try:
             for words in (["link", "set", "lo", "up"], ["tuntap", "add", "dev", TAP, "mode", "tap"],
-                          # No frame of which nobody has asked for: IPv6 is quiet without an address.
+                          # Without an address IPv6 sends nothing of its own.
                           ["link", "set", TAP, "addrgenmode", "none"],
                           ["addr", "add", f"{HOST}/24", "dev", TAP], ["link", "set", TAP, "up"],
                           ["neigh", "replace", GUEST, "lladdr", MAC, "dev", TAP,

@@ -26,7 +26,7 @@ NEEDED = {
     "iso": _BUILD + _ISO,
     "code": _BUILD + ("llvm",),
     "bochs": _BUILD + _ISO + ("bochs", "bochs-term", "bochsbios"),
-    "test": _BUILD + _RUN + _ISO + _DEBUG + _TEST,
+    "test": _BUILD + _RUN + _ISO + _DEBUG + _TEST + _BENCH,
 }
 # On Ubuntu the browser is a snap and no package: the test that needs it looks for itself.
 _NOT_ON_UBUNTU = {"chromium"}
