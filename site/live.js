@@ -445,7 +445,7 @@ function drawFlows() {
     return [{ text: flow.takes, colour: colourOf(flow.owner) }, owner(flow.owner), flow.bound ? "bound" : "–",
       count(flow.filled), perSecond(rate(flow.filled, then?.filled)), bytes(flow.received),
       count(flow.sent), perSecond(rate(flow.sent, then?.sent)), bytes(flow.sent_bytes),
-      count(flow.dropped), count(flow.refused)];
+      count(flow.dropped + flow.dropped_bad), count(flow.refused)];
   });
   fillTable($("flows"), [["Takes"], ["Owner", "text wide"], ["Filter", "text wide"], ["In"], ["In/s"],
     ["Bytes in", "wide"], ["Out"], ["Out/s"], ["Bytes out", "wide"], ["Dropped", "wide"], ["Forged", "wide"]], rows);
@@ -455,7 +455,8 @@ function drawTrace() {
   const counters = [["interrupts", "Device interrupts"], ["timer", "Timer interrupts"], ["packets", "Frames received"],
     ["unclaimed", "Frames nobody wanted"], ["exceptions", "Exceptions"], ["transfers", "Control transfers"],
     ["cap_hits", "Capabilities found in the cache"], ["cap_misses", "Capabilities verified"],
-    ["shootdowns", "TLB shootdowns"], ["overruns", "Slices exceeded"], ["records", "Trace records"]];
+    ["shootdowns", "TLB shootdowns"], ["overruns", "Slices exceeded"],
+    ["put_off", "Times receiving was put off"], ["nonsense", "Network device's nonsense"], ["records", "Trace records"]];
   const columns = [["Counter"]];
   for (const t of shown.trace) columns.push([`CPU ${t.cpu}`], ["per second", "dim"]);
   fillTable($("trace"), columns, counters.map(([key, title]) => [title, ...cells(t => t[key])]));

@@ -10,6 +10,7 @@
 #include "core/load.h"
 #include "core/memory.h"
 #include "core/page.h"
+#include "core/schedule.h"
 #include "core/shootdown.h"
 #include "core/wait.h"
 #include "net/flow.h"
@@ -100,7 +101,7 @@ static void check_env(struct env *e) {
             held(e->context[n].page, false);
         if (e->context[n].state == CONTEXT_WAITING)
             wait_pages((u32)e->context[n].value, held);
-        if (e->context[n].word)
+        if (e->context[n].word && !schedule_waits_for_own(&e->context[n]))
             held(page_of_phys((phys){e->context[n].word}), false);
     }
     for (u32 page = e->first_page; page; page = page_get(page)->next) {

@@ -65,6 +65,7 @@ struct cpu {
     u64 ends;               /* TSC at which the slice ends */
     u64 generation;         /* the last that a page got here */
     u32 hint;               /* where to look for a free page */
+    struct pair *net;       /* the network device's queues that it sends by (dev/virtio_net.c) */
     u64 held;               /* ranks of the locks held, a bit each */
 
     ALIGNED(64) bool idle;  /* halted or about to be; read by other CPUs */

@@ -47,7 +47,7 @@ void schedule_awaken(struct env_context *record, u64 result) {
 }
 
 void schedule_forget_sleep(struct env_context *record) {
-    if (record->word)
+    if (record->word && !schedule_waits_for_own(record))
         page_unbind(page_of_phys((phys){record->word}));
     record->word = 0;
     if (record->state == CONTEXT_WAITING)
@@ -137,46 +137,58 @@ static void take_slices(const struct cpu *cpu, const struct choice *c, u32 count
     pay(c->payer, count * cpu->slices->length - late);
 }
 
+/* Whether this context only sleeps and nothing of what it waits for has come: what most are found to do. */
+static inline bool sleeps_on(const struct env_context *record, u64 now) {
+    const u64 *word = phys_ptr((phys){record->word});
+
+    return record->state == CONTEXT_SLEEPING && record->deadline > now && !record->pending &&
+           (!record->word || __atomic_load_n(word, __ATOMIC_SEQ_CST) == record->value);
+}
+
 /* Looks at each owner once for a row of its slots, not once for each slot: `heads` says where rows begin. One
  * that was cut since this CPU used its last slot goes on in the middle. `forfeit`: slices that are owed are taken
- * now; otherwise nothing is changed by looking. */
+ * now; otherwise nothing is changed by looking. A slot's owner is an ENV page: slots go before it does. */
 static bool pick(struct cpu *cpu, u64 now, bool forfeit, struct choice *c) {
-    u32 from = (cpu->slot + 1) % SLOTS;
+    const struct slices *slices = cpu->slices;
+    u32 from = (cpu->slot + 1) % SLOTS, refused = 0; /* owners that cannot run often have rows side by side */
     u64 heads = __atomic_load_n(&cpu->heads, __ATOMIC_SEQ_CST) | 1ull << from;
-    u64 order[2] = {heads >> from << from, heads & ((1ull << from) - 1)};
-    u32 refused = 0; /* owners that cannot run often have rows side by side */
+    u64 next = NEVER;
 
-    c->next = NEVER;
-    for (u32 half = 0; half < 2; half++) {
-        for (u64 left = order[half]; left; left &= left - 1) {
-            u32 slot = (u32)__builtin_ctzll(left);
-            u32 owner = cpu->slices->slot[slot].owner;
-            if (!owner)
-                continue;
-            if (owner == refused)
-                continue;
-            u64 ends = (heads | ~cpu->owned) >> slot >> 1;
-            c->count = ends ? (u32)__builtin_ctzll(ends) + 1 : SLOTS - slot;
-            if (!find_runnable(cpu, owner, now, c)) {
-                refused = owner;
-                if (c->payer && unlikely(c->payer->owed) && forfeit)
-                    pay(c->payer, c->count * cpu->slices->length);
-                continue;
-            }
-            c->slot = slot + c->count - 1;
-            u64 excess = c->record->excess + c->payer->owed;
-            if (unlikely(excess >= cpu->slices->length)) { /* so many are forfeited */
-                u32 owed = (u32)min_u64(excess / cpu->slices->length, c->count);
-                if (forfeit)
-                    take_slices(cpu, c, owed);
-                c->count -= owed;
-                c->next = min_u64(c->next, now + owed * cpu->slices->length);
-                if (!c->count)
-                    continue;
-            }
-            return true;
+    for (u64 left = heads >> from | heads << (-from % SLOTS); left; left &= left - 1) {
+        u32 slot = (from + (u32)__builtin_ctzll(left)) % SLOTS;
+        u32 owner = slices->slot[slot].owner;
+        if (!owner || owner == refused)
+            continue;
+        const struct env_context *record = (void *)(cpu->records + ((u64)owner << PAGE_SHIFT));
+        if (sleeps_on(record, now) && likely(!env_of(owner)->owed)) {
+            next = min_u64(next, record->deadline);
+            refused = owner;
+            continue;
         }
+        u64 ends = (heads | ~cpu->owned) >> slot >> 1;
+        c->count = ends ? (u32)__builtin_ctzll(ends) + 1 : SLOTS - slot;
+        c->next = NEVER;
+        if (!find_runnable(cpu, owner, now, c)) {
+            next = min_u64(next, c->next);
+            refused = owner;
+            if (c->payer && unlikely(c->payer->owed) && forfeit)
+                pay(c->payer, c->count * slices->length);
+            continue;
+        }
+        c->slot = slot + c->count - 1;
+        u64 excess = c->record->excess + c->payer->owed;
+        if (unlikely(excess >= slices->length)) { /* so many are forfeited */
+            u32 owed = (u32)min_u64(excess / slices->length, c->count);
+            if (forfeit)
+                take_slices(cpu, c, owed);
+            c->count -= owed;
+            next = min_u64(next, now + owed * slices->length);
+            if (!c->count)
+                continue;
+        }
+        return true;
     }
+    c->next = next;
     return false;
 }
 
@@ -312,6 +324,8 @@ static NORETURN void enter(struct cpu *cpu) {
         r.f.rsi = CAUSE_SLICE_START;
         good = upcall_enter(&r, entry);
     } else {
+        if (likely(!cpu->record->pending))
+            frame_leave();
         good = frame_pop(&r);
     }
     if (good) {
@@ -488,25 +502,31 @@ void call_yield(struct regs *r) {
 
 void call_sleep(struct regs *r) {
     struct cpu *cpu = this_cpu();
+    struct env_context *record = cpu->record;
     u64 deadline = r->f.rdi, at = r->f.rsi, value = r->f.rdx;
-    s64 word = at ? wait_bind_word(at) : 0;
+    s64 word = 0;
 
+    if (at == DELIVERIES)
+        word = (s64)ptr_phys(&cpu->env->deliveries).v;
+    else if (at)
+        word = wait_bind_word(at);
     r->f.rax = (u64)word;
     if (word < 0)
         return;
     r->f.rax = 0;
+    record->word = (u64)word;
+    if (at != DELIVERIES && schedule_waits_for_own(record)) /* what lives as long as the record is not bound */
+        page_unbind(cpu->env->self);
     if (!frame_push(r, CAUSE_SLEEP)) {
-        if (word)
-            page_unbind(page_of_phys((phys){(u64)word}));
+        schedule_forget_sleep(record);
         r->f.rax = (u64)E_FULL;
         return;
     }
-    cpu->record->word = (u64)word;
-    cpu->record->value = value;
-    cpu->record->deadline = deadline;
-    cpu->record->overruns = 0;
-    cpu->record->state = CONTEXT_SLEEPING;
-    if (awakes(cpu->record, rdtsc()) && frame_pop(r))
+    record->value = value;
+    record->deadline = deadline;
+    record->overruns = 0;
+    record->state = CONTEXT_SLEEPING;
+    if (awakes(record, rdtsc()) && frame_pop(r))
         return;
     schedule();
 }

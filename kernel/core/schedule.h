@@ -1,6 +1,6 @@
 /* Time slices: each CPU walks its vector round robin (docs/processor.md). */
 #pragma once
-#include "lib/base.h"
+#include "core/memory.h"
 
 struct regs;
 /* Gives the CPU to the next slot that can use it, or halts until there is one. What ran before
@@ -30,6 +30,10 @@ void schedule_pay(u32 name);
 void schedule_leave(void);
 /* Loads the kernel's own space if a dead environment's is still there. */
 void schedule_leave_dead_space(void);
+/* The word that a context sleeps on is in its own ENV page, and so needs no binding. */
+static inline bool schedule_waits_for_own(const struct env_context *record) {
+    return (record->word ^ ptr_phys(record).v) >> PAGE_SHIFT == 0;
+}
 /* Lets go of what a sleeping context waits for. */
 void schedule_forget_sleep(struct env_context *record);
 /* Ends a sleep, with this result. */

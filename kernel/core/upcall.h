@@ -11,6 +11,8 @@ struct regs {
 u64 frame_push(const struct regs *r, u32 cause);
 /* Takes the top frame of the current context into r, made safe. False: there is none, or it is bad. */
 bool frame_pop(struct regs *r);
+/* Goes on with the current context's top frame; returns if there is none that is good. */
+void frame_leave(void);
 /* Whether a context has frames to spare for upcalls that can wait. A libOS that gets next to no time (a host
  * that stops the machine, say) would otherwise collect them slice by slice until none is left. */
 static inline bool frame_to_spare(const struct context *context) {

@@ -40,8 +40,6 @@ void net_device_init(const char *command_line);
 /* Called on the CPU of a pair, with interrupts off, when frames were received; it should receive, and listen. Set
  * before net_device_init. */
 extern void (*net_device_interrupt)(void);
-/* Entries of the device's that made no sense and were dropped. */
-extern u64 net_device_nonsense;
 /* One piece of a frame to be sent. */
 struct net_piece { phys at; u32 length; };
 /* Where the headers of the next frame go: SEND_HEADERS bytes that may be filled in place, and then

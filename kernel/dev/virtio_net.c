@@ -6,7 +6,7 @@
  * buffer is taken at boot.
  *
  * The device is not believed. An identifier that it was not given, or a length that cannot be,
- * is counted in net_device_nonsense and the entry is dropped; what it costs is the device's own
+ * is counted in the trace and the entry is dropped; what it costs is the device's own
  * buffer or slot. Each call does a bounded amount of work, whatever the device claims. What the
  * kernel has to know later (which slots are in use) is not in memory that the device is told of.
  *
@@ -52,13 +52,13 @@ struct send_slot {
 } ALIGNED(64);
 
 void (*net_device_interrupt)(void);
-u64 net_device_nonsense;
 u32 net_device_pairs;
 
 static struct virtio device;
 static bool indirect;
 static struct pair {
     struct virtqueue receive, send;
+    u32 own;                 /* number of the CPU that it interrupts, + 1; 0: it does not exist */
     u8 *buffers;             /* of receive.size */
     struct send_slot *slots; /* of slot_count */
     u32 slot_count, free_slots;
@@ -66,13 +66,13 @@ static struct pair {
     bool in_use[QUEUE_SIZE];
 } pairs[NET_PAIRS];
 
-static struct pair *own(void) {
-    u32 cpu = this_cpu()->number;
-    return &pairs[cpu < net_device_pairs ? cpu : 0];
-}
+static struct pair *own(void) { return this_cpu()->net; }
+static bool is_own(const struct pair *p) { return p->own == this_cpu()->number + 1; }
 
 static void nonsense(const char *what) {
-    if (__atomic_fetch_add(&net_device_nonsense, 1, __ATOMIC_RELAXED) == 0)
+    static bool said;
+    this_cpu()->trace->nonsense++;
+    if (!__atomic_exchange_n(&said, true, __ATOMIC_RELAXED))
         print("network: the device is not to be trusted: %s\n", what);
 }
 
@@ -111,6 +111,7 @@ static bool make_pair(u32 n) {
         return false;
     make_slots(p);
     give_buffers(p);
+    p->own = n + 1;
     return true;
 }
 
@@ -173,6 +174,8 @@ void net_device_init(const char *command_line) {
     u16 link = 1;
     pci_init();
     net_device_pairs = start(command_line);
+    for (u32 i = 0; i < cpu_count; i++)
+        cpus[i]->net = &pairs[i < net_device_pairs ? i : 0];
     if (!net_device_pairs) {
         print("network: no device\n");
         return;
@@ -278,7 +281,7 @@ u32 net_device_receive(u32 budget,
                        void (*deliver)(const u8 *frame, u32 length, bool checked)) {
     struct pair *p = own();
     u32 id, length, count = 0;
-    if (this_cpu()->number >= net_device_pairs)
+    if (!is_own(p))
         return 0;
     queue_interrupts_off(&p->receive);
     for (; count < budget && queue_take(&p->receive, &id, &length); count++)
@@ -288,5 +291,6 @@ u32 net_device_receive(u32 budget,
 }
 
 bool net_device_listen(void) {
-    return this_cpu()->number < net_device_pairs && queue_interrupts_on(&own()->receive);
+    struct pair *p = own();
+    return is_own(p) && queue_interrupts_on(&p->receive);
 }

@@ -104,6 +104,50 @@ resume:
 entry_iretq:
     iretq
 
+/* frame_leave(): resumes the top frame from where it lies. The libOS can write there meanwhile: each word is read
+ * once, and what it may not choose is not read. */
+    .globl frame_leave
+frame_leave:
+    movq %gs:CPU_CONTEXT, %rcx
+    movl CONTEXT_DEPTH_AT(%rcx), %eax
+    decl %eax
+    cmpl $FRAMES, %eax
+    jae 1f
+    imull $FRAME_BYTES, %eax, %eax
+    leaq CONTEXT_FRAME_AT(%rcx, %rax), %rdi
+    movq FRAME_RIP_AT(%rdi), %rdx
+    movq %rdx, %rax
+    shrq $USER_BITS, %rax
+    jnz 1f
+    movl FRAME_PREVIOUS_AT(%rdi), %eax
+    movl %eax, CONTEXT_DEPTH_AT(%rcx)
+    movl FRAME_RFLAGS_AT(%rdi), %eax
+    andl $RFLAGS_USER, %eax
+    orl $(RFLAGS_IF | RFLAGS_FIXED), %eax
+    pushq $USER_SS
+    pushq FRAME_RSP_AT(%rdi)
+    pushq %rax
+    pushq $USER_CS
+    pushq %rdx
+    movq FRAME_R15_AT(%rdi), %r15
+    movq FRAME_R14_AT(%rdi), %r14
+    movq FRAME_R13_AT(%rdi), %r13
+    movq FRAME_R12_AT(%rdi), %r12
+    movq FRAME_RBP_AT(%rdi), %rbp
+    movq FRAME_RBX_AT(%rdi), %rbx
+    movq FRAME_R11_AT(%rdi), %r11
+    movq FRAME_R10_AT(%rdi), %r10
+    movq FRAME_R9_AT(%rdi), %r9
+    movq FRAME_R8_AT(%rdi), %r8
+    movq FRAME_RAX_AT(%rdi), %rax
+    movq FRAME_RCX_AT(%rdi), %rcx
+    movq FRAME_RDX_AT(%rdi), %rdx
+    movq FRAME_RSI_AT(%rdi), %rsi
+    movq FRAME_RDI_AT(%rdi), %rdi
+    swapgs
+    jmp entry_iretq
+1:  ret
+
 /* schedule(): nobody returns from it, so it begins with an empty stack. */
     .globl schedule
 schedule:

@@ -396,18 +396,23 @@ s64 call_flow_destroy(u64 flow) {
 }
 
 /* ---- delivery */
-/* Puts a frame into the flow's next posted buffer. The ring is its libOS's memory: each word of it
+/* Puts a frame, which is no longer than a buffer, into the flow's next posted one. The ring is its libOS's memory: each word of it
  * is read once and may be anything. What counts is in the flow. */
 static bool deposit(struct flow *f, const u8 *frame, u32 length, bool checked) {
     struct ring *ring = page_ptr(f->ring);
-    struct ring_entry *entry = &ring->entry[f->filled % f->entries];
+    ASSERT(length <= BUFFER_SIZE);
+    struct ring_entry *entry = &ring->entry[f->filled & (f->entries - 1)];
     u64 posted = __atomic_load_n(&ring->posted, __ATOMIC_ACQUIRE) - f->filled;
 
-    if (!posted || posted > f->entries || length > BUFFER_SIZE)
+    if (!posted) {
+        f->dropped_full++;
         return false;
+    }
     u32 buffer = __atomic_load_n(&entry->buffer, __ATOMIC_RELAXED);
-    if (buffer / 2 >= f->buffers)
+    if (posted > f->entries || buffer / 2 >= f->buffers) {
+        f->dropped_bad++;
         return false;
+    }
     memcpy((u8 *)page_ptr(f->page[buffer / 2]) + buffer % 2 * BUFFER_SIZE, frame, length);
     entry->length = (u16)length;
     entry->flags = checked;
@@ -430,8 +435,6 @@ static void deliver(const u8 *frame, u32 length, bool checked) {
     } else if (deposit(f, frame, length, checked)) {
         f->received += length;
         event_delivered(f->receiver);
-    } else {
-        f->dropped_full++;
     }
 }
 
@@ -641,8 +644,10 @@ static void serve(void) {
     } while (!enough && (more || net_device_listen()));
     line->spent += now - begun;
     line->left = enough;
-    if (cpu->context)
+    if (cpu->context) {
+        cpu->trace->put_off += enough;
         schedule_lend(now - begun, enough ? line->since + span : NEVER);
+    }
 }
 
 void flow_reclaim(void) {

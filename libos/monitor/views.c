@@ -334,6 +334,8 @@ static void view_flows(struct sheet *s, const char *argument) {
             by, flow->filled, flow->received, flow->dropped_full, flow->sent, flow->sent_bytes);
         if (flow->refused)
             say(s, "        %lu frames refused as forged\n", flow->refused);
+        if (flow->dropped_bad)
+            say(s, "        %lu frames dropped: its ring is nonsense\n", flow->dropped_bad);
         page = next;
     }
 }
@@ -356,6 +358,12 @@ static void trace_counters(struct sheet *s) {
             say(s, "%3u %10lu %10lu %7lu %8lu %9lu %9lu %8lu %7lu\n", cpu, t->exceptions,
                 t->interrupts, t->timer, t->packets, t->unclaimed, t->transfers, t->overruns,
                 t->count);
+    }
+    for (u32 cpu = 0; cpu < cpus(); cpu++) {
+        const struct trace *t = machine_trace(cpu);
+        if (t && (t->nonsense || t->put_off))
+            say(s, "cpu %u: receiving was put off %lu times, the network device wrote nonsense %lu times\n", cpu,
+                t->put_off, t->nonsense);
     }
     say(s, "calls:");
     for (u32 i = 0; i < ARRAY_SIZE(calls); i++) {

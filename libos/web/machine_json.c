@@ -351,6 +351,7 @@ static void write_flow(const struct flow *flow, u32 number) {
     field("filled", flow->filled);
     field("received", flow->received);
     field("dropped", flow->dropped_full);
+    field("dropped_bad", flow->dropped_bad);
     field("sent", flow->sent);
     field("sent_bytes", flow->sent_bytes);
     field("refused", flow->refused);
@@ -411,6 +412,8 @@ static void write_trace(u32 cpus) {
         field("packets", trace->packets);
         field("unclaimed", trace->unclaimed);
         field("overruns", trace->overruns);
+        field("nonsense", trace->nonsense);
+        field("put_off", trace->put_off);
         field("records", trace->count);
         write_calls(trace);
         close_as('}');

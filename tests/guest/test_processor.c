@@ -177,6 +177,29 @@ TEST(sleep_word) {
     EQUAL(sys_sleep(NEVER, (u64 *)0xffffffff80100000, 5), E_BAD_ADDRESS);
 }
 
+ROLE(ends_soon) { pause_for(20); }
+
+/* Its own deliveries can be waited for without a word's page being held. */
+TEST(sleep_deliveries) {
+    struct event_ring *ring = bind_events();
+    const u64 *count = (const u64 *)DELIVERIES;
+    u64 seen = self()->deliveries;
+    u32 held = bindings_of(rt_self());
+    struct event event;
+    struct peer p;
+
+    EQUAL(sys_sleep(NEVER, count, seen + 1), 0);
+    EQUAL(sys_sleep(rt_tsc() + milliseconds(2), count, seen), 1);
+    start_peer(&p, "ends_soon", 0);
+    EQUAL(sys_sleep(rt_tsc() + milliseconds(5000), count, seen), 0); /* its creator is told */
+    CHECK(next_event(ring, &event, 0));
+    CHECK(self()->deliveries > seen);
+    end_peer(&p);
+    EQUAL(bindings_of(rt_self()), held);
+    EQUAL(sys_sleep(0, &self()->deliveries, self()->deliveries), 1); /* and by its address */
+    EQUAL(bindings_of(rt_self()), held);
+}
+
 ROLE(changer) {
     pause_for(20);
     __atomic_store_n(&up->word[0], 1, __ATOMIC_SEQ_CST);

@@ -52,10 +52,11 @@ class Context(contextlib.ExitStack):
         vars(options).update(settings)
         return options
 
-    def machine(self, variant="release", prefix=(), **settings):
+    def machine(self, variant="release", prefix=(), queues=1, **settings):
         """Boots a machine as `targe run` would; does not wait for it."""
         config, _ = boot.prepare(self.options(**settings), variant)
         config.prefix = prefix
+        config.queues = queues
         with config.archive:
             return self.start(config)
 

@@ -1,15 +1,20 @@
 """Hostile input from the network to mini and to the monitor."""
 
 import contextlib
+import os
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
 from harness.context import until
-from harness.namespace import TAP
+from harness.machine_json import machine_json_at
+from harness.namespace import GUEST, TAP
+from targe import project
 from targe.machine import MAC
 
 _FRAMES = Path(__file__).with_name("frames_for_mini.py")
+_ALL_FRAMES = Path(__file__).with_name("frames_for_all.py")
 
 
 def test_frames(ctx):
@@ -22,6 +27,52 @@ def test_frames(ctx):
     assert machine.expect("mini: ready", 30), machine.output
     network.run(sys.executable, str(_FRAMES), TAP, MAC, timeout=100)
     assert "ended" not in machine.output, machine.output
+
+
+def _on_tap(ctx, **settings):
+    network = ctx.network()
+    machine = ctx.machine(net=f"tap={TAP}", prefix=network.prefix, **settings)
+    until(lambda: _answers(network), 30, "an answer over the tap")
+    return network, machine
+
+
+def _answers(network):
+    """Whether the site is served and ping answered."""
+    return all(subprocess.run([*network.prefix, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                              check=False).returncode == 0
+               for words in (["curl", "-s", "-f", "-m", "5", f"http://{GUEST}/"],
+                             ["ping", "-c", "1", "-W", "2", "-q", GUEST]))
+
+
+def test_any_frames(ctx):
+    """Damaged frames of every protocol, at random: all libOSes go on, and the kernel's books are right."""
+    seconds, seed = map(int, os.environ.get("TARGE_FRAMES", "10,1").split(","))
+    network, machine = _on_tap(ctx)
+    sent = int(network.run(sys.executable, str(_ALL_FRAMES), TAP, MAC, str(seconds), str(seed), timeout=seconds + 30))
+    assert sent > 1000, sent
+    assert until(lambda: _answers(network), 30, "an answer after all")
+    state = machine_json_at(network, GUEST)
+    assert sum(cpu["packets"] for cpu in state["trace"]) > sent / 10, state["trace"]
+    assert not any(cpu["nonsense"] for cpu in state["trace"])
+    assert "ended" not in machine.output and "panic" not in machine.output, machine.output
+    machine.write(b"check\r")
+    assert machine.expect(r"\n0 contradictions found", 20), machine.output
+
+
+def test_flood(ctx):
+    """Frames that nobody wants, as fast as a host can send them, take no more than half of a CPU from who computes."""
+    network, _ = _on_tap(ctx, manifest=str(project.ROOT / "apps" / "stride" / "manifest"))
+    before = machine_json_at(network, GUEST)
+    network.run(sys.executable, str(_ALL_FRAMES), TAP, MAC, "6", "0", timeout=40)
+    until(lambda: _answers(network), 30, "an answer after the flood")
+    after = machine_json_at(network, GUEST)
+    assert sum(cpu["unclaimed"] for cpu in after["trace"]) - sum(cpu["unclaimed"] for cpu in before["trace"]) > 5000
+
+    def computed(state):
+        return sum(env["runtime_ms"] for env in state["envs"])
+
+    elapsed = after["uptime_ms"] - before["uptime_ms"]
+    assert computed(after) - computed(before) > 0.4 * elapsed, (before, after)
 
 
 def _talk(machine, data, half_close=False):

@@ -1,12 +1,13 @@
 """The network's other sides: ARP, ping, two library OSes at one address, captured frames."""
 
+import json
 import re
 import struct
 import subprocess
 import urllib.request
 
 from harness.context import until
-from harness.namespace import GUEST, TAP
+from harness.namespace import GUEST, HOST, TAP
 from targe.machine import MAC
 
 _PCAP_MAGIC = 0xa1b2c3d4
@@ -70,3 +71,23 @@ def test_captured_frames(ctx):
         position += 16 + struct.unpack_from("<I", data, position + 8)[0]
         frames += 1
     assert position == len(data) and frames > 5
+
+
+def test_several_queues(ctx):
+    """Each CPU has queues of its own: frames reach several, and all is answered through them."""
+    network = ctx.network()
+    network.run("ip", "link", "delete", TAP)
+    network.run("ip", "tuntap", "add", "dev", TAP, "mode", "tap", "multi_queue")
+    network.run("ip", "addr", "add", f"{HOST}/24", "dev", TAP)
+    network.run("ip", "link", "set", TAP, "up")
+    machine = ctx.machine(net=f"tap={TAP}", prefix=network.prefix, smp=3, queues=4)
+    until(lambda: _ping(network, 1) == 0, 30, "an answer to ping")
+    assert "3 pairs of queues" in machine.output, machine.output
+    for _ in range(3):  # 60 connections: the tap spreads them over the queues by their ports
+        network.run("curl", "-s", "-m", "20", "-Z", "--parallel-max", "20", "-o", "/dev/null", "--no-keepalive",
+                    f"http://{GUEST}/?[1-20]", "-H", "Connection: close")
+    state = json.loads(network.run("curl", "-s", "-m", "10", f"http://{GUEST}/machine.json"))
+    packets = [cpu["packets"] for cpu in state["trace"]]
+    assert sum(count > 0 for count in packets) >= 2, packets
+    assert not any(cpu["nonsense"] for cpu in state["trace"])
+    assert _ping(network, 20) == 0

@@ -41,6 +41,7 @@ class Config:
     icount: bool = False            # the TSC counts executed instructions; one thread for all CPUs
     memory: int = 256
     net: str = "none"
+    queues: int = 1                 # pairs of queues of the network card; more need a tap for several
     user_net: str = ""              # further options of QEMU's user networking
     guest: str = ""                 # the guest's address, if it is not the usual one
     port: int = 0                   # forwarded to the guest's 80, the next one to 81; 0: none
@@ -99,9 +100,13 @@ def _network(config, microvm):
     else:
         name = config.net.removeprefix("tap=")
         backend = f"tap,id=net,ifname={_escape(name)},script=no,downscript=no"
+        if config.queues > 1:
+            backend += f",queues={config.queues}"
         if config.pcap:  # otherwise each captured frame begins with the device's own header
             backend += ",vnet_hdr=off"
     card = "virtio-net-device" if microvm else "virtio-net-pci,disable-legacy=on,romfile="
+    if config.queues > 1:
+        card += f",mq=on,vectors={2 * config.queues + 2}"
     words = ["-netdev", backend, "-device", f"{card},netdev=net,mac={MAC}"]
     if config.pcap:
         words += ["-object", f"filter-dump,id=pcap,netdev=net,file={_escape(config.pcap)}"]
