@@ -526,7 +526,8 @@ void call_sleep(struct regs *r) {
     record->deadline = deadline;
     record->overruns = 0;
     record->state = CONTEXT_SLEEPING;
-    if (awakes(record, rdtsc()) && frame_pop(r))
+    u64 now = rdtsc();
+    if (unlikely(!sleeps_on(record, now)) && awakes(record, now) && frame_pop(r))
         return;
     schedule();
 }

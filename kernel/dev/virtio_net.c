@@ -79,8 +79,7 @@ static void nonsense(const char *what) {
 static void interrupt(u32 unused) {
     (void)unused;
     virtio_acknowledge(&device);
-    if (net_device_interrupt)
-        net_device_interrupt();
+    net_device_interrupt();
 }
 
 /* ---------------------------------------------------------------- starting */
@@ -97,10 +96,9 @@ static void give_buffers(struct pair *p) {
 static void make_slots(struct pair *p) {
     p->slot_count = indirect ? p->send.size : p->send.size / DESCRIPTORS;
     p->slots = boot_pages((u32)(round_up(p->slot_count * sizeof(*p->slots), PAGE_SIZE) / PAGE_SIZE));
-    for (p->free_slots = 0; p->free_slots < p->slot_count; p->free_slots++) {
+    for (p->free_slots = 0; p->free_slots < p->slot_count; p->free_slots++)
         p->free_slot[p->free_slots] = (u8)p->free_slots;
-        p->in_use[p->free_slots] = false;
-    }
+    memset(p->in_use, 0, sizeof(p->in_use));
     queue_interrupts_off(&p->send);
 }
 
@@ -156,8 +154,7 @@ static u32 start(const char *command_line) {
     u32 count = good ? count_pairs(&most) : 0;
     if (count > 1 && !virtio_interrupts(&device, interrupt, count))
         count = 1;
-    else if (count == 1)
-        good = virtio_interrupts(&device, interrupt, 1);
+    good = good && (count > 1 || virtio_interrupts(&device, interrupt, 1));
     for (u32 i = 0; good && i < count; i++)
         good = make_pair(i);
     if (good && count > 1)
@@ -186,10 +183,8 @@ void net_device_init(const char *command_line) {
     info->checksum = (device.features & CHECKSUM) != 0;
     if (device.features & STATUS)
         virtio_config(&device, 6, &link, sizeof(link));
-    print("network: virtio by %s, link %s, checksums by %s\n", device.pci ? "PCI" : "MMIO",
-          link & 1 ? "up" : "down", info->checksum ? "device" : "software");
-    if (net_device_pairs > 1)
-        print("network: %u pairs of queues\n", net_device_pairs);
+    print("network: virtio by %s, link %s, checksums by %s, pairs of queues: %u\n", device.pci ? "PCI" : "MMIO",
+          link & 1 ? "up" : "down", info->checksum ? "device" : "software", net_device_pairs);
 }
 
 /* ---------------------------------------------------------------- sending */

@@ -78,9 +78,7 @@ entry_frame:
     call *%gs:CPU_HANDLER
     movq %rsp, %rdi
 /* resume(const struct regs *): leaves to the libOS, or to the kernel where it was interrupted. */
-    .globl resume
-resume:
-    movq %rdi, %rsp
+.macro pop_registers
     popq %r15
     popq %r14
     popq %r13
@@ -96,6 +94,11 @@ resume:
     popq %rdx
     popq %rsi
     popq %rdi
+.endm
+    .globl resume
+resume:
+    movq %rdi, %rsp
+    pop_registers
     addq $32, %rsp
     testb $3, 8(%rsp)
     jz 1f
@@ -104,8 +107,8 @@ resume:
 entry_iretq:
     iretq
 
-/* frame_leave(): resumes the top frame from where it lies. The libOS can write there meanwhile: each word is read
- * once, and what it may not choose is not read. */
+/* frame_leave(): resumes the top frame from where it lies, which is the stack for a moment. The libOS can write
+ * there meanwhile: each word is read once, and what it may not choose is not read. */
     .globl frame_leave
 frame_leave:
     movq %gs:CPU_CONTEXT, %rcx
@@ -124,26 +127,16 @@ frame_leave:
     movl FRAME_RFLAGS_AT(%rdi), %eax
     andl $RFLAGS_USER, %eax
     orl $(RFLAGS_IF | RFLAGS_FIXED), %eax
+    movq %gs:CPU_KERNEL_RSP, %rsp
     pushq $USER_SS
     pushq FRAME_RSP_AT(%rdi)
     pushq %rax
     pushq $USER_CS
     pushq %rdx
-    movq FRAME_R15_AT(%rdi), %r15
-    movq FRAME_R14_AT(%rdi), %r14
-    movq FRAME_R13_AT(%rdi), %r13
-    movq FRAME_R12_AT(%rdi), %r12
-    movq FRAME_RBP_AT(%rdi), %rbp
-    movq FRAME_RBX_AT(%rdi), %rbx
-    movq FRAME_R11_AT(%rdi), %r11
-    movq FRAME_R10_AT(%rdi), %r10
-    movq FRAME_R9_AT(%rdi), %r9
-    movq FRAME_R8_AT(%rdi), %r8
-    movq FRAME_RAX_AT(%rdi), %rax
-    movq FRAME_RCX_AT(%rdi), %rcx
-    movq FRAME_RDX_AT(%rdi), %rdx
-    movq FRAME_RSI_AT(%rdi), %rsi
-    movq FRAME_RDI_AT(%rdi), %rdi
+    movq %rdi, %rsp
+    pop_registers
+    movq %gs:CPU_KERNEL_RSP, %rsp
+    leaq -40(%rsp), %rsp
     swapgs
     jmp entry_iretq
 1:  ret

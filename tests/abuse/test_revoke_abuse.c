@@ -142,7 +142,7 @@ TEST(revoke_frees_in_flight, .needs = NEED_FLOW) {
 }
 
 static struct losses *edited;
-static volatile u64 edits, stop;
+static volatile u64 edits, stop, stopped;
 
 static void edit(u64 seed) {
     for (; !stop; edits++) {
@@ -152,6 +152,7 @@ static void edit(u64 seed) {
         edited->posted = edits;
         edited->read = edits & 2 ? edited->written : 0;
     }
+    stopped = 1;
 }
 
 /* A loss page that is written from another CPU all the while: no harm, and losses are still counted. */
@@ -175,7 +176,7 @@ TEST(revoke_edits_losses, .cpus = 2, .needs = NEED_MACHINE) {
     EQUAL(machine_env(p.peer.env)->losses, 300);
     EQUAL(sys_check(&machine), 0);
     stop = 1;
-    pause_for(2);
+    wait_for((u64 *)&stopped, 1); /* on a busy host that CPU may be a while */
     memory_unmap(edited, 1);
     machine_forget();
     end_puppet(&p);

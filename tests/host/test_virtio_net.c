@@ -97,6 +97,9 @@ static void free_pages(void) {
         free(allotted[--allotments].at);
 }
 
+static u32 interrupts;
+static void on_interrupt(void) { interrupts++; }
+
 static void start(u32 features) {
     static const u8 mac[6] = {0x52, 0x54, 0, 1, 2, 3};
     free_pages();
@@ -110,7 +113,7 @@ static void start(u32 features) {
     the_info = (struct info){0};
     info = &the_info;
     counters.nonsense = 0;
-    net_device_interrupt = NULL;
+    net_device_interrupt = on_interrupt;
     net_device_init("quiet virtio_mmio.device=512@0xfeb00e00:12 x");
     assert_memory_equal(info->mac, mac, 6);
     assert_int_equal(info->checksum, 1);
@@ -266,7 +269,9 @@ static void test_interrupt(void **state) {
     (void)state;
     start(BASIC);
     registers[0x60 / 4] = 3;
-    handler(0); /* nobody has asked for it yet */
+    interrupts = 0;
+    handler(0);
+    assert_int_equal(interrupts, 1);
     assert_int_equal(registers[0x64 / 4], 3);
 }
 
