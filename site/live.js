@@ -306,6 +306,123 @@ const map = {
   },
 };
 
+// ---- the chart of the processor's shares
+
+const shares = {
+  svg: $("shares"),
+  points: [],  // oldest first: {at: uptime in ms, parts: [{page, name, share}]}; a share of all processors
+  cursor: -1,
+
+  // What each environment ran since the last answer.
+  add() {
+    const ms = before ? (shown.uptime_ms - before.uptime_ms) * shown.cpus.length : 0;
+    if (!before) this.points = [];
+    if (ms <= 0) return;
+    const parts = [];
+    for (const env of shown.envs) {
+      const then = before.envs.find(e => e.page === env.page && e.name === env.name);
+      parts.push({ page: env.page, name: env.name, share: Math.max(0, env.runtime_ms - (then ? then.runtime_ms : 0)) / ms });
+    }
+    const sum = parts.reduce((all, part) => all + part.share, 0);
+    if (sum > 1) for (const part of parts) part.share /= sum;
+    this.points.push({ at: shown.uptime_ms, parts });
+    if (this.points.length > HISTORY) this.points.shift();
+    else if (this.cursor >= 0) this.cursor++;
+    this.cursor = Math.max(-1, this.cursor - 1);
+  },
+
+  share(point, page) {
+    const part = point.parts.find(p => p.page === page);
+    return part ? part.share : 0;
+  },
+
+  // Pages of all that were seen, in the order in which they are drawn from the bottom on.
+  pages() {
+    return [...new Set(this.points.flatMap(point => point.parts.map(part => part.page)))];
+  },
+
+  draw() {
+    const first = HISTORY - this.points.length, base = this.points.map(() => 0);
+    this.svg.setAttribute("viewBox", `0 0 ${HISTORY - 1} 100`);
+    this.svg.setAttribute("preserveAspectRatio", "none");
+    const drawn = [];
+    for (const page of this.points.length > 1 ? this.pages() : []) {
+      const at = i => `${first + i} ${(100 - 100 * base[i]).toFixed(2)}`;
+      const below = this.points.map((_, i) => at(i)).reverse();
+      this.points.forEach((point, i) => { base[i] += this.share(point, page); });
+      const above = this.points.map((_, i) => at(i));
+      drawn.push(this.part("path", { d: `M${above.join("L")}L${below.join("L")}Z`, fill: colourOf(page) }));
+    }
+    if (this.cursor >= 0) drawn.push(this.part("line", { x1: first + this.cursor, x2: first + this.cursor, y1: 0, y2: 100 }));
+    this.svg.replaceChildren(...drawn);
+  },
+
+  part(tag, attributes) {
+    const e = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [name, value] of Object.entries(attributes)) e.setAttribute(name, value);
+    return e;
+  },
+
+  describe(point) {
+    const parts = point.parts.filter(part => part.share >= 0.005).sort((a, b) => b.share - a.share);
+    const idle = 1 - point.parts.reduce((all, part) => all + part.share, 0);
+    const text = parts.map(part => `${part.name} ${Math.round(part.share * 100)} %`);
+    text.push(`idle ${Math.round(idle * 100)} %`);
+    const ago = Math.round((this.points.at(-1).at - point.at) / 1000);
+    return `${ago ? `${ago} s ago` : "Now"}: ${text.join(", ")}`;
+  },
+
+  point(cursor) {
+    this.cursor = cursor >= 0 && cursor < this.points.length ? cursor : -1;
+    setText($("shares-readout"), this.cursor < 0 ? "" : this.describe(this.points[this.cursor]));
+    this.draw();
+  },
+
+  // Legend and table: the share now, and over all that is drawn.
+  list() {
+    const last = this.points.at(-1);
+    if (!last) return;
+    const mean = page => this.points.reduce((all, point) => all + this.share(point, page), 0) / this.points.length;
+    const rows = this.pages().map(page => ({ name: owner(page), colour: colourOf(page), now: this.share(last, page), mean: mean(page) }));
+    const rest = key => Math.max(0, 1 - rows.reduce((all, row) => all + row[key], 0));
+    rows.push({ name: "idle", colour: css("--empty"), now: rest("now"), mean: rest("mean") });
+    fillLegend($("shares-legend"), rows.map(row => [row.name, percent(row.now), row.colour]));
+    fillTable($("shares-table"), [["Environment"], ["Now"], ["Last minute"]],
+      rows.map(row => [{ text: row.name, colour: row.colour }, percent(row.now), percent(row.mean)]));
+  },
+
+  listen() {
+    const at = event => {
+      const box = this.svg.getBoundingClientRect();
+      return Math.round((event.clientX - box.left) / box.width * (HISTORY - 1)) - (HISTORY - this.points.length);
+    };
+    this.svg.addEventListener("pointermove", event => this.point(at(event)));
+    this.svg.addEventListener("pointerdown", event => this.point(at(event)));
+    this.svg.addEventListener("pointerleave", event => { if (event.pointerType === "mouse") this.point(-1); });
+    this.svg.addEventListener("blur", () => this.point(-1));
+    this.svg.addEventListener("keydown", event => {
+      const moves = { ArrowRight: 1, ArrowLeft: -1, PageUp: -10, PageDown: 10 }, last = this.points.length - 1;
+      let to = this.cursor + (moves[event.key] || 0);
+      if (event.key === "Home") to = 0;
+      else if (event.key === "End") to = last;
+      else if (event.key === "Escape") to = -1;
+      else if (!moves[event.key]) return;
+      else if (this.cursor < 0) to = last;
+      else to = Math.max(0, Math.min(last, to));
+      event.preventDefault();
+      this.point(to);
+    });
+  },
+};
+
+const percent = share => (share * 100).toFixed(share < 0.1 ? 1 : 0) + " %";
+
+function drawShares() {
+  shares.add();
+  shares.draw();
+  shares.list();
+}
+
 // Pages by owner and kind, for the legend and the table.
 function tally() {
   const owners = new Map();
@@ -325,12 +442,10 @@ function tally() {
   return { rows, free };
 }
 
-function drawLegend({ rows, free }) {
-  const list = $("legend");
-  const items = rows.map(row => [owner(row.page), row.all, colourOf(row.page)]);
-  items.push(["free", free, css("--empty")]);
+// items: [name, amount, colour]
+function fillLegend(list, items) {
   while (list.children.length > items.length) list.lastChild.remove();
-  items.forEach(([name, pages, colour], i) => {
+  items.forEach(([name, amount, colour], i) => {
     let item = list.children[i];
     if (!item) {
       item = element("li");
@@ -339,8 +454,13 @@ function drawLegend({ rows, free }) {
     }
     item.children[0].style.background = colour;
     setText(item.children[1], name);
-    setText(item.children[2], size(pages));
+    setText(item.children[2], amount);
   });
+}
+
+function drawLegend({ rows, free }) {
+  const items = rows.map(row => [owner(row.page), size(row.all), colourOf(row.page)]);
+  fillLegend($("legend"), [...items, ["free", size(free), css("--empty")]]);
 }
 
 function drawMemory() {
@@ -493,7 +613,7 @@ function accept(answer) {
     names.set(env.page, env.name);
     colourOf(env.page);
   }
-  for (const draw of [drawTiles, drawMemory, drawEnvs, drawCpus, drawFlows, drawTrace]) draw();
+  for (const draw of [drawTiles, drawMemory, drawEnvs, drawShares, drawCpus, drawFlows, drawTrace]) draw();
   setState("good", "The machine answers");
 }
 
@@ -523,4 +643,5 @@ async function run() {
 }
 
 map.listen();
+shares.listen();
 run();

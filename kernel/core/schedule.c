@@ -310,8 +310,8 @@ static void begin_slice(struct cpu *cpu, const struct choice *c, u64 now) {
     trace(TRACE_SLICE, c->slot, c->record->excess);
 }
 
-/* The libOS's start upcall, or its top frame. */
-static NORETURN void enter(struct cpu *cpu) {
+void schedule_enter(void) {
+    struct cpu *cpu = this_cpu();
     struct context *context = cpu->context;
     u64 entry = __atomic_load_n(&context->start, __ATOMIC_RELAXED);
     struct regs r;
@@ -359,7 +359,7 @@ static NORETURN void seek(struct cpu *cpu, u64 now) {
             cpu->paying = (u32)now;
             if (schedule_switch(c.env, c.record)) {
                 begin_slice(cpu, &c, now);
-                enter(cpu);
+                schedule_enter();
             }
             __atomic_store_n(&cpu->idle, true, __ATOMIC_SEQ_CST);
             continue;

@@ -8,6 +8,8 @@ struct regs;
 NORETURN void schedule(void);
 /* The same on a CPU that halted, after the interrupt that ended it. */
 NORETURN void schedule_again(void);
+/* Goes on with the context that was just put on this CPU: its start upcall, or its top frame. */
+NORETURN void schedule_enter(void);
 /* The timer rang, with a libOS's registers in r: goes on with it, or ends its slice. */
 void schedule_tick(struct regs *r);
 /* An interrupt took so many ticks from whoever runs: they are not charged, and the slice ends later by them. The

@@ -48,8 +48,9 @@ static s64 call_or_give(struct regs *r, struct env *callee, u32 kind) {
     if (record->state == CONTEXT_NONE || record->state == CONTEXT_CALLING || record->caller)
         return E_BUSY;
     struct context *context = page_ptr(record->page);
-    if (!frame_to_spare(context))
-        return E_BUSY; /* or those who enter it could use up its frames */
+    bool spare = frame_to_spare(context); /* or those who enter it could use up its frames */
+    if (!spare && kind == TRANSFER_CALL)
+        return E_BUSY;
     u64 entry = __atomic_load_n(&context->transfer, __ATOMIC_RELAXED);
     if (!entry || entry >= USER_TOP)
         return E_BUSY;
@@ -69,6 +70,10 @@ static s64 call_or_give(struct regs *r, struct env *callee, u32 kind) {
         schedule(); /* it died this moment: the caller learns it in its next slice */
     if (record->state == CONTEXT_SLEEPING || record->state == CONTEXT_WAITING)
         schedule_awaken(record, 2);
+    if (!spare) { /* as in a slice of its own: so it gets rid of frames, even if it has no slices */
+        cpu->trace->transfers++;
+        schedule_enter();
+    }
     cpu->peer = kind == TRANSFER_GIVE ? self : callee->self; /* who gives is often given back */
     enter_callee(r, self, kind, entry);
     return 0;

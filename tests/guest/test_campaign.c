@@ -88,11 +88,20 @@ ROLE(restless) {
 }
 
 /* Its slices move from CPU to CPU while it runs. */
+static u64 given;
 static void migrate(const struct peer *p, u32 cpus) {
     u32 cpu = (u32)draw(cpus);
-    s64 slot = sys_slice_alloc(&p->cap, cpu, PAGE_ANY);
+    bool give = draw(2);
+    s64 slot = sys_slice_alloc(give ? NULL : &p->cap, cpu, PAGE_ANY);
 
-    if (slot >= 0 && draw(2))
+    if (slot < 0)
+        return;
+    if (give && sys_slice_give(cpu, (u32)slot, &p->cap)) {
+        EQUAL(sys_slice_free(0, cpu, (u32)slot), 0);
+        return;
+    }
+    given += give;
+    if (draw(2))
         sys_slice_free(&p->cap, cpu, (u32)slot);
 }
 
@@ -125,7 +134,7 @@ TEST(campaign_races, .seconds = 60) {
     }
     if (down->failed)
         FAIL("seed %lu: %s", seed, down->text);
-    CHECK(down->word[9] > 0);
+    CHECK(down->word[9] > 0 && given > 0);
     for (u32 i = 0; i < PEERS; i++)
         end_peer(&p[i]);
 }
@@ -134,11 +143,16 @@ TEST(campaign_races, .seconds = 60) {
 ROLE(villain_deaf) { /* never gives back, not even when asked to */
     rt_context(0)->end = 0;
     for (;;)
-        up->word[30]++;
+        __atomic_fetch_add(&up->word[30], 1, __ATOMIC_RELAXED);
 }
 ROLE(villain_critical) { /* always in a critical section */
     for (;;)
         rt_context(0)->critical = 1;
+}
+static void stay(struct frame *frame) {
+    (void)frame;
+    for (;;)
+        __atomic_fetch_add(&up->word[33], 1, __ATOMIC_RELAXED);
 }
 ROLE(villain_storm) { /* wakes everybody all the time, and gives what it has to whoever */
     struct rt_message m = {0};
@@ -149,6 +163,34 @@ ROLE(villain_storm) { /* wakes everybody all the time, and gives what it has to 
         rt_transfer((u32)up->word[32], TRANSFER_GIVE, &m);
         rt_transfer(rt_self(), TRANSFER_GIVE, &m);
     }
+}
+
+ROLE(villain_late) { /* takes the end of each slice for another one */
+    rt_on_slice_end(stay);
+    for (;;)
+        __atomic_fetch_add(&up->word[34], 1, __ATOMIC_RELAXED);
+}
+ROLE(villain_circle) { /* calls others of its kind, who call others, and gives to them */
+    struct rt_message m = {0};
+
+    rt_on_transfer(bounce);
+    for (u64 n = 0;; n++) {
+        m.rdi = up->word[35 + n % 2];
+        rt_transfer((u32)up->word[36 - n % 2], n % 3 ? TRANSFER_CALL : TRANSFER_GIVE, &m);
+    }
+}
+ROLE(villain_dead) { /* transfers to those who are not there, and to itself */
+    struct rt_message m = {0};
+
+    for (u64 n = 0;; n++) {
+        const u32 nobody[] = {0, rt_self(), (u32)self()->root, 0xffffffff, (u32)up->word[37]};
+        if (rt_transfer(nobody[n % ARRAY_SIZE(nobody)], (u32)(n % 3), &m) >= 0)
+            FAIL("somebody was there");
+    }
+}
+ROLE(villain_asleep) {
+    for (;;)
+        sys_sleep(NEVER, 0, 0);
 }
 
 /* The slices that began on this CPU, of all owners. */
@@ -162,13 +204,19 @@ static u64 slices_begun(void) {
 }
 
 TEST(campaign_delay, .seconds = 40) {
-    static const char *const roles[] = {"villain_deaf", "villain_critical", "villain_storm", "villain_storm"};
-    struct peer p[ARRAY_SIZE(roles)];
+    static const char *const roles[] = {"villain_deaf", "villain_critical", "villain_storm", "villain_storm", "villain_late",
+                                        "villain_circle", "villain_circle", "villain_dead", "villain_asleep"};
+    struct peer p[ARRAY_SIZE(roles)], gone = bare_env(4, 0);
+    struct spawn_slices own = {0, 2};
 
+    OK(sys_env_stop(&gone.cap, 0));
+    down->word[37] = gone.env;
     for (u32 i = 0; i < ARRAY_SIZE(roles); i++)
-        start_peer(&p[i], roles[i], 0);
+        run_peer(&p[i], roles[i], &own, 1, 256, 0);
     down->word[31] = rt_self();
     down->word[32] = p[0].env;
+    down->word[35] = p[5].env;
+    down->word[36] = p[6].env;
     pause_for(20);
     /* The vector: each of the others has one run of slots at most, init another, and this test its own. */
     for (u32 i = 0; i < 40; i++) {
@@ -180,6 +228,9 @@ TEST(campaign_delay, .seconds = 40) {
         if (between > ARRAY_SIZE(roles) + 3)
             FAIL("%lu slices between two of this test's, which owes %lu ticks", between, owed);
     }
+    if (!down->word[30] || !down->word[33] || down->failed)
+        FAIL("they are no villains: %lu, %lu, %s", down->word[30], down->word[33], down->text);
     for (u32 i = 0; i < ARRAY_SIZE(roles); i++)
         end_peer(&p[i]);
+    end_peer(&gone);
 }

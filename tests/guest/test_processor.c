@@ -161,6 +161,18 @@ TEST(sleep_deadline) {
     EQUAL(rt_context(0)->depth, 0);
 }
 
+/* When nobody wants a CPU it halts, and no tick wakes it: the time is counted as idle, in the vector that everybody may read. */
+TEST(sleep_idle) {
+    const volatile struct slices *vector = machine_slices(0);
+    const volatile struct trace *trace = machine_trace(0);
+    u64 timer = trace->timer, idle = vector->idle, begin = rt_tsc();
+
+    EQUAL(sys_sleep(begin + milliseconds(100), 0, 0), 1);
+    CHECK((vector->idle - idle) * 2 > rt_tsc() - begin);
+    if (trace->timer - timer > 4)
+        FAIL("%lu timer interrupts", trace->timer - timer);
+}
+
 /* A word that differs already is not waited for; a page that is slept on is held. */
 TEST(sleep_word) {
     u32 page = page_alloc(1);

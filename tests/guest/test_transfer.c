@@ -115,6 +115,38 @@ TEST(transfer_frames_full) {
     end_peer(&p);
 }
 
+/* A context with half of its frames in use takes no calls, and goes on where it was when it is given a slice: otherwise one that
+ * lives on what it is given could never get rid of them. */
+static void never_served(u32 caller, u32 kind, struct rt_message *m) {
+    (void)m;
+    FAIL("entered by %x, kind %u", caller, kind);
+}
+ROLE(laden) {
+    rt_on_transfer(never_served);
+    for (u32 slot = 0; slot < SLOTS; slot++)
+        if (machine_slices(0)->slot[slot].owner == rt_self())
+            OK(sys_slice_free(0, 0, slot));
+    rt_context(0)->depth = FRAMES / 2;
+    up->word[0] = 1;
+    for (;;) {
+        sys_yield();
+        up->word[1]++;
+    }
+}
+TEST(transfer_laden) {
+    struct peer p;
+    struct rt_message m = {0};
+
+    start_server(&p, "laden");
+    pause_for(10); /* its last slice is over */
+    for (u64 n = down->word[1] + 1, end = n + 20; n < end; n++) {
+        EQUAL(rt_transfer(p.env, TRANSFER_CALL, &m), E_BUSY);
+        EQUAL(rt_transfer(p.env, TRANSFER_GIVE, &m), 0);
+        EQUAL(down->word[1], n);
+    }
+    end_peer(&p);
+}
+
 /* Passes a call on to the environment whose name is in rdi, and tries what must not work meanwhile.
  */
 static void pass_on(u32 caller, u32 kind, struct rt_message *m) {

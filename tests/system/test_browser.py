@@ -4,6 +4,7 @@ import time
 
 from harness.browser import Browser
 from harness.system import limit
+from targe import project
 
 _SIZES = {"desktop": (1280, 900, False), "phone": (360, 740, True)}
 
@@ -37,6 +38,44 @@ def _settled(browser):
         assert time.monotonic() < limit_time, "the page shows no environment"
         time.sleep(0.2)
     return browser.value("document.body.innerText")
+
+
+def _rows(browser):
+    """The chart's table: by name, the share now and over the last minute, in hundredths."""
+    rows = browser.value("[...document.querySelectorAll('#shares-table tbody tr')].map("
+                         "row => [...row.cells].map(cell => cell.textContent)).join('|')")
+    cells = [row.split(",") for row in rows.split("|") if row]
+    return {name: (float(now.split()[0]), float(mean.split()[0])) for name, now, mean in cells}
+
+
+@limit(240)
+def test_shares(ctx):
+    """The chart shows 3:2:1 of apps/stride, as areas, as a table, and to the keyboard, on a phone."""
+    width, height, mobile = _SIZES["phone"]
+    machine = ctx.serving(manifest=str(project.ROOT / "apps" / "stride" / "manifest"))
+    with Browser(ctx.folder / "profile") as browser:
+        browser.open(f"http://127.0.0.1:{machine.config.port}/", width, height, mobile)
+        _settled(browser)
+        end = time.monotonic() + 60
+        while browser.value("shares.points.length") < 12:
+            assert time.monotonic() < end, "the chart has no points"
+            time.sleep(0.5)
+        means = {name: mean for name, (_, mean) in _rows(browser).items()}
+        ran = [means[name] for name in ("red", "green", "blue")]
+        assert sum(ran), means
+        for got, tickets in zip(ran, (3, 2, 1)):
+            assert abs(got / sum(ran) - tickets / 6) < 0.08, f"{means} are not 3:2:1"
+        areas = browser.value("document.querySelectorAll('#shares path').length")
+        assert areas >= 4, f"{areas} areas are drawn"
+        browser.value("document.querySelector('#shares').focus()")
+        for _ in range(3):
+            browser.press("ArrowLeft", 37)
+        text = browser.value("document.querySelector('#shares-readout').textContent")
+        assert "red" in text and "%" in text, f"the arrow keys read: {text}"
+        browser.screenshot(ctx.artifact("shares.png"))
+        overflow = browser.value("document.documentElement.scrollWidth - window.innerWidth")
+        assert overflow <= 0, f"the page is {overflow} pixels too wide"
+        assert not browser.failures, browser.failures
 
 
 @limit(180)
