@@ -1,11 +1,12 @@
 """The machine boots in every way that is promised, and serves."""
 
 import subprocess
+import urllib.request
 
-from harness.context import wait_for_answer
+from harness.context import free_port, wait_for_answer
 from harness.machine_json import machine_json
 from harness.system import limit
-from targe import project
+from targe import archive, boot, manifest, project
 from targe.machine import Config
 
 _OVMF = "/usr/share/ovmf/OVMF.fd"
@@ -53,6 +54,24 @@ def test_much_memory(ctx):
     machine = ctx.serving(memory="6G")
     pages = machine_json(machine)["memory"]["free"]
     assert pages > 5 << 18, f"only {pages} pages are free of 6 GB"
+
+
+def test_eight_megabytes(ctx):
+    """A machine of 8 MB holds web, monitor and mini, with some memory to spare (bench/manifest-small)."""
+    folder, programs = project.ROOT / "bench", project.programs("release")
+    first = programs.pop("init.elf")
+    settings = manifest.read(folder / "manifest-small", set(programs))
+    wanted = {name: programs[name] for name in settings.programs.values()}
+    parts = archive.boot_members(first, settings.text, wanted, folder / "site")
+    config = Config(kernel=str(project.kernel("release")), memory=8, net="user", port=free_port())
+    with boot.open_archive(parts) as config.archive:
+        machine = ctx.start(config)
+    _serves(machine)
+    state = machine_json(machine)
+    assert {env["name"] for env in state["envs"]} == {"init", "web", "monitor", "mini"}
+    assert state["memory"]["free"] > 256, state["memory"]["free"]
+    with urllib.request.urlopen(f"http://127.0.0.1:{config.port + 1}/envs", timeout=15) as answer:
+        assert b"web" in answer.read()
 
 
 def test_debug_variant(ctx):

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from harness import sites
 from harness.context import until
 from harness.namespace import GUEST, HOST, TAP
+from harness.outcome import Skip
 from harness.system import limit
 from targe import project
 
@@ -50,6 +52,20 @@ def test_bad_wire(ctx):
 def _answers(network):
     return subprocess.run([*network.prefix, "curl", "-s", "-o", "/dev/null", "-m", "3",
                            f"http://{GUEST}/"], check=False).returncode == 0
+
+
+@limit(300)
+def test_instructions(ctx):
+    """What the library OS executes for a request stays what it was: the counts are exact, some room is for compilers."""
+    if not shutil.which("musl-gcc"):
+        raise Skip("the bench's client is built by musl-gcc")
+    ctx.network()  # skips where none can be made
+    for row, most in (("kept", 2100), ("kept16", 1950), ("connect", 5500)):
+        said = subprocess.run([project.ROOT / "targe", "bench", "--breakdown", row], stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False).stdout
+        found = re.search(r"^ *([\d,.]+)  web$", said, re.M)
+        assert found, said
+        assert 500 < float(found[1].replace(",", "")) < most, f"{row}: {found[1]} instructions in web"
 
 
 @limit(300)

@@ -181,6 +181,8 @@ static bool is_acceptable(const struct tcp *t, const struct segment *s) {
 }
 
 static void on_reset(struct tcp *t, const struct segment *s) {
+    if (t->state == TCP_TIME_WAIT)
+        return; /* it waits to the end, whatever strays in (RFC 1337) */
     if (s->seq == t->rcv_nxt)
         tcp_release(t);
     else
