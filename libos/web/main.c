@@ -7,6 +7,7 @@
 #include "base/print.h"
 #include "base/random.h"
 #include "base/start.h"
+#include "base/wait.h"
 #include "machine/machine.h"
 #include "net/port_targe.h"
 #include "web/site.h"
@@ -97,8 +98,9 @@ int main(void) {
     web_start(port, &config);
     print("web: serving port %u\n", config.tcp.port);
     for (;;) {
+        u64 seen = deliveries();
         u32 ms = web_turn();
         if (ms)
-            port_targe_wait(ms);
+            wait_for_more(seen, ms == ~0u ? NEVER : deadline_in(ms));
     }
 }

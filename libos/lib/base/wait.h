@@ -7,11 +7,7 @@
  *         u64 seen = deliveries();       before looking into the rings,
  *         handle all that is in them;
  *         wait_for_more(seen, deadline); so that what came meanwhile ends the sleep at once
- *     }
- *
- * A libOS with one flow and no events may as well sleep on its ring's `filled`, as port_targe_wait
- * (libos/lib/net) does; one that also takes console input or a second flow uses these two with its
- * port's `receive`. */
+ *     } */
 #pragma once
 #include "rt.h"
 

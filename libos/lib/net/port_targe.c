@@ -181,12 +181,6 @@ static u64 targe_now_ms(struct port *port) {
     return (rt_tsc() - machine_info()->boot_tsc) / ticks_per_ms();
 }
 
-void port_targe_wait(u32 ms) {
-    u64 deadline = ms == ~0u ? NEVER : rt_tsc() + ms * ticks_per_ms();
-
-    sys_sleep(deadline, &targe.ring->filled, targe.consumed);
-}
-
 /* ---- binding */
 
 static s64 bind_flow(const struct flow *flow, u32 ring_page, u32 first_buffer) {
