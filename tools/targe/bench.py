@@ -22,7 +22,7 @@ from targe.report import Failure, Progress, say
 ROWS = project.ROOT / "bench" / "rows.toml"
 INSIDE = ("exceptions", "memory", "ipc", "processor")
 OUTSIDE = ("network", "web", "size")
-_SILENCE = 60
+_SILENCE = 300
 _BOOTS = 5
 _MOST_NAMES = 200
 # Sizes of machine in MB between which the cost of a page must not change.
@@ -52,7 +52,7 @@ def bench(options):
         results += _instructions(rows, linux, options.quick)
         for words, measure in measures:
             results += _time(rows, linux, words, measure)
-    if "processor" in groups:
+    if "processor" in groups and not options.quick:
         results += measure_scaling(_run_scaling, Progress("comparing two CPUs with one"))
     if "memory" in groups:
         results += _flatness(_SIZES[:2] if options.quick else _SIZES)
@@ -170,7 +170,7 @@ def _run_scaling(names, words, progress):
 
 def _run_linux(linux, names, words, samples, progress):
     """The same of Linux."""
-    append = f"{APPEND} -- rows -s {samples} {' '.join(names)}"
+    append = f"{APPEND} -- rows {samples} {' '.join(names)}"
     ticks = words is ICOUNT
     values = {}
     machine = Running([*words, *machine_words(), "-kernel", str(linux.kernel),
