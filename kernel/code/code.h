@@ -27,7 +27,7 @@ enum code_argument {
     CODE_POINTER, /* start: the first byte of window[index] */
     CODE_LENGTH,  /* start: the length of window[index] */
     CODE_CONTEXT, /* start: the run's windows and values, readable 8 bytes at a time */
-    CODE_READ,    /* helper: memory to read; its length is the next CODE_SIZE argument */
+    CODE_READ = 8, /* helper: memory to read; its length is the next CODE_SIZE argument */
     CODE_WRITE,   /* helper: memory that it fills wholly (or it stops the run), likewise */
     CODE_SIZE,    /* helper: a number of bytes */
 };
@@ -48,7 +48,7 @@ struct code_window_type {
  * and one more for every 8 bytes of a CODE_SIZE argument. Memory arguments were checked. */
 struct code_helper {
     const char *name;
-    u8 argument[CODE_ARGUMENTS]; /* ends with CODE_NONE unless full */
+    u8 argument[8]; /* the first CODE_ARGUMENTS count */
     u32 cost;
     u64 (*function)(u64 a, u64 b, u64 c, u64 d, u64 e, struct code_run *run);
 };
