@@ -41,10 +41,8 @@ static bool check_memory(const struct code_helper *helper, const u64 *argument, 
 
 u64 code_call_helper(u64 a, u64 b, u64 c, u64 d, u64 e, struct code_run *run) {
     const struct code_helper *helper = &run->profile->helper[run->helper - 1];
-    u64 kinds, cost = helper->cost;
-    __builtin_memcpy(&kinds, helper->argument, sizeof(kinds));
-    /* CODE_READ and the kinds behind it, eight at a time */
-    if (kinds & 0x0808080808080808 && !check_memory(helper, (u64[]){a, b, c, d, e}, run, &cost)) {
+    u64 cost = helper->cost;
+    if (code_takes_memory(helper) && !check_memory(helper, (u64[]){a, b, c, d, e}, run, &cost)) {
         run->status = CODE_ACCESS;
         return 0;
     }
