@@ -3,7 +3,7 @@
  * interpreter (tools/code/interpret.c), which is the oracle. What is proved and what is checked while
  * it runs is in docs/code.md. No heap: whoever calls gives all memory.
  *
- * Order: code_verify_start, code_verify_step until it is done, code_jit, and then code_enter as
+ * Order: code_verify_start, code_verify_step until it is done, the same of code_jit, and then code_enter as
  * often as one likes. The instructions must not change after code_verify_start: copy them first
  * from memory that a libOS can write. */
 #pragma once
@@ -27,7 +27,7 @@ enum code_argument {
     CODE_POINTER, /* start: the first byte of window[index] */
     CODE_LENGTH,  /* start: the length of window[index] */
     CODE_CONTEXT, /* start: the run's windows and values, readable 8 bytes at a time */
-    CODE_READ,    /* helper: memory to read; its length is the next CODE_SIZE argument */
+    CODE_READ = 8, /* helper: memory to read; its length is the next CODE_SIZE argument */
     CODE_WRITE,   /* helper: memory that it fills wholly (or it stops the run), likewise */
     CODE_SIZE,    /* helper: a number of bytes */
 };
@@ -48,10 +48,17 @@ struct code_window_type {
  * and one more for every 8 bytes of a CODE_SIZE argument. Memory arguments were checked. */
 struct code_helper {
     const char *name;
-    u8 argument[CODE_ARGUMENTS]; /* ends with CODE_NONE unless full */
+    u8 argument[8]; /* the first CODE_ARGUMENTS count */
     u32 cost;
     u64 (*function)(u64 a, u64 b, u64 c, u64 d, u64 e, struct code_run *run);
 };
+
+/* Whether some argument is CODE_READ or a kind behind it: eight are looked at at once. */
+static inline bool code_takes_memory(const struct code_helper *helper) {
+    u64 kinds;
+    __builtin_memcpy(&kinds, helper->argument, sizeof(kinds));
+    return kinds & 0x0808080808080808;
+}
 
 struct code_profile {
     const char *name;
@@ -163,10 +170,20 @@ u64 code_program_size(const struct code_program *program);
 /* Runs a program in the interpreter, which checks also what was proved; on the host only. */
 u64 code_interpret(const struct code_program *program, struct code_run *run);
 
-/* Translates a program into x86-64 code that does not depend on its address. Gives its size, or
- * E_FULL if it is over `size`; with out = NULL only the size that it needs. The same program
- * must not be translated by two CPUs at once. */
-s64 code_jit(struct code_program *program, u8 *out, u64 size);
+/* A translation that is under way, of jit.c. */
+struct code_jit {
+    struct code_program *program;
+    u8 *to, *out; /* out: NULL in the first pass */
+    u64 size, at;
+    u32 next; /* instruction */
+    u16 used[CODE_FUNCTIONS]; /* which of r6 to r10 a function changes or needs, by their number */
+    u32 stop[CODE_ESCAPED + 1]; /* where the run is ended with this status */
+};
+/* Translates a program into x86-64 code that does not depend on its address, into `size` bytes; to = NULL: only
+ * finds out how many it needs. The same program must not be translated by two CPUs at once. */
+void code_jit_start(struct code_jit *jit, struct code_program *program, u8 *to, u64 size);
+/* Goes on for so many instructions: E_AGAIN, the code's size, or E_FULL if it is over `size`. */
+s64 code_jit_step(struct code_jit *jit, u32 steps);
 
 /* Runs translated code. */
 static inline u64 code_enter(const void *code, struct code_run *run) {

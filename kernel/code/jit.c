@@ -19,15 +19,7 @@ enum { CC_B = 0x82, CC_AE, CC_E, CC_NE, CC_BE, CC_A, CC_L = 0x8c, CC_GE, CC_LE, 
 
 #define RUN_OFFSET(field) ((s32)offsetof(struct code_run, field))
 
-struct jit {
-    struct code_program *program;
-    u8 *out; /* NULL in the first pass */
-    u64 size, at;
-    u16 used[CODE_FUNCTIONS]; /* which of r6 to r10 a function changes or needs, by their number */
-    u32 stop[CODE_ESCAPED + 1]; /* where the run is ended with this status */
-};
-
-static void put(struct jit *j, u64 bytes, u32 count) {
+static void put(struct code_jit *j, u64 bytes, u32 count) {
     for (u32 n = 0; n < count; n++, j->at++) {
         if (j->out && j->at < j->size)
             j->out[j->at] = (u8)(bytes >> 8 * n);
@@ -35,7 +27,7 @@ static void put(struct jit *j, u64 bytes, u32 count) {
 }
 
 /* An opcode: up to 3 bytes, the first of which is the lowest. prefix 0: none. */
-static void put_opcode(struct jit *j, u8 prefix, bool wide, bool byte, u8 reg, u8 index_or_base,
+static void put_opcode(struct code_jit *j, u8 prefix, bool wide, bool byte, u8 reg, u8 index_or_base,
                        u32 opcode) {
     u8 rex = (u8)(0x40 | wide << 3 | (reg >> 3 & 1) << 2 | (index_or_base >> 3 & 1));
     if (prefix)
@@ -46,13 +38,13 @@ static void put_opcode(struct jit *j, u8 prefix, bool wide, bool byte, u8 reg, u
 }
 
 /* reg and rm are registers. Two-byte opcodes are written 0xNN0f. */
-static void op_rr(struct jit *j, bool wide, u32 opcode, u8 reg, u8 rm) {
+static void op_rr(struct code_jit *j, bool wide, u32 opcode, u8 reg, u8 rm) {
     put_opcode(j, 0, wide, false, reg, rm, opcode);
     put(j, 0xc0 | (reg & 7) << 3 | (rm & 7), 1);
 }
 
 /* The memory operand is [base + offset]. size: 1, 2 or 4 set what the opcode itself does not. */
-static void op_memory(struct jit *j, u8 prefix, u32 size, u32 opcode, u8 reg, u8 base, s32 offset) {
+static void op_memory(struct code_jit *j, u8 prefix, u32 size, u32 opcode, u8 reg, u8 base, s32 offset) {
     bool near = offset >= -128 && offset < 128;
     put_opcode(j, prefix, size == 8, size == 1, reg, base, opcode);
     put(j, (near ? 0x40 : 0x80) | (reg & 7) << 3 | (base & 7), 1);
@@ -62,15 +54,15 @@ static void op_memory(struct jit *j, u8 prefix, u32 size, u32 opcode, u8 reg, u8
 }
 
 /* op r/m, imm: extension is ADD's, OR's ... number in the group. */
-static void op_imm(struct jit *j, bool wide, u8 extension, u8 rm, s32 imm) {
+static void op_imm(struct code_jit *j, bool wide, u8 extension, u8 rm, s32 imm) {
     bool near = imm >= -128 && imm < 128;
     op_rr(j, wide, near ? 0x83 : 0x81, extension, rm);
     put(j, (u32)imm, near ? 1 : 4);
 }
 
-static void move(struct jit *j, bool wide, u8 to, u8 from) { op_rr(j, wide, 0x89, from, to); }
+static void move(struct code_jit *j, bool wide, u8 to, u8 from) { op_rr(j, wide, 0x89, from, to); }
 
-static void move_imm(struct jit *j, u8 to, u64 value) {
+static void move_imm(struct code_jit *j, u8 to, u64 value) {
     if (value == 0) {
         op_rr(j, false, 0x31, to, to);
     } else if (value == (u32)value) {
@@ -85,34 +77,34 @@ static void move_imm(struct jit *j, u8 to, u64 value) {
     }
 }
 
-static void run_load(struct jit *j, u8 to, s32 offset) {
+static void run_load(struct code_jit *j, u8 to, s32 offset) {
     op_memory(j, 0, 8, 0x8b, to, RUN, offset);
 }
 
-static void jump(struct jit *j, u32 opcode, u64 target) {
+static void jump(struct code_jit *j, u32 opcode, u64 target) {
     put(j, opcode, opcode > 0xff ? 2 : 1);
     put(j, (u32)(target - (j->at + 4)), 4);
 }
 
-static void jump_if(struct jit *j, u8 condition, u64 target) {
+static void jump_if(struct code_jit *j, u8 condition, u64 target) {
     jump(j, (u32)condition << 8 | 0x0f, target);
 }
 
 /* A short jump forwards, to where land() is called with what this returns. */
-static u64 skip_if(struct jit *j, u8 condition) {
+static u64 skip_if(struct code_jit *j, u8 condition) {
     put(j, condition - 0x10, 1);
     put(j, 0, 1);
     return j->at;
 }
 
-static void land(struct jit *j, u64 from) {
+static void land(struct code_jit *j, u64 from) {
     if (j->out && from <= j->size)
         j->out[from - 1] = (u8)(j->at - from);
 }
 
 /* ---------------------------------------------------------------- arithmetic */
 /* Division spares no registers but its own: what it needs of rax and rdx is put aside. */
-static void emit_divide(struct jit *j, const struct code_insn *i) {
+static void emit_divide(struct code_jit *j, const struct code_insn *i) {
     bool wide = bpf_class(i) == BPF_ALU64, sign = i->offset, modulo = bpf_code(i) == BPF_MOD;
     u8 dst = host[i->dst];
     u64 minus_one = 0, done[2];
@@ -158,7 +150,7 @@ static void emit_divide(struct jit *j, const struct code_insn *i) {
     land(j, done[1]);
 }
 
-static void emit_shift(struct jit *j, const struct code_insn *i) {
+static void emit_shift(struct code_jit *j, const struct code_insn *i) {
     bool wide = bpf_class(i) == BPF_ALU64;
     u8 extension = bpf_code(i) == BPF_LSH ? 4 : bpf_code(i) == BPF_RSH ? 5 : 7;
     if (i->op & BPF_X) {
@@ -170,7 +162,7 @@ static void emit_shift(struct jit *j, const struct code_insn *i) {
     }
 }
 
-static void emit_byte_swap(struct jit *j, const struct code_insn *i) {
+static void emit_byte_swap(struct code_jit *j, const struct code_insn *i) {
     u8 dst = host[i->dst];
     bool swap = bpf_class(i) == BPF_ALU64 || i->op & BPF_X;
     if (i->imm == 16) {
@@ -187,7 +179,7 @@ static void emit_byte_swap(struct jit *j, const struct code_insn *i) {
     }
 }
 
-static void emit_move(struct jit *j, const struct code_insn *i) {
+static void emit_move(struct code_jit *j, const struct code_insn *i) {
     bool wide = bpf_class(i) == BPF_ALU64;
     u8 dst = host[i->dst], src = host[i->src];
     if (!(i->op & BPF_X))
@@ -214,7 +206,7 @@ static u8 simple_opcode(u8 code) {
     }
 }
 
-static void emit_alu(struct jit *j, const struct code_insn *i) {
+static void emit_alu(struct code_jit *j, const struct code_insn *i) {
     bool wide = bpf_class(i) == BPF_ALU64;
     u8 dst = host[i->dst], code = bpf_code(i);
     switch (code) {
@@ -244,7 +236,7 @@ static void emit_alu(struct jit *j, const struct code_insn *i) {
 
 /* ---------------------------------------------------------------- memory */
 /* Ends the run if [base + offset, + size) is not in the window that the mark names. */
-static void emit_check(struct jit *j, const struct code_insn *i, const struct code_mark *mark,
+static void emit_check(struct code_jit *j, const struct code_insn *i, const struct code_mark *mark,
                        u8 base) {
     u32 size = bpf_size(i), w = (mark->check & ~CODE_CHECK_BELOW) - 1u;
     bool below = mark->check & CODE_CHECK_BELOW;
@@ -266,7 +258,7 @@ static void emit_check(struct jit *j, const struct code_insn *i, const struct co
     }
 }
 
-static void emit_load(struct jit *j, const struct code_insn *i) {
+static void emit_load(struct code_jit *j, const struct code_insn *i) {
     u8 dst = host[i->dst], src = host[i->src];
     u32 size = bpf_size(i);
     if (bpf_mode(i) == BPF_MEMSX)
@@ -276,7 +268,7 @@ static void emit_load(struct jit *j, const struct code_insn *i) {
                   i->offset);
 }
 
-static void emit_store(struct jit *j, const struct code_insn *i) {
+static void emit_store(struct code_jit *j, const struct code_insn *i) {
     u32 size = bpf_size(i);
     bool imm = bpf_class(i) == BPF_ST;
     u32 opcode = (imm ? 0xc6 : 0x88) | (size > 1);
@@ -287,7 +279,7 @@ static void emit_store(struct jit *j, const struct code_insn *i) {
 }
 
 /* fetch-or, -and, -xor: there is no such instruction, so it is tried until nobody interferes. */
-static void emit_fetch_loop(struct jit *j, const struct code_insn *i) {
+static void emit_fetch_loop(struct code_jit *j, const struct code_insn *i) {
     u32 size = bpf_size(i);
     bool wide = size == 8;
     u8 src = host[i->src];
@@ -306,7 +298,7 @@ static void emit_fetch_loop(struct jit *j, const struct code_insn *i) {
     }
 }
 
-static void emit_atomic(struct jit *j, const struct code_insn *i) {
+static void emit_atomic(struct code_jit *j, const struct code_insn *i) {
     u32 size = bpf_size(i);
     u8 dst = host[i->dst], src = host[i->src];
     u8 code = (u8)(i->imm & 0xf0);
@@ -325,7 +317,7 @@ static void emit_atomic(struct jit *j, const struct code_insn *i) {
     }
 }
 
-static void emit_memory(struct jit *j, const struct code_insn *i, const struct code_mark *mark) {
+static void emit_memory(struct code_jit *j, const struct code_insn *i, const struct code_mark *mark) {
     bool load = bpf_class(i) == BPF_LDX;
     emit_check(j, i, mark, host[load ? i->src : i->dst]);
     if (load)
@@ -337,7 +329,7 @@ static void emit_memory(struct jit *j, const struct code_insn *i, const struct c
 }
 
 /* ---------------------------------------------------------------- control */
-static void emit_charge(struct jit *j, u32 cost) {
+static void emit_charge(struct code_jit *j, u32 cost) {
     op_memory(j, 0, 8, 0x81, 5, RUN, RUN_OFFSET(budget)); /* sub */
     put(j, cost, 4);
     jump_if(j, CC_L, j->stop[CODE_BUDGET]);
@@ -353,7 +345,7 @@ static u8 condition_of(u8 code) {
     return table[code >> 4];
 }
 
-static void emit_branch(struct jit *j, const struct code_insn *i, u32 at) {
+static void emit_branch(struct code_jit *j, const struct code_insn *i, u32 at) {
     bool wide = bpf_class(i) == BPF_JMP, set = bpf_code(i) == BPF_JSET;
     u8 dst = host[i->dst];
     s64 target = bpf_target(i, at);
@@ -378,7 +370,7 @@ static void emit_branch(struct jit *j, const struct code_insn *i, u32 at) {
     jump_if(j, condition_of(bpf_code(i)), place);
 }
 
-static void emit_call(struct jit *j, const struct code_insn *i, u32 at) {
+static void emit_call(struct code_jit *j, const struct code_insn *i, u32 at) {
     const struct code_program *p = j->program;
     if (bpf_is_local_call(i)) {
         op_imm(j, true, 0, RBP, CODE_FRAME);
@@ -386,11 +378,19 @@ static void emit_call(struct jit *j, const struct code_insn *i, u32 at) {
         op_imm(j, true, 5, RBP, CODE_FRAME);
         return;
     }
-    op_memory(j, 0, 4, 0xc7, 0, RUN, RUN_OFFSET(helper));
-    put(j, (u32)i->imm, 4);
+    const struct code_helper *helper = &p->profile->helper[i->imm - 1];
+    bool plain = !code_takes_memory(helper); /* then there is nothing to check */
+    if (plain) {
+        emit_charge(j, helper->cost);
+        move_imm(j, TEMP, (u64)(uintptr_t)helper->function);
+    } else {
+        op_memory(j, 0, 4, 0xc7, 0, RUN, RUN_OFFSET(helper));
+        put(j, (u32)i->imm, 4);
+        run_load(j, TEMP, RUN_OFFSET(call));
+    }
     move(j, true, RCX, R9); /* the ABI's fourth argument */
     move(j, true, R9, RUN); /* and its sixth */
-    op_memory(j, 0, 4, 0xff, 2, RUN, RUN_OFFSET(call));
+    op_rr(j, false, 0xff, 2, TEMP);
     op_memory(j, 0, 4, 0x83, 7, RUN, RUN_OFFSET(status)); /* cmp */
     put(j, CODE_DONE, 1);
     jump_if(j, CC_NE, j->stop[CODE_DONE]);
@@ -398,7 +398,7 @@ static void emit_call(struct jit *j, const struct code_insn *i, u32 at) {
 
 /* Saves (or restores, in reverse order) what a function uses; always an odd number of registers,
  * which with the return address keeps the stack aligned. */
-static void emit_saved(struct jit *j, u32 function, bool restore) {
+static void emit_saved(struct code_jit *j, u32 function, bool restore) {
     u8 list[7], count = 0;
     if (function == 0)
         list[count++] = RUN;
@@ -415,7 +415,7 @@ static void emit_saved(struct jit *j, u32 function, bool restore) {
 }
 
 /* The main function's entry: the run comes in rdi. */
-static void emit_start(struct jit *j) {
+static void emit_start(struct code_jit *j) {
     const struct code_profile *profile = j->program->profile;
     move(j, true, RUN, RDI);
     op_memory(j, 0, 8, 0xc7, 0, RUN, RUN_OFFSET(budget));
@@ -435,7 +435,7 @@ static void emit_start(struct jit *j) {
     }
 }
 
-static void emit_function(struct jit *j, struct code_function *f, u32 number) {
+static void emit_function(struct code_jit *j, struct code_function *f, u32 number) {
     f->entry = (u32)j->at;
     emit_saved(j, number, false);
     if (number == 0)
@@ -444,12 +444,12 @@ static void emit_function(struct jit *j, struct code_function *f, u32 number) {
         emit_charge(j, f->end - f->start);
 }
 
-static void emit_exit(struct jit *j, u32 function) {
+static void emit_exit(struct code_jit *j, u32 function) {
     emit_saved(j, function, true);
     put(j, 0xc3, 1);
 }
 
-static void emit_one(struct jit *j, u32 at) {
+static void emit_one(struct code_jit *j, u32 at) {
     const struct code_insn *i = &j->program->insn[at];
     const struct code_mark *mark = &j->program->mark[at];
     if (!(mark->flags & CODE_MARK_REACHED))
@@ -469,7 +469,7 @@ static void emit_one(struct jit *j, u32 at) {
 }
 
 /* The ways out. A helper that stopped the run has already said why. */
-static void emit_stops(struct jit *j) {
+static void emit_stops(struct code_jit *j) {
     for (u32 status = CODE_BUDGET; status <= CODE_ESCAPED; status++) {
         j->stop[status] = (u32)j->at;
         op_memory(j, 0, 4, 0xc7, 0, RUN, RUN_OFFSET(status));
@@ -484,22 +484,24 @@ static void emit_stops(struct jit *j) {
     emit_exit(j, 0);
 }
 
-static void emit_program(struct jit *j) {
+/* Goes on with a pass for so many instructions; true: it is over. */
+static bool emit_some(struct code_jit *j, u32 steps) {
     struct code_program *p = j->program;
-    j->at = 0;
-    for (u32 at = 0; at < p->count; at++) {
-        struct code_mark *mark = &p->mark[at];
+    for (; j->next < p->count && steps > 0; j->next++, steps--) {
+        struct code_mark *mark = &p->mark[j->next];
         if (mark->flags & CODE_MARK_INNER)
             continue;
         if (mark->flags & CODE_MARK_FUNCTION)
             emit_function(j, &p->function[mark->function], mark->function);
         mark->at = (u32)j->at;
-        emit_one(j, at);
+        emit_one(j, j->next);
     }
-    emit_stops(j);
+    if (j->next == p->count)
+        emit_stops(j);
+    return j->next == p->count;
 }
 
-static void find_used(struct jit *j) {
+static void find_used(struct code_jit *j) {
     const struct code_program *p = j->program;
     for (u32 at = 0; at < p->count; at++)
         j->used[p->mark[at].function] |= (u16)(1u << p->insn[at].dst | 1u << p->insn[at].src);
@@ -507,15 +509,22 @@ static void find_used(struct jit *j) {
         j->used[0] |= (u16)(j->used[f] | 1 << 10);
 }
 
-s64 code_jit(struct code_program *program, u8 *out, u64 size) {
-    struct jit j = {.program = program, .size = size};
-    find_used(&j);
-    emit_program(&j);
-    if (!out)
-        return (s64)j.at;
-    if (j.at > size)
+void code_jit_start(struct code_jit *j, struct code_program *program, u8 *to, u64 size) {
+    memset(j, 0, sizeof(*j));
+    j->program = program;
+    j->to = to;
+    j->size = size;
+    find_used(j);
+}
+
+s64 code_jit_step(struct code_jit *j, u32 steps) {
+    if (!emit_some(j, steps))
+        return E_AGAIN;
+    if (j->out || !j->to)
+        return (s64)j->at;
+    if (j->at > j->size)
         return E_FULL;
-    j.out = out;
-    emit_program(&j);
-    return (s64)j.at;
+    j->out = j->to; /* now that it is known where everything will be */
+    j->at = j->next = 0;
+    return E_AGAIN;
 }

@@ -23,23 +23,28 @@ static bool in_stack(const struct code_run *run, u64 address, u64 size) {
     return size <= sizeof(run->stack) && distance <= sizeof(run->stack) - size;
 }
 
-u64 code_call_helper(u64 a, u64 b, u64 c, u64 d, u64 e, struct code_run *run) {
-    const struct code_helper *helper = &run->profile->helper[run->helper - 1];
-    u64 argument[CODE_ARGUMENTS] = {a, b, c, d, e}, size = 0, cost = helper->cost;
-    u32 n = 0;
-    while (n < CODE_ARGUMENTS && helper->argument[n] != CODE_NONE)
-        n++;
-    while (n-- > 0) {
+/* Whether the memory that a helper is given lies in one piece of the run's; *cost grows with it. */
+static bool check_memory(const struct code_helper *helper, const u64 *argument, const struct code_run *run, u64 *cost) {
+    u64 size = 0;
+    for (u32 n = CODE_ARGUMENTS; n-- > 0;) {
         u8 want = helper->argument[n];
         if (want == CODE_SIZE) {
             size = argument[n];
-            cost += size / 8;
+            *cost += size / 8;
         }
         if ((want == CODE_READ || want == CODE_WRITE) && !in_stack(run, argument[n], size) &&
-            !code_in_window(run, argument[n], size, want == CODE_WRITE)) {
-            run->status = CODE_ACCESS;
-            return 0;
-        }
+            !code_in_window(run, argument[n], size, want == CODE_WRITE))
+            return false;
+    }
+    return true;
+}
+
+u64 code_call_helper(u64 a, u64 b, u64 c, u64 d, u64 e, struct code_run *run) {
+    const struct code_helper *helper = &run->profile->helper[run->helper - 1];
+    u64 cost = helper->cost;
+    if (code_takes_memory(helper) && !check_memory(helper, (u64[]){a, b, c, d, e}, run, &cost)) {
+        run->status = CODE_ACCESS;
+        return 0;
     }
     /* Without a limit to cost the subtraction below could overflow. */
     run->budget -= cost < UINT32_MAX ? (s64)cost : UINT32_MAX;

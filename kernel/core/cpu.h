@@ -67,6 +67,7 @@ struct cpu {
     u32 hint;               /* where to look for a free page */
     struct pair *net;       /* the network device's queues that it sends by (dev/virtio_net.c) */
     u64 held;               /* ranks of the locks held, a bit each */
+    bool look;              /* a sleeper on it was woken since it last looked at the slices */
 
     ALIGNED(64) bool idle;  /* halted or about to be; read by other CPUs */
     u64 quiet;              /* rises whenever this CPU holds no pointer to a kernel object */

@@ -21,12 +21,13 @@
 #include "targe/call_table.h"
 #include "x86/mmu.h"
 
-#define STEPS 128 /* instructions that are verified in one piece */
+#define STEPS 64 /* instructions that are verified or translated in one piece */
 
 /* What the work pages begin with. The verifier's memory follows the instructions. */
 struct work {
     struct code_spec spec;
     bool verified;
+    struct code_jit jit; /* then */
     u64 size; /* of the verifier's memory */
     struct code_insn insn[];
 };
@@ -133,8 +134,10 @@ static s64 begin(struct code_spec *s) {
 
 /* Translates the verified program and seals it. */
 static s64 finish(struct work *w, struct program *p, const struct code_spec *s) {
-    s64 size = code_jit(verifier_memory(w), p->code, s->pages * PAGE_SIZE - sizeof *p);
+    s64 size = code_jit_step(&w->jit, STEPS);
 
+    if (size == E_AGAIN)
+        return size;
     if (size < 0) {
         load_release(s->page);
         return size;
@@ -155,6 +158,8 @@ static s64 go_on(struct work *w, struct program *p, struct code_spec *s) {
         return error;
     }
     w->verified = !error;
+    if (w->verified)
+        code_jit_start(&w->jit, verifier_memory(w), p->code, s->pages * PAGE_SIZE - sizeof *p);
     return E_AGAIN;
 }
 

@@ -337,15 +337,19 @@ void schedule_enter(void) {
     schedule();
 }
 
+static NORETURN void rest(struct cpu *cpu) {
+    note_quiet(cpu);
+    for (;;)
+        __asm__ volatile("sti; hlt" ::: "memory");
+}
+
 /* Waits for an interrupt, which ends in schedule_again(). Interrupts are taken only here: between `sti` and `hlt`
  * none is lost, since the first takes effect after the second has begun. A halt may also end for no reason. */
 static NORETURN void halt(struct cpu *cpu, u64 now, u64 next) {
     timer_by(cpu, next);
     trace(TRACE_IDLE, 0, 0);
-    note_quiet(cpu);
     cpu->slices->idle_since = now;
-    for (;;)
-        __asm__ volatile("sti; hlt" ::: "memory");
+    rest(cpu);
 }
 
 /* Looks for somebody who can run, and waits until there is one. */
@@ -353,6 +357,7 @@ static NORETURN void seek(struct cpu *cpu, u64 now) {
     struct choice c;
 
     for (;; now = rdtsc()) {
+        cpu->look = false;
         if (pick(cpu, now, true, &c)) {
             __atomic_store_n(&cpu->idle, false, __ATOMIC_SEQ_CST);
             cpu->begun = now;
@@ -386,10 +391,12 @@ void schedule_loop(void) {
     seek(cpu, now);
 }
 
-void schedule_again(void) {
+void schedule_again(bool look) {
     struct cpu *cpu = this_cpu();
-    u64 now = rdtsc();
 
+    if (!look && !cpu->look && !flow_poll() && !cpu->look)
+        rest(cpu); /* handlers have done all there was to do */
+    u64 now = rdtsc();
     cpu->slices->idle += now - cpu->slices->idle_since;
     cpu->slices->idle_since = 0;
     seek(cpu, now);
@@ -475,10 +482,12 @@ void schedule_wake(const struct env *env) {
         struct cpu *cpu = cpus[n];
         if (!is_asleep(&env->context[n]) || !__atomic_load_n(&cpu->idle, __ATOMIC_SEQ_CST))
             continue;
-        if (cpu != this_cpu())
+        if (cpu != this_cpu()) {
             apic_send(cpu->apic, VECTOR_KICK);
-        else
-            begin_at(cpu, env->self); /* it will look when the interrupt is over */
+        } else {
+            begin_at(cpu, env->self);
+            cpu->look = true; /* when the interrupt is over */
+        }
     }
 }
 

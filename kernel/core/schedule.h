@@ -6,8 +6,8 @@ struct regs;
 /* Gives the CPU to the next slot that can use it, or halts until there is one. What ran before
  * was saved or is gone. */
 NORETURN void schedule(void);
-/* The same on a CPU that halted, after the interrupt that ended it. */
-NORETURN void schedule_again(void);
+/* The same on a CPU that halted, after the interrupt that ended it. Without `look`, only if that woke somebody. */
+NORETURN void schedule_again(bool look);
 /* Goes on with the context that was just put on this CPU: its start upcall, or its top frame. */
 NORETURN void schedule_enter(void);
 /* The timer rang, with a libOS's registers in r: goes on with it, or ends its slice. */

@@ -111,5 +111,5 @@ void trap(struct regs *r) {
 /* An interrupt ended a halt. */
 void trap_halted(u32 vector) {
     interrupt(vector);
-    schedule_again();
+    schedule_again(vector < VECTOR_DEVICE || vector >= VECTOR_TIMER);
 }

@@ -84,11 +84,11 @@ static bool commit(struct flow *f, u32 owner, const u8 *reply) {
 }
 
 bool handler_run(struct flow *f, const u8 *frame, u32 length, bool checked) {
-    struct env *owner = env_live(f->receiver);
+    struct env *owner = env_of(f->receiver); /* as long as it is bound */
     const struct program *program = page_ptr(f->handler);
     u64 began = rdtsc();
 
-    if (!owner || schedule_owes(owner)) {
+    if (owner->state != ENV_LIVE || schedule_owes(owner)) {
         f->unpaid++;
         return false;
     }

@@ -72,6 +72,13 @@ static void compare(const struct shaped *s, u64 a, u64 b) {
     const struct code_run *one = arenas[0].run, *two = arenas[1].run;
     bool same = one->status == two->status && a == b &&
                 (one->budget == two->budget || (one->budget < 0 && two->budget < 0));
+    const struct code_effects *e = &one->effects, *f = &two->effects;
+    if (one->status == CODE_DONE)
+        same &= e->send == f->send && e->attached == f->attached && e->attached_at == f->attached_at &&
+                e->published == f->published && e->wake == f->wake && e->event == f->event && e->a == f->a && e->b == f->b;
+    for (u32 n = 0; one->status == CODE_DONE && n < e->published; n++)
+        same &= e->publish[n].value == f->publish[n].value &&
+                (u8 *)e->publish[n].at - one->window[1].base == (u8 *)f->publish[n].at - two->window[1].base;
     for (u32 w = 0; w < s->profile->windows; w++)
         same &= memcmp(one->window[w].base, two->window[w].base, s->length[w]) == 0;
     if (!same || one->status == CODE_ESCAPED)

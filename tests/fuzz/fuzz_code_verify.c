@@ -9,10 +9,10 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size);
 static void verify(const struct code_profile *profile, const struct code_insn *insn, u32 count) {
     struct host_program h;
     if (host_verify(&h, profile, insn, count)) {
-        u64 needed = (u64)code_jit(h.program, NULL, 0);
+        u64 needed = (u64)host_jit(h.program, NULL, 0);
         u8 *code = malloc(needed);
-        CHECK(code_jit(h.program, code, needed) == (s64)needed);
-        CHECK(code_jit(h.program, code, needed - 1) == E_FULL);
+        CHECK(host_jit(h.program, code, needed) == (s64)needed);
+        CHECK(host_jit(h.program, code, needed - 1) == E_FULL);
         free(code);
     } else {
         CHECK(h.program->refusal && h.program->refused_at < (count ? count : 1));

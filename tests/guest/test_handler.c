@@ -106,6 +106,15 @@ TEST(code_room) {
     EQUAL(load(&s, &pieces), E_FULL); /* 5 bytes for each */
     EQUAL(type_of(s.page), PAGE_DATA);
     EQUAL(type_of(s.work + 7), PAGE_DATA);
+    OK(sys_page_free(0, s.page, 1));
+    s.pages = 2;
+    for (s.page = machine_info()->code_first; sys_page_alloc(0, s.page, 2, 0, 0) < 0; s.page++) {
+    }
+    EQUAL(load(&s, &pieces), 0);
+    CHECK(pieces > 3 * 1001 / 64); /* followed once, translated twice, a few at a time */
+    EQUAL(type_of(s.page + 1), PAGE_CODE);
+    EQUAL(sys_code_unload(s.page + 1), E_WRONG_TYPE);
+    EQUAL(sys_code_unload(s.page), 0);
 }
 
 /* A page that the kernel cannot seal is refused; so is one that is mapped, before anything has changed. */

@@ -31,14 +31,15 @@ def _inside(network, text, *words):
 
 _COUNTER = """
     import socket, struct, sys
-    host, port, turns = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    host, port, turns, size = sys.argv[1], *(int(word) for word in sys.argv[2:])
+    rest = bytes(i * 7 % 256 for i in range(size - 8))
     s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     s.settimeout(2)
     s.connect((host, port))
     n = 0
     for turn in range(turns):
         for attempt in range(5):
-            s.send(struct.pack(">Q", n) + bytes(range(10)))
+            s.send(struct.pack(">Q", n) + rest)
             try:
                 got = s.recv(2000)
                 break
@@ -46,7 +47,7 @@ _COUNTER = """
                 pass
         else:
             sys.exit("no answer")
-        assert len(got) == 18 and got[8:] == bytes(range(10)), got
+        assert got[8:] == rest, got
         value, = struct.unpack(">Q", got[:8])
         assert value == n + 1, (value, n)
         n = value
@@ -55,7 +56,156 @@ _COUNTER = """
 
 
 def test_echo(ctx):
-    """The counter of 60-byte datagrams comes back increased, by a handler and by a library OS."""
+    """The counter of datagrams comes back increased, by a handler and by a library OS."""
     network, _ = _boot(ctx, "echo", "echo: ready")
     for port in (HANDLER, LIBRARY, LAST):
-        assert _inside(network, _COUNTER, GUEST, port, 500).strip() == "500"
+        for size in (60, 8, 9, 18, 59, 61, 150):
+            assert _inside(network, _COUNTER, GUEST, port, 100, size).strip() == "100"
+
+
+# ---- kvcache
+
+_MEMCACHED = """
+    import os, random, socket, struct, sys
+
+    class Cache:
+        def __init__(self, host):
+            self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self.socket.connect((host, 11211))
+            self.socket.settimeout(0.3)
+            self.number = 0
+
+        def send(self, text, header=None):
+            self.number = self.number % 65535 + 1
+            self.socket.send((header or struct.pack(">HHHH", self.number, 0, 1, 0)) + text)
+
+        def answer(self):
+            parts, count = {}, 1
+            while len(parts) < count:
+                data = self.socket.recv(2000)
+                number, part, count, zero = struct.unpack(">HHHH", data[:8])
+                if number == self.number:
+                    assert zero == 0 and part < count, data
+                    parts[part] = data[8:]
+            return b"".join(parts[part] for part in sorted(parts))
+
+        def ask(self, text):
+            for attempt in range(10):
+                try:
+                    self.send(text)
+                    return self.answer()
+                except TimeoutError:
+                    pass
+            sys.exit(f"no answer to {text!r}")
+
+        def set(self, key, value, word=b"set", flags=0, expires=0):
+            return self.ask(b"%s %s %d %d %d\\r\\n%s\\r\\n" % (word, key, flags, expires, len(value), value))
+
+        def stats(self):
+            lines = self.ask(b"stats\\r\\n").split(b"\\r\\n")
+            assert lines[-2:] == [b"END", b""], lines
+            return {line.split()[1].decode(): int(line.split()[2]) for line in lines[:-2]}
+
+    cache = Cache(sys.argv[1])
+    def value(text): return b"VALUE k 5 %d\\r\\n%s\\r\\nEND\\r\\n" % (len(text), text)
+"""
+
+
+def _kvcache(ctx, text):
+    network, machine = _boot(ctx, "kvcache", "kvcache: ready")
+    _inside(network, textwrap.dedent(_MEMCACHED) + textwrap.dedent(text), GUEST)
+    assert machine.running()
+
+
+def test_kvcache(ctx):
+    """The commands of memcached's text protocol; a get of one key is the handler's."""
+    _kvcache(ctx, """
+        assert cache.ask(b"get k\\r\\n") == b"END\\r\\n"
+        assert cache.set(b"k", b"one", b"replace", 5) == b"NOT_STORED\\r\\n"
+        assert cache.set(b"k", b"one", flags=5) == b"STORED\\r\\n"
+        assert cache.ask(b"get k\\r\\n") == value(b"one")
+        assert cache.set(b"k", b"two", b"add", 5) == b"NOT_STORED\\r\\n"
+        assert cache.set(b"k", b"", b"replace", 5) == b"STORED\\r\\n"
+        assert cache.ask(b"get k\\r\\n") == value(b"")
+        for size in (1, 2, 3, 99, 100, 101, 150, 151, 1000, 1024):
+            data = bytes(random.randrange(256) for _ in range(size))
+            assert cache.set(b"k", data, flags=5) == b"STORED\\r\\n"
+            for _ in range(20):
+                assert cache.ask(b"get k\\r\\n") == value(data)
+        before = cache.stats()
+        assert before["handler_hits"] >= 200 and before["handler_misses"] >= 1, before
+        first = cache.ask(b"gets k\\r\\n")
+        assert first.startswith(b"VALUE k 5 1024 ") and first.endswith(data + b"\\r\\nEND\\r\\n")
+        assert cache.set(b"k", data, flags=5) == b"STORED\\r\\n"
+        assert cache.ask(b"gets k\\r\\n").split(b"\\r\\n")[0] != first.split(b"\\r\\n")[0]
+        assert cache.set(b"other", b"x") == b"STORED\\r\\n"
+        both = cache.ask(b"get k none other\\r\\n")
+        assert both == value(data)[:-5] + b"VALUE other 0 1\\r\\nx\\r\\nEND\\r\\n", both
+        assert cache.stats()["handler_hits"] == before["handler_hits"]
+        many = cache.ask(b"get" + b" k" * 7 + b"\\r\\n")     # several datagrams
+        assert many == value(data)[:-5] * 7 + b"END\\r\\n"
+        assert cache.ask(b"delete k\\r\\n") == b"DELETED\\r\\n"
+        assert cache.ask(b"delete k\\r\\n") == b"NOT_FOUND\\r\\n"
+        assert cache.ask(b"get k\\r\\n") == b"END\\r\\n"
+        assert cache.ask(b"version\\r\\n").startswith(b"VERSION ")
+        cache.send(b"set q 0 0 1 noreply\\r\\nq\\r\\n")
+        assert cache.ask(b"gets q\\r\\n").startswith(b"VALUE q 0 1 ")
+        cache.send(b"delete q noreply\\r\\n")
+        assert cache.ask(b"gets q\\r\\n") == b"END\\r\\n"
+        for expires, there in ((-1, False), (1, True), (2000000000, True), (1000000000, False)):
+            assert cache.set(b"e", b"x", expires=expires) == b"STORED\\r\\n"
+            assert (cache.ask(b"get e\\r\\n") != b"END\\r\\n") == there, expires
+        key = b"x" * 250
+        assert cache.set(key, b"long") == b"STORED\\r\\n"
+        assert b"long" in cache.ask(b"get " + key + b"\\r\\n")
+        # more than there are places for: what is there is right
+        for n in range(600):
+            assert cache.set(b"n%d" % n, b"%d" % n * 10) == b"STORED\\r\\n"
+        found = 0
+        for n in range(600):
+            got = cache.ask(b"get n%d\\r\\n" % n)
+            if got != b"END\\r\\n":
+                assert got == b"VALUE n%d 0 %d\\r\\n%s\\r\\nEND\\r\\n" % (n, len(b"%d" % n * 10), b"%d" % n * 10), got
+                found += 1
+        assert 100 < found <= 256, found
+        assert cache.stats()["evictions"] > 300
+    """)
+
+
+def test_kvcache_hostile(ctx):
+    """Errors as the protocol has them, and datagrams of every kind: it goes on as before."""
+    _kvcache(ctx, """
+        assert cache.set(b"k", b"here", flags=5) == b"STORED\\r\\n"
+        for text, answer in (
+                (b"\\r\\n", b"ERROR"), (b"nonsense\\r\\n", b"ERROR"), (b"get\\r\\n", b"ERROR"), (b"get k", b"ERROR"),
+                (b"get " + b"x" * 251 + b"\\r\\n", b"CLIENT_ERROR"), (b"get \\x01\\r\\n", b"CLIENT_ERROR"),
+                (b"set k 0 0\\r\\n", b"ERROR"), (b"set k a 0 1\\r\\nx\\r\\n", b"CLIENT_ERROR"),
+                (b"set k 0 0 -1\\r\\nx\\r\\n", b"CLIENT_ERROR"), (b"set k 0 0 9\\r\\nx\\r\\n", b"CLIENT_ERROR bad data"),
+                (b"set k 0 0 1\\r\\nxyz\\r\\n", b"CLIENT_ERROR bad data"),
+                (b"set k 0 0 99999999999999999999\\r\\nx\\r\\n", b"CLIENT_ERROR"),
+                (b"set k 0 0 1025\\r\\n" + b"x" * 1025 + b"\\r\\n", b"SERVER_ERROR object too large"),
+                (b"set " + b"x" * 251 + b" 0 0 1\\r\\nx\\r\\n", b"CLIENT_ERROR"), (b"delete\\r\\n", b"ERROR"),
+                (b"delete k 5\\r\\n", b"CLIENT_ERROR"), (b"get" + b" k" * 60 + b"\\r\\n", b"ERROR")):
+            got = cache.ask(text)
+            assert got.startswith(answer), (text, got)
+        cache.send(b"get k\\r\\n", struct.pack(">HHHH", 1, 0, 2, 0))
+        cache.number = 1
+        assert cache.answer().startswith(b"SERVER_ERROR multi-packet")
+        generator = random.Random(7)
+        pieces = [b"get ", b"set ", b"k", b" ", b"\\r\\n", b"\\n", b"0", b"1", b"x" * 250, b"\\x00", b"\\xff", b"noreply",
+                  b"99999999999", b"-1", b"add ", b"delete ", b"stats", b"gets "]
+        for n in range(3000):
+            if n % 3:
+                text = b"".join(generator.choice(pieces) for _ in range(generator.randrange(12)))
+            else:
+                text = generator.randbytes(generator.choice((0, 1, 7, 8, 20, 200, 1400)))
+            header = b"" if n % 5 == 0 else struct.pack(">HHHH", n & 0xffff, 0, 1, generator.randrange(2))
+            cache.socket.send(header + text)
+            if n % 100 == 0:
+                cache.socket.close()
+                cache.__init__(sys.argv[1])
+                cache.number = 40000 + n
+                assert cache.set(b"k", b"here", flags=5) == b"STORED\\r\\n"
+                assert cache.ask(b"get k\\r\\n") == value(b"here")
+        assert cache.stats()["handler_hits"] >= 30
+    """)

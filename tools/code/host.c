@@ -40,15 +40,25 @@ bool host_verify(struct host_program *h, const struct code_profile *profile,
     return host_verify_traced(h, profile, insn, count, NULL, NULL);
 }
 
+s64 host_jit(struct code_program *program, u8 *to, u64 size) {
+    struct code_jit jit;
+    s64 result;
+    code_jit_start(&jit, program, to, size);
+    do
+        result = code_jit_step(&jit, 7);
+    while (result == E_AGAIN);
+    return result;
+}
+
 bool host_translate(struct host_program *h) {
-    s64 size = code_jit(h->program, NULL, 0);
+    s64 size = host_jit(h->program, NULL, 0);
     u64 whole = round_up((u64)size, PAGE_SIZE);
     u8 *code = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (code == MAP_FAILED)
         return false;
     h->code = code;
     h->code_size = whole;
-    return code_jit(h->program, code, (u64)size) == size &&
+    return host_jit(h->program, code, (u64)size) == size &&
            mprotect(code, whole, PROT_READ | PROT_EXEC) == 0;
 }
 

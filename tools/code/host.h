@@ -17,6 +17,8 @@ struct code_verify;
 bool host_verify_traced(struct host_program *h, const struct code_profile *profile,
                         const struct code_insn *insn, u32 count,
                         void (*trace)(void *owner, const struct code_verify *v), void *owner);
+/* Translates a verified program: the size of the code, or E_FULL; to = NULL: only the size that it needs. */
+s64 host_jit(struct code_program *program, u8 *to, u64 size);
 /* Translates it, into memory that is never writable and executable at once. */
 bool host_translate(struct host_program *h);
 void host_free(struct host_program *h);

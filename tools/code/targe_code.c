@@ -241,7 +241,7 @@ static void print_summary(const struct listing *l) {
         checked += p->mark[at].check != 0;
     }
     printf("accepted\tprofile %s; %u slots, %u functions, %ld bytes of x86-64 code\n",
-           p->profile->name, p->count, p->functions, (long)code_jit(l->h.program, NULL, 0));
+           p->profile->name, p->count, p->functions, (long)host_jit(l->h.program, NULL, 0));
     printf("windows\t%u accesses proved, %u checked in each run\n", proved, checked);
     if (is_counted(p))
         printf("budget\tat most %u instructions, counted in each run\n", p->profile->budget);

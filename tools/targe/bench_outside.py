@@ -15,6 +15,7 @@ import typing
 
 from targe import archive, boot, manifest, project
 from targe.bench_breakdown import Spent, Symbols, show
+from targe.bench_busy import measure_busy
 from targe.bench_linux import APPEND, load_program, lockstep_program
 from targe.bench_machine import ICOUNT, TIME, Counter, Running, machine_words
 from targe.bench_network import GUEST, TAP, Network
@@ -63,6 +64,7 @@ def measure_outside(groups, linux, measures):
         results = bench.requests([row for row in read_requests() if row.group in groups])
         if "network" in groups:
             results += bench.filters()
+            results += measure_busy(network, not measures)
         if "size" in groups:
             results += bench.sizes()
     return results
