@@ -459,10 +459,12 @@ void schedule_tick(struct regs *r) {
 void schedule_lend(u64 took, u64 again) {
     struct cpu *cpu = this_cpu();
 
-    cpu->begun += took;
-    cpu->paying += (u32)took;
-    cpu->ends += took;
-    cpu->context->slice_end = cpu->ends;
+    if (cpu->context) {
+        cpu->begun += took;
+        cpu->paying += (u32)took;
+        cpu->ends += took;
+        cpu->context->slice_end = cpu->ends;
+    }
     timer_by(cpu, again);
 }
 

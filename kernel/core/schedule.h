@@ -12,8 +12,8 @@ NORETURN void schedule_again(bool look);
 NORETURN void schedule_enter(void);
 /* The timer rang, with a libOS's registers in r: goes on with it, or ends its slice. */
 void schedule_tick(struct regs *r);
-/* An interrupt took so many ticks from whoever runs: they are not charged, and the slice ends later by them. The
- * timer is to ring at `again`, too. */
+/* An interrupt took so many ticks from whoever runs, if somebody does: they are not charged, and the slice ends
+ * later by them. The timer is to ring at `again`, too, whoever may run by then. */
 void schedule_lend(u64 took, u64 again);
 /* Makes CPUs on which an environment sleeps look again, if they are idle. */
 void schedule_wake(const struct env *env);

@@ -644,10 +644,8 @@ static void serve(void) {
     } while (!enough && (more || net_device_listen()));
     line->spent += now - begun;
     line->left = enough;
-    if (cpu->context) {
-        cpu->trace->put_off += enough;
-        schedule_lend(now - begun, enough ? line->since + span : NEVER);
-    }
+    cpu->trace->put_off += enough && cpu->context;
+    schedule_lend(now - begun, enough ? line->since + span : NEVER);
 }
 
 void flow_reclaim(void) {

@@ -10,11 +10,13 @@ from pathlib import Path
 from harness.context import until
 from harness.machine_json import machine_json_at
 from harness.namespace import GUEST, TAP
+from harness.system import limit
 from targe import project
 from targe.machine import MAC
 
 _FRAMES = Path(__file__).with_name("frames_for_mini.py")
 _ALL_FRAMES = Path(__file__).with_name("frames_for_all.py")
+_TIME, _SEED = map(int, os.environ.get("TARGE_FRAMES", "10,1").split(","))
 
 
 def test_frames(ctx):
@@ -44,11 +46,11 @@ def _answers(network):
                              ["ping", "-c", "1", "-W", "2", "-q", GUEST]))
 
 
+@limit(_TIME + 110)
 def test_any_frames(ctx):
     """Damaged frames of every protocol, at random: all libOSes go on, and the kernel's books are right."""
-    seconds, seed = map(int, os.environ.get("TARGE_FRAMES", "10,1").split(","))
     network, machine = _on_tap(ctx)
-    sent = int(network.run(sys.executable, str(_ALL_FRAMES), TAP, MAC, str(seconds), str(seed), timeout=seconds + 30))
+    sent = int(network.run(sys.executable, str(_ALL_FRAMES), TAP, MAC, str(_TIME), str(_SEED), timeout=_TIME + 30))
     assert sent > 1000, sent
     assert until(lambda: _answers(network), 30, "an answer after all")
     state = machine_json_at(network, GUEST)
