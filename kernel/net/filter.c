@@ -238,11 +238,21 @@ static bool impossible(struct view pair[2]) {
 static u32 next_shift(u32 shift, u32 mask) { return (shift - mask) & mask; }
 
 /* ---- implication */
-static bool part_contains(const u8 *mask_a, const u8 *value_a, const u8 *mask_b, const u8 *value_b) {
+static u32 field(const u8 *p) { return (u32)p[0] << 8 | p[1]; }
+
+static bool part_contains(const struct masked *a, const struct masked *b, u32 part) {
+    const u8 *mask_a = part == 1 ? a->mask : a->mask2, *value_a = part == 1 ? a->value : a->value2;
+    const u8 *mask_b = part == 1 ? b->mask : b->mask2, *value_b = part == 1 ? b->value : b->value2;
+
     for (u32 i = 0; i < FILTER_BYTES; i++)
         if ((mask_b[i] & ~mask_a[i]) || ((value_a[i] ^ value_b[i]) & mask_b[i]))
             return false;
-    return true;
+    if (b->range_part != part)
+        return true;
+    struct cell c = ANY_CELL;
+    cell_add_part(&c, a, part, 0, b->range_offset);
+    cell_tighten(&c);
+    return c.low >= b->low && c.high <= b->high;
 }
 
 static u32 view_length(const struct view *v) {
@@ -285,10 +295,9 @@ static bool every_pair(const struct masked *a, const struct masked *b, bool (*ho
 }
 
 bool filter_implies(const struct masked *a, const struct masked *b) {
-    if (!b->range_part && part_contains(a->mask, a->value, b->mask, b->value) && (!b->shift_scale ||
-         (filter_same_shift(a, b) && part_contains(a->mask2, a->value2, b->mask2, b->value2))))
-        return true;
-    return every_pair(a, b, pair_implies);
+    return (part_contains(a, b, 1) && a->length >= b->length && a->length2 >= b->length2 &&
+            (!b->shift_scale || (filter_same_shift(a, b) && part_contains(a, b, 2)))) ||
+           every_pair(a, b, pair_implies);
 }
 
 /* ---- disjointness */
@@ -296,22 +305,27 @@ bool filter_implies(const struct masked *a, const struct masked *b) {
 static bool part_clashes(const struct masked *a, const struct masked *b, u32 part) {
     const u8 *mask_a = part == 1 ? a->mask : a->mask2, *value_a = part == 1 ? a->value : a->value2;
     const u8 *mask_b = part == 1 ? b->mask : b->mask2, *value_b = part == 1 ? b->value : b->value2;
+    const struct masked *ranged = a->range_part == part ? a : b, *other = ranged == a ? b : a;
+    u32 at = ranged->range_offset;
 
+    if (ranged->range_part == part) {
+        struct cell c = {.mask = field(mask_a + at) | field(mask_b + at),
+                         .value = field(value_a + at) | field(value_b + at),
+                         .low = ranged->low,
+                         .high = ranged->high};
+        cell_tighten(&c);
+        if (c.empty || (other->range_part == part && other->range_offset == at &&
+                        (other->low > c.high || other->high < c.low)))
+            return true;
+    }
     for (u32 i = 0; i < FILTER_BYTES; i += 8)
         if ((filter_word(value_a + i) ^ filter_word(value_b + i)) & filter_word(mask_a + i) & filter_word(mask_b + i))
             return true;
-    const struct masked *ranged = a->range_part == part ? a : b;
-    struct cell c = ANY_CELL;
-    if (ranged->range_part == part) {
-        cell_add_part(&c, a, part, 0, ranged->range_offset);
-        cell_add_part(&c, b, part, 0, ranged->range_offset);
-        cell_tighten(&c);
-    }
-    return c.empty;
+    return false;
 }
 
 bool filter_clash(const struct masked *a, const struct masked *b) {
-    return part_clashes(a, b, 1) || (filter_same_shift(a, b) && part_clashes(a, b, 2));
+    return (filter_same_shift(a, b) && part_clashes(a, b, 2)) || part_clashes(a, b, 1);
 }
 
 bool filter_disjoint(const struct masked *a, const struct masked *b) {
@@ -340,8 +354,8 @@ static bool part_match(const u8 *mask, const u8 *value, u32 need, const u8 *p, u
 }
 
 static bool in_range(const struct masked *f, const u8 *part) {
-    u32 field = (u32)part[f->range_offset] << 8 | part[f->range_offset + 1];
-    return f->low <= field && field <= f->high;
+    u32 value = field(part + f->range_offset);
+    return f->low <= value && value <= f->high;
 }
 
 bool filter_match(const struct masked *f, const u8 *frame, u32 length) {

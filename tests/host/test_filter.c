@@ -468,6 +468,97 @@ static void test_port_ranges(void **state) {
     assert_false(filter_implies(&bits, &block));
 }
 
+/* ---- frames as they come: tags, options, fragments, IPv6 */
+/* An IPv4 header of so many words and a port behind it, after so many bytes of tags. */
+static u32 make_frame(u8 *frame, u32 tags, u32 words, u16 fragment, u16 port) {
+    u32 ip = 14 + tags, udp = ip + 4 * words;
+    memset(frame, 0, 256);
+    for (u32 i = 0; i < tags; i += 4) {
+        frame[12 + i] = i + 4 < tags ? 0x88 : 0x81;
+        frame[13 + i] = i + 4 < tags ? 0xa8 : 0x00;
+        frame[15 + i] = (u8)(5 + i / 4);
+    }
+    frame[ip - 2] = 8;
+    frame[ip] = (u8)(0x40 | words);
+    frame[ip + 6] = (u8)(fragment >> 8);
+    frame[ip + 7] = (u8)fragment;
+    frame[ip + 9] = 17;
+    frame[udp + 2] = (u8)(port >> 8);
+    frame[udp + 3] = (u8)port;
+    return udp + 8;
+}
+
+/* UDP to ports 8000 to 8099, as a manifest's flow demands it, after so many bytes of tags. */
+static struct masked udp_ports(u16 tags) {
+    struct condition c = {0};
+    for (u16 i = 0; i < tags; i += 4) {
+        put(&c, match(12 + i, 2, 0xffff, i + 4 < tags ? 0x88a8 : 0x8100));
+        put(&c, match(14 + i, 2, 0x0fff, 5 + i / 4));
+    }
+    put(&c, match(12 + tags, 2, 0xffff, 0x0800));
+    put(&c, match(14 + tags, 1, 0xf0, 0x40));
+    put(&c, match(20 + tags, 2, 0x3fff, 0));
+    put(&c, match(23 + tags, 1, 0xff, 17));
+    put(&c, shift(14 + tags, 0x0f, 4));
+    put(&c, range(2, 8000, 8099));
+    return normal(&c);
+}
+
+static void test_protocols(void **state) {
+    (void)state;
+    u8 frame[256];
+    for (u16 tags = 0; tags <= 8; tags += 4) {
+        struct masked m = udp_ports(tags);
+        for (u32 words = 5; words <= 15; words++) {
+            u32 length = make_frame(frame, tags, words, 0, 8050);
+            assert_true(match_exact(&m, frame, length));
+            assert_true(match_exact(&m, frame, length - 4));
+            assert_false(match_exact(&m, frame, length - 5)); /* half of a port */
+            for (u16 other = 0; other <= 8; other += 4) { /* a tag more or less is another frame */
+                struct masked o = udp_ports(other);
+                assert_true(other == tags || !match_exact(&o, frame, length));
+                assert_true(other == tags || filter_disjoint(&m, &o));
+            }
+            make_frame(frame, tags, words, 0x4000, 8050); /* do not fragment: allowed */
+            assert_true(match_exact(&m, frame, length));
+            for (u32 bit = 1; bit < 0x4000; bit <<= 1) {
+                make_frame(frame, tags, words, (u16)bit, 8050);
+                assert_false(match_exact(&m, frame, length));
+            }
+            make_frame(frame, tags, words, 0, 7999);
+            assert_false(match_exact(&m, frame, length));
+        }
+    }
+    /* IPv6: the port has one place, unless something stands before it. */
+    struct condition c = {0};
+    put(&c, match(12, 2, 0xffff, 0x86dd));
+    put(&c, match(20, 1, 0xff, 17));
+    put(&c, range(56, 53, 54));
+    struct masked plain = normal(&c);
+    memset(frame, 0, sizeof(frame));
+    frame[12] = 0x86;
+    frame[13] = 0xdd;
+    frame[20] = 17;
+    frame[57] = 53;
+    assert_true(match_exact(&plain, frame, 62));
+    frame[20] = 0; /* options for hosts on the way, of 24 bytes */
+    assert_false(match_exact(&plain, frame, 90));
+    frame[54] = 17;
+    frame[55] = 2;
+    frame[54 + 24 + 3] = 53;
+    struct condition follow = {0};
+    put(&follow, match(12, 2, 0xffff, 0x86dd));
+    put(&follow, match(20, 1, 0xff, 0));
+    put(&follow, match(54, 1, 0xff, 17));
+    put(&follow, shift(55, 0x0f, 8));
+    put(&follow, match(9, 2, 0xffff, 53));
+    struct masked options = normal(&follow);
+    assert_true(match_exact(&options, frame, 86));
+    assert_true(filter_disjoint(&options, &plain));
+    frame[54] = 43; /* and a routing header behind them */
+    assert_false(match_exact(&options, frame, 86));
+}
+
 /* Two conditions of one shape count the same bits. */
 static void test_shapes(void **state) {
     (void)state;
@@ -530,6 +621,7 @@ int main(void) {
         cmocka_unit_test(test_against_every_packet), cmocka_unit_test(test_every_value_of_a_field),
         cmocka_unit_test(test_hostile_conditions),   cmocka_unit_test(test_far_second_parts),
         cmocka_unit_test(test_port_ranges),          cmocka_unit_test(test_shapes),
+        cmocka_unit_test(test_protocols),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

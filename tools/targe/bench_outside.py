@@ -46,7 +46,8 @@ class Request(typing.NamedTuple):
     more: list = []         # parameters of the client behind the number of requests
 
 
-_FILTERS = ((10, 60), (1000, 72))
+_FILTERS = ((10, 60), (1000, 72), (10000, None))
+_BINDING = 1000000  # a millisecond of 1 ns instructions
 _SIZES = (4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 72, 80, 96, 112, 128, 160)
 _LINUX_ENTRY = 0x100000  # where a bzImage begins in protected mode, before it unpacks itself
 
@@ -149,6 +150,7 @@ class _Filters:
 
     def __init__(self, count):
         self._append = f"filters={count}"
+        self.binding = None
 
     def boot(self, words, network, memory=512, counter=None):
         """The same as for Targe."""
@@ -157,10 +159,10 @@ class _Filters:
         return _boot(boot.open_archive(parts), words, network, memory, counter,
                      project.kernel("release"), self._append)
 
-    @staticmethod
-    def begin(guided):
-        """Waits until all are bound."""
+    def begin(self, guided):
+        """Waits until all are bound, and hears what it takes to unbind and bind the last."""
         guided.ask(["begin", 0], 0)
+        self.binding = int(guided.machine.expect("META\tbinding", _SILENCE).split()[-1])
         guided.machine.expect("META\tfilters", _SILENCE)
 
 
@@ -311,14 +313,21 @@ class _Outside:
     def filters(self):
         """What the kernel executes to find a packet's flow, with few and many filters bound."""
         names = _functions_of(("classify", "filter"))
-        return [Result(f"classify a packet, {count:,} filters", "packet", "instructions",
-                       group="network", targe=self._classify(count, names), goal=goal)
-                for count, goal in _FILTERS]
+        classified, bound = [], []
+        for count, goal in _FILTERS:
+            packet, binding = self._classify(count, names)
+            classified.append(Result(f"classify a packet, {count:,} filters", "packet", "instructions",
+                                     group="network", targe=packet, goal=goal))
+            bound.append(Result(f"unbind and bind a filter, of {count:,}", "round", "instructions",
+                                group="network", targe=binding, goal=_BINDING))
+        return classified + bound
 
     def _classify(self, filters, names):
+        """What a packet costs, and a round of unbinding and binding."""
         progress = Progress(f"counting instructions with {filters:,} filters")
         symbols = Symbols(project.kernel("release"))
-        with Guided(_Filters(filters), self._network, places=True) as guided:
+        system = _Filters(filters)
+        with Guided(system, self._network, places=True) as guided:
             before = guided.counter.places()
             guided.ask(["scatter", 10000], 300, [filters])
             after = guided.counter.places()
@@ -332,7 +341,7 @@ class _Outside:
         progress.done(f"counted instructions with {filters:,} filters: {packets} packets")
         if not packets:
             raise Failure("no packet was classified")
-        return spent / packets
+        return spent / packets, system.binding
 
     # ---- sizes
 
