@@ -21,6 +21,9 @@ BASE := -std=gnu11 -O2 -g -ffreestanding -fno-pic -fno-pie -fno-stack-protector 
         -fno-common -MMD -MP -m64 -march=x86-64 -I$(ABI) $(WARN)
 
 KERNEL_CFLAGS := $(BASE) -mgeneral-regs-only -mno-red-zone -mcmodel=kernel -Ikernel
+ifeq ($(findstring clang,$(CC)),)
+KERNEL_CFLAGS += -fno-align-loops -fno-align-jumps # most of its loops go round once
+endif
 PROGRAM_CFLAGS := $(BASE) -mgeneral-regs-only -Ilibos -Ilibos/rt -Ilibos/lib
 ifneq ($(VARIANT),release)
 KERNEL_CFLAGS += -DDEBUG

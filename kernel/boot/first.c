@@ -42,7 +42,7 @@ u32 first_env_make(void) {
     e->self = page;
     e->root = root;
     e->root_address = phys_of_page(root).v;
-    space_prepare_root(root);
+    space_prepare(e);
     page_link(e, root);
     page_link(e, page);
     for (u32 i = 0; i < info->archive_pages; i++) {

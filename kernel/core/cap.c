@@ -35,6 +35,8 @@ u64 cap_tag(const struct cap *c) {
 void cap_seal(struct cap *c, u64 generation) {
     c->generation = generation;
     c->tag = cap_tag(c);
+    if (!c->holder) /* it is soon presented, most likely */
+        this_cpu()->verified[c->tag % CAP_CACHE] = (struct verified){*c, 0};
 }
 
 static bool same(const struct cap *a, const struct cap *b) {
@@ -91,28 +93,25 @@ static bool covers(const struct cap *c, u32 name, u32 count) {
 }
 
 s64 cap_pages(u64 user, u32 name, u32 count, u8 rights, u32 *owner) {
-    struct cap c = {0};
+    struct cap c;
 
-    if (user) {
-        s64 error = cap_present(user, CAP_PAGE, rights, &c);
-        if (error)
-            return error;
-        if (!covers(&c, name, count))
-            return E_BAD_CAPABILITY;
+    if (likely(!user)) {
+        *owner = current_env()->self;
+        return page_owned(*owner, name, count);
     }
-    if (!count || name >= page_count || count > page_count - name)
+    s64 error = cap_present(user, CAP_PAGE, rights, &c);
+    if (error)
+        return error;
+    if (!covers(&c, name, count))
+        return E_BAD_CAPABILITY;
+    if (name >= page_count)
         return E_BAD_ARGUMENT;
     *owner = page_owner(page_get(name));
-    if (!user && *owner != current_env()->self)
-        return E_NO_RIGHT;
-    for (u32 i = 0; i < count; i++) {
-        struct page *p = page_get(name + i);
-        if (page_owner(p) != *owner)
-            return E_NO_RIGHT;
-        if (user && page_generation(p) != c.generation)
-            return E_BAD_CAPABILITY;
-    }
-    return *owner ? 0 : E_NO_RIGHT;
+    error = page_owned(*owner, name, count);
+    for (u32 i = 0; i < count && !error; i++)
+        if (page_generation(page_get(name + i)) != c.generation)
+            error = E_BAD_CAPABILITY;
+    return error || *owner ? error : E_NO_RIGHT;
 }
 
 s64 cap_grant(u64 user, u8 type, u8 rights, u32 name, u32 count, u64 generation) {

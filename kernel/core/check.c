@@ -45,6 +45,7 @@ static void check_leaf(u32 table) {
             continue;
         u32 page = page_of_phys((phys){entry[i] & PTE_ADDRESS});
         held(page, false);
+        held(table, true);
         u8 type = page < page_count ? page_type(page_get(page)) : PAGE_ABSENT;
         bool writable = entry[i] & PTE_WRITE;
         bool may_read = type == PAGE_ENV || type == PAGE_FLOW || type == PAGE_TABLE || type == PAGE_EXPOSED;
@@ -76,6 +77,7 @@ static void check_table(u32 table, u32 level) {
         if (!(entry[i] & PTE_PRESENT))
             continue;
         u32 page = page_of_phys((phys){entry[i] & PTE_ADDRESS});
+        held(table, true);
         if (entry[i] & PTE_LARGE) {
             check_large(page, level);
             continue;
@@ -136,8 +138,8 @@ static void check_pages(void) {
         u64 state = page_state(p);
         if (STATE_BINDINGS(state) != counts[page].bindings)
             complain(page, "bindings", STATE_BINDINGS(state), counts[page].bindings);
-        if (STATE_PINS(state) != counts[page].pins)
-            complain(page, "pins", STATE_PINS(state), counts[page].pins);
+        if (STATE_ENTRIES(state) != counts[page].pins)
+            complain(page, "pins or entries", STATE_ENTRIES(state), counts[page].pins);
         if (!page_owner(p) != !counts[page].listed)
             complain(page, "owner", page_owner(p), 0);
         if (page_is_marked_free(page) != (STATE_TYPE(state) == PAGE_FREE))

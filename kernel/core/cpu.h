@@ -110,7 +110,11 @@ static inline struct cpu *this_cpu(void) {
     __asm__("movq %%gs:0, %0" : "=r"(c));
     return c;
 }
-static inline struct env *current_env(void) { return this_cpu()->env; }
+static inline struct env *current_env(void) {
+    struct env *e;
+    __asm__ volatile("movq %%gs:%c1, %0" : "=r"(e) : "i"(CPU_ENV));
+    return e;
+}
 
 /* This CPU holds no pointer to a kernel object, nor a name that it takes for one. */
 static inline void note_quiet(struct cpu *cpu) {

@@ -45,20 +45,13 @@ u64 env_active(const struct env *e) {
     return active;
 }
 
-void env_lock(struct env *e) { word_lock(&e->lock, LOCK_ENV); }
-void env_unlock(struct env *e) { word_unlock(&e->lock, LOCK_ENV); }
-
 void env_lock_two(struct env *a, struct env *b) {
     env_lock(a->self < b->self ? a : b);
     env_lock(a->self < b->self ? b : a);
 }
 
-s64 env_target(u64 user, u8 rights, struct env **out) {
+s64 env_presented(u64 user, u8 rights, struct env **out) {
     u32 name;
-
-    *out = current_env();
-    if (!user)
-        return 0;
     s64 error = cap_object(user, CAP_ENV, rights, PAGE_ENV, &name);
     if (error)
         return error;
@@ -107,14 +100,17 @@ static s64 take_from_creator(struct env *creator, u32 page, u32 root, const stru
     if (creator->pages - 2ull + spec->page_limit > creator->page_limit ||
         (u64)creator->slices + spec->slice_limit > creator->slice_limit)
         return E_LIMIT;
-    s64 error = page_retype(root, creator->self, PAGE_DATA, PAGE_TABLE | 4 << 8, 0);
+    u64 page_was, root_was;
+    s64 error = page_retype_from(root, creator->self, PAGE_DATA, PAGE_TABLE | 4 << 8, 0, &root_was);
     if (error)
         return error;
-    error = page_retype(page, creator->self, PAGE_DATA, PAGE_KERNEL, 0); /* until it is cleared */
+    error = page_retype_from(page, creator->self, PAGE_DATA, PAGE_KERNEL, 0, &page_was); /* until it is filled in */
     if (error) {
-        page_retype(root, creator->self, PAGE_TABLE, PAGE_DATA, 0);
+        page_retype(root, creator->self, PAGE_TABLE, (u16)(PAGE_DATA | (root_was & STATE_ZERO)), 0);
         return error;
     }
+    page_zero(root, root_was);
+    page_zero(page, page_was);
     creator->page_limit -= spec->page_limit;
     creator->slice_limit -= spec->slice_limit;
     creator->children++;
@@ -129,7 +125,6 @@ s64 env_make(struct env *creator, u32 page, u32 root, const struct env_spec *spe
         return error;
     }
     struct env *e = env_of(page);
-    memset(e, 0, sizeof *e);
     memcpy(e->name, spec->name, sizeof e->name);
     e->self = page;
     e->creator = creator->self;
@@ -138,7 +133,7 @@ s64 env_make(struct env *creator, u32 page, u32 root, const struct env_spec *spe
     e->root_address = phys_of_page(root).v;
     e->page_limit = spec->page_limit;
     e->slice_limit = spec->slice_limit;
-    space_prepare_root(root);
+    space_prepare(e);
     page_bind(root, PAGE_TABLE);
     page_unlink(creator, page);
     page_unlink(creator, root);
@@ -251,11 +246,12 @@ void call_env_stop(struct regs *r) {
 enum { PHASE_STOP, PHASE_RELEASE, PHASE_BINDINGS, PHASE_PAGES, PHASE_SWEEP, PHASE_GONE };
 
 static void release_contexts(struct env *e) {
-    for (u32 n = 0; n < MAX_CPUS; n++) {
+    for (u32 n = 0; n < cpu_count; n++) {
         struct env_context *record = &e->context[n];
+        if (!record->page)
+            continue;
         schedule_forget_sleep(record);
-        if (record->page)
-            page_end_use(record->page, PAGE_CONTEXT);
+        page_end_use(record->page, PAGE_CONTEXT);
         memset(record, 0, sizeof *record);
     }
 }
@@ -272,7 +268,7 @@ static bool break_bindings(struct env *e) {
         else if (whole && page_type(p) == PAGE_CODE)
             load_release(p->where);
         else if (whole && page_type(p) == PAGE_TABLE)
-            whole = space_empty_table(page, page == e->root ? 256 : 512, &work);
+            whole = space_empty_table(page, &work);
         if (!whole) {
             e->cursor = page;
             return false;
@@ -285,20 +281,24 @@ static bool break_bindings(struct env *e) {
 /* Frees a page, or sees to it that nobody binds it anew. */
 static void dispose(struct env *e, u32 page) {
     struct page *p = page_get(page);
+    u64 state = page_state(p);
 
-    if (STATE_PINS(page_state(p)))
+    if (STATE_PINS(state))
         flow_reclaim(); /* a device may be done with it by now */
-    if (page_type(p) == PAGE_TABLE) {
+    if (STATE_TYPE(state) == PAGE_TABLE) {
         p->where = 0;
-        page_retype(page, e->self, PAGE_TABLE, PAGE_DATA, UINT32_MAX);
+        page_retype(page, e->self, PAGE_TABLE, page == e->root ? PAGE_DATA : DATA_ZERO, UINT32_MAX);
     }
     if (page == e->root) {
         e->root = 0;
         page_unbind(page);
     }
-    page_set_vital(page, false);
+    if (state & STATE_VITAL)
+        page_set_vital(page, false);
     if (page == e->self || page_release(e, page, PAGE_DATA))
         page_take_begin(page, e->self);
+    else
+        page_look_from(page); /* most of a small environment were tables: they are known to be zero */
 }
 
 static bool free_pages(struct env *e) {

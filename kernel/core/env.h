@@ -2,20 +2,27 @@
  * everybody may read. Pointers to one are looked up anew in each kernel entry: env_destroy
  * waits until no CPU is inside an entry that began before (see quiesce). */
 #pragma once
-#include "lib/base.h"
+#include "core/cpu.h"
+#include "core/lock.h"
+#include "core/memory.h"
 
-static inline struct env *env_of(u32 page); /* of a page known to be an ENV page */
-struct env *env_live(u32 page);             /* NULL unless a live environment's page */
+static inline struct env *env_of(u32 page) { return page_ptr(page); } /* of a page known to be an ENV page */
+struct env *env_live(u32 page); /* NULL unless a live environment's page */
 
 /* The CPUs that have an environment's space loaded, a bit each. */
 u64 env_active(const struct env *e);
 
-void env_lock(struct env *e);
-void env_unlock(struct env *e);
+static inline void env_lock(struct env *e) { word_lock(&e->lock, LOCK_ENV); }
+static inline bool env_try_lock(struct env *e) { return word_try_lock(&e->lock, LOCK_ENV); }
+static inline void env_unlock(struct env *e) { word_unlock(&e->lock, LOCK_ENV); }
 void env_lock_two(struct env *a, struct env *b);
 
 /* The environment that a call is about: the caller (user 0) or a capability's with `rights`. */
-s64 env_target(u64 user, u8 rights, struct env **out);
+s64 env_presented(u64 user, u8 rights, struct env **out);
+static inline s64 env_target(u64 user, u8 rights, struct env **out) {
+    *out = current_env();
+    return likely(!user) ? 0 : env_presented(user, rights, out);
+}
 /* The same, and locks it; E_DEAD if it ended meanwhile. With an error nothing is locked. */
 s64 env_lock_target(u64 user, u8 rights, struct env **out);
 
@@ -30,6 +37,3 @@ void env_pass_on(struct env *child, const struct env *dying);
 
 /* Makes an environment of two DATA pages of `creator`, which are zeroed. */
 s64 env_make(struct env *creator, u32 page, u32 root, const struct env_spec *spec);
-
-#include "core/memory.h"
-static inline struct env *env_of(u32 page) { return page_ptr(page); }

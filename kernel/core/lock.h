@@ -23,9 +23,28 @@ struct lock {
 };
 #define LOCK(text, order) {0, (order), (text)}
 
-void spin_lock(struct lock *l);
-void spin_unlock(struct lock *l);
+#if defined(DEBUG) || defined(HOST_TEST)
+void lock_note(u32 rank, bool taken); /* which ranks this CPU holds */
+#else
+static inline void lock_note(u32 rank, bool taken) { (void)rank, (void)taken; }
+#endif
+void lock_wait(u32 *word); /* until the word is this CPU's */
 
-/* The same on a bare word in an exposed page. */
-void word_lock(u32 *word, u32 rank);
-void word_unlock(u32 *word, u32 rank);
+/* On a bare word in an exposed page. */
+static inline bool word_try_lock(u32 *word, u32 rank) {
+    if (unlikely(__atomic_exchange_n(word, 1, __ATOMIC_ACQUIRE)))
+        return false;
+    lock_note(rank, true);
+    return true;
+}
+static inline void word_lock(u32 *word, u32 rank) {
+    lock_note(rank, true);
+    if (unlikely(__atomic_exchange_n(word, 1, __ATOMIC_ACQUIRE)))
+        lock_wait(word);
+}
+static inline void word_unlock(u32 *word, u32 rank) {
+    __atomic_store_n(word, 0, __ATOMIC_RELEASE);
+    lock_note(rank, false);
+}
+static inline void spin_lock(struct lock *l) { word_lock(&l->taken, l->rank); }
+static inline void spin_unlock(struct lock *l) { word_unlock(&l->taken, l->rank); }

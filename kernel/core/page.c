@@ -41,11 +41,17 @@ void page_init(struct page *array, u64 *map, u32 count) {
         array[i].state = PAGE_ABSENT;
 }
 
-static void mark_free(u32 page) {
-    __atomic_fetch_or(&free_map[page / 64], 1ull << page % 64, __ATOMIC_SEQ_CST);
-    /* Not written if it is set: it is many CPUs' line. Who clears it meanwhile sees the page's bit afterwards. */
-    if (!(__atomic_load_n(&free_words[page / 4096], __ATOMIC_SEQ_CST) >> page / 64 % 64 & 1))
-        __atomic_fetch_or(&free_words[page / 4096], 1ull << page / 64 % 64, __ATOMIC_SEQ_CST);
+/* 1 to 64 bits, none beyond the last. */
+static inline u64 mask_of(u32 first, u32 count) { return ~0ull >> (64 - count) << first; }
+
+static void mark_free(u32 page, u32 count) {
+    for (u32 part; count; page += part, count -= part) {
+        part = (u32)min_u64(count, 64 - page % 64);
+        __atomic_fetch_or(&free_map[page / 64], mask_of(page % 64, part), __ATOMIC_SEQ_CST);
+        /* Not written if it is set: it is many CPUs' line. Who clears it meanwhile sees the page's bit afterwards. */
+        if (!(__atomic_load_n(&free_words[page / 4096], __ATOMIC_SEQ_CST) >> page / 64 % 64 & 1))
+            __atomic_fetch_or(&free_words[page / 4096], 1ull << page / 64 % 64, __ATOMIC_SEQ_CST);
+    }
 }
 
 /* Clears the bits of a mask in one word if all are set. */
@@ -65,8 +71,6 @@ static bool claim_word(u32 word, u64 mask) {
     return true;
 }
 
-static u64 mask_of(u32 first, u32 count) { return (count == 64 ? ~0ull : (1ull << count) - 1) << first; }
-
 /* Claims a run, or nothing of it. */
 static bool claim(u32 page, u32 count) {
     if (page >= page_count || count > page_count - page)
@@ -76,8 +80,7 @@ static bool claim(u32 page, u32 count) {
         part = (u32)min_u64(count - done, 64 - at % 64);
         if (claim_word(at / 64, mask_of(at % 64, part)))
             continue;
-        while (done) /* give back what was claimed */
-            mark_free(page + --done);
+        mark_free(page, done); /* gives back what was claimed */
         return false;
     }
     this_cpu()->trace->free_pages -= count;
@@ -105,17 +108,34 @@ static u32 next_free(u32 at) {
 
 /* Whether all bits of a run are set; if not, *from is where to look on. */
 static bool run_is_free(u32 page, u32 count, u32 *from) {
-    for (u32 i = 0; i < count; i++) {
-        if (page + i < page_count && free_map[(page + i) / 64] >> (page + i) % 64 & 1)
-            continue;
-        *from = page + i + 1;
+    *from = page_count;
+    if (count > page_count - page)
         return false;
+    for (u32 part; count; page += part, count -= part) {
+        part = (u32)min_u64(count, 64 - page % 64);
+        u64 taken = ~free_map[page / 64] & mask_of(page % 64, part);
+        *from = page / 64 * 64 + 64 - (u32)__builtin_clzll(taken | 1);
+        if (taken)
+            return false;
     }
     return true;
 }
 
+/* The common case: the next free page after those that were claimed last begins a run, in one word of the map. */
+static inline u32 claim_next(u32 count) {
+    u32 at = this_cpu()->hint;
+    u64 bits = at < page_count ? __atomic_load_n(&free_map[at / 64], __ATOMIC_RELAXED) >> at % 64 : 0;
+
+    at += bits ? (u32)__builtin_ctzll(bits) : 0;
+    if (unlikely(!bits || count > 64 - at % 64 || !claim_word(at / 64, mask_of(at % 64, count))))
+        return PAGE_ANY;
+    this_cpu()->trace->free_pages -= count;
+    this_cpu()->hint = at + count;
+    return at;
+}
+
 /* A run whose first number is `colour` modulo 2^order. */
-static u32 claim_any(u32 count, u32 order, u32 colour) {
+static NOINLINE u32 claim_any(u32 count, u32 order, u32 colour) {
     u32 align = 1u << order;
     u32 start = this_cpu()->hint % page_count;
 
@@ -148,7 +168,7 @@ void page_declare(u32 page, u8 type, u32 owner) {
     p->owner = owner;
     p->state = type;
     if (type == PAGE_FREE) {
-        mark_free(page);
+        mark_free(page, 1);
         info->free_at_boot++;
     }
 }
@@ -161,30 +181,16 @@ u32 page_free_count(void) {
     return (u32)sum;
 }
 
-bool page_is_marked_free(u32 page) { return free_map[page / 64] >> page % 64 & 1; }
-
-struct page *page_get(u32 page) { return page < page_count ? &page_array[page] : NULL; }
-
-s64 page_bind(u32 page, u8 type) {
-    struct page *p = &page_array[page];
-    u64 old = page_state(p);
-
-    do {
-        if (STATE_TYPE(old) != type || type == PAGE_FREE)
-            return E_WRONG_TYPE;
-        if (STATE_BINDINGS(old) == UINT32_MAX || old & STATE_TAKEN)
-            return E_BUSY;
-    } while (!__atomic_compare_exchange_n(&p->state, &old, old + STATE_ONE_BINDING, false,
-                                          __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+s64 page_owned(u32 owner, u32 name, u32 count) {
+    if (unlikely(!count || name >= page_count || count > page_count - name))
+        return E_BAD_ARGUMENT;
+    for (const struct page *p = &page_array[name], *end = p + count; p < end; p++)
+        if (unlikely(page_owner(p) != owner))
+            return E_NO_RIGHT;
     return 0;
 }
 
-void page_unbind(u32 page) {
-    u64 old = __atomic_fetch_sub(&page_array[page].state, STATE_ONE_BINDING, __ATOMIC_SEQ_CST);
-
-    ASSERT(STATE_BINDINGS(old) > 0);
-    (void)old;
-}
+bool page_is_marked_free(u32 page) { return free_map[page / 64] >> page % 64 & 1; }
 
 s64 page_pin(u32 page) {
     struct page *p = &page_array[page];
@@ -195,7 +201,7 @@ s64 page_pin(u32 page) {
             return E_WRONG_TYPE;
         if (STATE_PINS(old) == UINT16_MAX || old & STATE_TAKEN)
             return E_BUSY;
-    } while (!__atomic_compare_exchange_n(&p->state, &old, old + STATE_ONE_PIN, false,
+    } while (!__atomic_compare_exchange_n(&p->state, &old, (old + STATE_ONE_PIN) & ~STATE_ZERO, false,
                                           __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
     return 0;
 }
@@ -207,7 +213,7 @@ void page_unpin(u32 page) {
     (void)old;
 }
 
-s64 page_retype(u32 page, u32 owner, u8 from, u16 to, u32 bindings) {
+s64 page_retype_from(u32 page, u32 owner, u8 from, u16 to, u32 bindings, u64 *was) {
     struct page *p = page_get(page);
 
     if (!p || page_owner(p) != owner)
@@ -218,10 +224,11 @@ s64 page_retype(u32 page, u32 owner, u8 from, u16 to, u32 bindings) {
             return E_WRONG_TYPE;
         if (STATE_BINDINGS(old) > bindings || STATE_PINS(old) || (old & STATE_TAKEN && from == PAGE_DATA))
             return E_BUSY;
-        if (old & STATE_VITAL && to != PAGE_DATA && to != PAGE_CONTEXT && to != PAGE_RING)
+        if (old & STATE_VITAL && (u8)to != PAGE_DATA && to != PAGE_CONTEXT && to != PAGE_RING)
             return E_BUSY;
     } while (!__atomic_compare_exchange_n(&p->state, &old, (old & (~0xffffull | STATE_VITAL | STATE_TAKEN)) | to,
                                           false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+    *was = old;
     return 0;
 }
 
@@ -238,6 +245,13 @@ s64 page_use(u32 page, u32 owner, u8 type, u32 bindings) {
 void page_end_use(u32 page, u8 type) {
     CHECK(!page_retype(page, page_owner(page_get(page)), type, PAGE_DATA, UINT32_MAX));
     page_unbind(page);
+}
+
+void page_zero(u32 page, u64 was) {
+    void *at = page_ptr(page);
+    u64 words = was & STATE_ZERO ? 0 : PAGE_SIZE / 8;
+
+    __asm__ volatile("rep stosq" : "+D"(at), "+c"(words) : "a"(0) : "memory");
 }
 
 s64 page_set_vital(u32 page, bool vital) {
@@ -274,13 +288,13 @@ void page_take_end(u32 page, struct env *from, struct env *taker) {
         return;
     }
     ASSERT(page_owner(p) == from->self && !STATE_BINDINGS(p->state) && !STATE_PINS(p->state));
-    memset(page_ptr(page), 0, PAGE_SIZE);
+    page_zero(page, page_state(p));
     page_unlink(from, page);
     page_link(taker, page);
     p->generation = page_new_generation();
     p->where = 0;
     __atomic_store_n(&p->owner, taker->self, __ATOMIC_SEQ_CST);
-    __atomic_store_n(&p->state, PAGE_DATA, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&p->state, PAGE_DATA | STATE_ZERO, __ATOMIC_SEQ_CST);
 }
 
 void page_link(struct env *env, u32 page) {
@@ -315,46 +329,55 @@ s64 page_take(struct env *env, u32 name, u32 count, u32 order) {
         result = E_DEAD;
     } else if (count <= env->page_limit - min_u64(env->pages, env->page_limit)) {
         result = E_NOT_FREE;
-        if (name == PAGE_ANY)
+        if (name != PAGE_ANY)
+            name = claim(name, count) ? name : PAGE_ANY;
+        else if (order || (name = claim_next(count)) == PAGE_ANY)
             name = claim_any(count, order & 0xff, order >> 8);
-        else if (!claim(name, count))
-            name = PAGE_ANY;
         if (name != PAGE_ANY)
             result = name;
     }
     if (result >= 0) {
         u64 generation = page_new_generation();
-        memset(page_ptr(name), 0, count * PAGE_SIZE);
         for (u32 i = 0; i < count; i++) {
             struct page *p = &page_array[name + i];
-            ASSERT(p->state == PAGE_FREE);
+            ASSERT(page_type(p) == PAGE_FREE);
+            page_zero(name + i, page_state(p));
             p->generation = generation;
             page_link(env, name + i);
             __atomic_store_n(&p->owner, env->self, __ATOMIC_SEQ_CST);
-            __atomic_store_n(&p->state, PAGE_DATA, __ATOMIC_SEQ_CST);
+            __atomic_store_n(&p->state, PAGE_DATA | STATE_ZERO, __ATOMIC_RELEASE);
         }
     }
     env_unlock(env);
     return result;
 }
 
-s64 page_release(struct env *env, u32 page, u8 type) {
-    struct page *p = &page_array[page];
-    u64 old = type | (page_state(p) & STATE_TAKEN);
+u32 page_release_run(struct env *env, u32 name, u32 count, u8 type) {
+    u64 generation = page_new_generation();
+    u32 done = 0;
 
-    if (!__atomic_compare_exchange_n(&p->state, &old, PAGE_FREE, false, __ATOMIC_SEQ_CST,
-                                     __ATOMIC_SEQ_CST))
-        return E_BUSY;
-    page_unlink(env, page);
-    p->generation = page_new_generation();
-    p->where = 0;
-    __atomic_store_n(&p->owner, 0, __ATOMIC_SEQ_CST);
+    for (; done < count; done++) {
+        struct page *p = &page_array[name + done];
+        u64 zero = page_state(p) & STATE_ZERO, old = type | zero | (page_state(p) & STATE_TAKEN);
+        if (!__atomic_compare_exchange_n(&p->state, &old, PAGE_FREE | zero, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+            break;
+        page_unlink(env, name + done);
+        p->generation = generation;
+        p->where = 0;
+        __atomic_store_n(&p->owner, 0, __ATOMIC_SEQ_CST);
 #ifdef DEBUG
-    memset(page_ptr(page), 0xdb, PAGE_SIZE);
+        if (!zero)
+            memset(page_ptr(name + done), 0xdb, PAGE_SIZE);
 #endif
-    mark_free(page);
-    this_cpu()->trace->free_pages++;
-    return 0;
+    }
+    mark_free(name, done);
+    this_cpu()->trace->free_pages += done;
+    return done;
+}
+
+void page_look_from(u32 page) {
+    if (page < this_cpu()->hint && page / 512 == this_cpu()->hint / 512)
+        this_cpu()->hint = page;
 }
 
 s64 page_move(struct env *from, struct env *to, u32 name, u32 count) {

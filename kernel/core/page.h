@@ -9,11 +9,14 @@
 
 #define STATE_TYPE(s) ((u8)(s))
 #define STATE_LEVEL(s) ((u32)((s) >> 8) & 7) /* of a TABLE */
+#define STATE_ZERO ((u64)FLAG_ZERO << 8)
 #define STATE_TAKEN ((u64)FLAG_TAKEN << 8)
 #define STATE_VITAL ((u64)FLAG_VITAL << 8)
 #define STATE_FLAGS(s) ((u8)((s) >> 8))
-#define STATE_PINS(s) ((u16)((s) >> 16))
+#define STATE_PINS(s) (STATE_TYPE(s) == PAGE_TABLE ? 0 : (u16)((s) >> 16))
+#define STATE_ENTRIES(s) ((u16)((s) >> 16)) /* of a TABLE: entries that are present */
 #define STATE_BINDINGS(s) ((u32)((s) >> 32))
+#define DATA_ZERO (u16)(PAGE_DATA | FLAG_ZERO << 8) /* for page_retype: of what is known to be zero */
 #define STATE_ONE_PIN (1ull << 16)
 #define STATE_ONE_BINDING (1ull << 32)
 
@@ -25,8 +28,10 @@ void page_init(struct page *array, u64 *free_map, u32 count);
 /* At boot: says what a page is. FREE ones can be allocated from then on. */
 void page_declare(u32 page, u8 type, u32 owner);
 
-struct page *page_get(u32 page); /* NULL: no such page */
+/* Whether `owner` has all of these pages: 0, E_BAD_ARGUMENT if there are no such pages, E_NO_RIGHT. */
+s64 page_owned(u32 owner, u32 name, u32 count);
 bool page_is_marked_free(u32 page); /* in the free map */
+static inline struct page *page_get(u32 page) { return likely(page < page_count) ? &page_array[page] : NULL; }
 static inline u64 page_state(const struct page *p) { return __atomic_load_n(&p->state, __ATOMIC_SEQ_CST); }
 static inline u8 page_type(const struct page *p) { return STATE_TYPE(page_state(p)); }
 static inline u64 page_generation(const struct page *p) {
@@ -34,9 +39,24 @@ static inline u64 page_generation(const struct page *p) {
 }
 static inline u32 page_owner(const struct page *p) { return __atomic_load_n(&p->owner, __ATOMIC_SEQ_CST); }
 
-/* One binding more, if the page has this type still: 0 or E_WRONG_TYPE. */
-s64 page_bind(u32 page, u8 type);
-void page_unbind(u32 page);
+/* One binding more, if the page has this type still: 0, E_WRONG_TYPE, or E_BUSY when it is being taken or has too many. */
+static inline s64 page_bind(u32 page, u8 type) {
+    struct page *p = &page_array[page];
+    u64 old = page_state(p);
+
+    do {
+        if (unlikely(STATE_TYPE(old) != type || type == PAGE_FREE))
+            return E_WRONG_TYPE;
+        if (unlikely(STATE_BINDINGS(old) == UINT32_MAX || old & STATE_TAKEN))
+            return E_BUSY;
+    } while (!__atomic_compare_exchange_n(&p->state, &old, (old + STATE_ONE_BINDING) & ~STATE_ZERO, false,
+                                          __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+    return 0;
+}
+static inline void page_unbind(u32 page) {
+    ASSERT(STATE_BINDINGS(page_state(&page_array[page])) > 0);
+    __atomic_fetch_sub(&page_array[page].state, STATE_ONE_BINDING, __ATOMIC_SEQ_CST);
+}
 /* One pin by a device more, of a DATA page: 0, E_WRONG_TYPE, or E_BUSY when there are too many. */
 s64 page_pin(u32 page);
 void page_unpin(u32 page);
@@ -54,7 +74,13 @@ void page_take_end(u32 page, struct env *from, struct env *taker);
 
 /* Changes the use of a page that `owner` owns, to a type and, shifted by 8, its flags: 0, E_NO_RIGHT, E_WRONG_TYPE, or E_BUSY when it is
  * pinned or has more than `bindings` bindings, or is DATA that is being taken. */
-s64 page_retype(u32 page, u32 owner, u8 from, u16 to, u32 bindings);
+s64 page_retype_from(u32 page, u32 owner, u8 from, u16 to, u32 bindings, u64 *was); /* *was: the state before */
+static inline s64 page_retype(u32 page, u32 owner, u8 from, u16 to, u32 bindings) {
+    u64 was;
+    return page_retype_from(page, owner, from, to, bindings, &was);
+}
+/* Fills it with zeros, if that state does not say that it is. */
+void page_zero(u32 page, u64 was);
 /* Begins a use of a DATA page that `owner` owns and that has at most so many bindings, which holds it by one more: 0 or as
  * page_retype. */
 s64 page_use(u32 page, u32 owner, u8 type, u32 bindings);
@@ -64,8 +90,15 @@ void page_end_use(u32 page, u8 type);
 /* Allocates count pages for env, by name or PAGE_ANY aligned to 2^order; zeroed, one new
  * generation. Takes env's lock. The first page, or E_NOT_FREE, E_LIMIT, E_DEAD. */
 s64 page_take(struct env *env, u32 name, u32 count, u32 order);
-/* Frees one page of env that has no binding or pin, also one that is being taken; env's lock held. 0 or E_BUSY. */
-s64 page_release(struct env *env, u32 page, u8 type);
+/* Frees pages of env, whose lock is held, as far as they have this type and no binding or pin, also ones that are being taken:
+ * how many. */
+u32 page_release_run(struct env *env, u32 name, u32 count, u8 type);
+/* One: 0 or E_BUSY. */
+static inline s64 page_release(struct env *env, u32 page, u8 type) {
+    return page_release_run(env, page, 1, type) ? 0 : E_BUSY;
+}
+/* Here is what the next allocation on this CPU may well use, if it is in the same line of the map as what it would use. */
+void page_look_from(u32 page);
 /* Moves pages that `from` owns to `to`; both locks held. With an error nothing moved. */
 s64 page_move(struct env *from, struct env *to, u32 name, u32 count);
 /* Puts a page into, or takes it out of, an environment's list; env's lock held. */

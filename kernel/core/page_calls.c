@@ -22,7 +22,7 @@ s64 call_page_alloc(u64 user, u32 name, u32 count, u32 order, u64 out) {
     if (out && user_writable(out, sizeof(struct cap)))
         return E_BAD_ADDRESS;
     result = page_take(env, name, count, order);
-    if (result >= 0 && cap_grant(out, CAP_PAGE, RIGHT_READ | RIGHT_WRITE | RIGHT_OWN, (u32)result, count,
+    if (out && result >= 0 && cap_grant(out, CAP_PAGE, RIGHT_READ | RIGHT_WRITE | RIGHT_OWN, (u32)result, count,
                                  page_generation(page_get((u32)result))))
         return E_BAD_ADDRESS; /* unmapped meanwhile by another CPU of the caller */
     return result;
@@ -38,36 +38,56 @@ static s64 still_allowed(u64 cap, u32 name, u32 count, const struct env *owner) 
     return error;
 }
 
+/* Locks the owner of pages that the caller may use as they like: 0, or an error; `dead`: that which tells that the owner has
+ * ended. */
+static s64 lock_owner(u64 cap, u32 name, u32 count, s64 dead, struct env **out) {
+    struct env *env = current_env();
+
+    if (count > PAGES_A_CALL)
+        return E_BAD_ARGUMENT;
+    if (cap) {
+        u32 owner;
+        s64 error = cap_pages(cap, name, count, RIGHT_OWN, &owner);
+        if (error)
+            return error;
+        env = env_live(owner);
+        if (!env)
+            return dead;
+    }
+    env_lock(env);
+    s64 error = still_allowed(cap, name, count, env);
+    if (error)
+        env_unlock(env);
+    *out = env;
+    return error;
+}
+
 /* Rings and contexts in use are bound, so only DATA can be free of bindings. */
+static s64 may_free(u32 page) {
+    u64 state = page_state(page_get(page));
+
+    if (unlikely(STATE_PINS(state))) {
+        flow_reclaim();
+        state = page_state(page_get(page));
+    }
+    if (likely((state & ~(STATE_ZERO | STATE_TAKEN)) == PAGE_DATA))
+        return 0;
+    return STATE_TYPE(state) == PAGE_DATA ? E_BUSY : E_WRONG_TYPE;
+}
+
 s64 call_page_free(u64 cap, u32 name, u32 count) {
-    u32 owner;
-    s64 error = count <= PAGES_A_CALL ? cap_pages(cap, name, count, RIGHT_OWN, &owner) : E_BAD_ARGUMENT;
+    struct env *env;
+    s64 error = lock_owner(cap, name, count, E_BUSY, &env);
 
     if (error)
         return error;
-    struct env *env = env_live(owner);
-    if (!env)
-        return E_BUSY;
-    env_lock(env);
-    error = still_allowed(cap, name, count, env);
-    for (u32 i = 0; i < count && !error; i++) {
-        struct page *p = page_get(name + i);
-        u64 state = page_state(p);
-        if (STATE_PINS(state)) {
-            flow_reclaim();
-            state = page_state(p);
-        }
-        if (STATE_TYPE(state) != PAGE_DATA)
-            error = E_WRONG_TYPE;
-        else if (STATE_BINDINGS(state) || STATE_PINS(state) || state & STATE_VITAL)
-            error = E_BUSY;
+    for (u32 i = 0; i < count && !error; i++)
+        error = may_free(name + i);
+    if (likely(!error)) {
+        u32 freed = page_release_run(env, name, count, PAGE_DATA);
+        revoke_given(env, RESOURCE_PAGES, freed);
+        error = freed == count ? 0 : E_BUSY; /* another CPU has just bound it */
     }
-    u32 freed = 0;
-    while (!error && freed < count) {
-        error = page_release(env, name + freed, PAGE_DATA); /* BUSY: another CPU has just bound it */
-        freed += !error;
-    }
-    revoke_given(env, RESOURCE_PAGES, freed);
     env_unlock(env);
     return error;
 }
@@ -99,20 +119,15 @@ s64 call_page_give(u64 cap, u32 name, u32 count, u64 to) {
 }
 
 s64 call_page_revoke(u64 cap, u32 name, u32 count) {
-    u32 owner;
-    s64 error = count <= PAGES_A_CALL ? cap_pages(cap, name, count, RIGHT_OWN, &owner) : E_BAD_ARGUMENT;
+    struct env *env;
+    s64 error = lock_owner(cap, name, count, E_NO_RIGHT, &env);
 
     if (error)
         return error;
-    struct env *env = env_live(owner);
-    if (!env)
-        return E_NO_RIGHT;
-    u64 generation = page_new_generation();
-    env_lock(env);
-    error = still_allowed(cap, name, count, env);
     for (u32 i = 0; i < count && !error; i++)
         if (page_type(page_get(name + i)) == PAGE_ENV)
             error = E_NO_RIGHT;
+    u64 generation = page_new_generation();
     for (u32 i = 0; i < count && !error; i++)
         __atomic_store_n(&page_get(name + i)->generation, generation, __ATOMIC_SEQ_CST);
     if (!error)

@@ -709,7 +709,7 @@ s64 call_slice_free(u64 user, u32 n, u32 slot) {
 }
 
 void schedule_free_slices(struct env *env) {
-    for (u32 n = 0; n < cpu_count; n++) {
+    for (u32 n = 0; n < cpu_count && env->slices; n++) {
         word_lock(&cpus[n]->slices_lock, LOCK_SLICES);
         for (u32 slot = 0; slot < SLOTS; slot++)
             if (cpus[n]->slices->slot[slot].owner == env->self)

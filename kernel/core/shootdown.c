@@ -9,17 +9,6 @@
 #include "x86/io.h"
 #include "x86/mmu.h"
 
-#define FEW 16 /* up to this many pages are flushed one by one */
-
-static void flush_local(u64 va, u32 count) {
-    if (count > FEW) {
-        load_root(current_root());
-        return;
-    }
-    for (u32 i = 0; i < count; i++)
-        __asm__ volatile("invlpg (%0)" : : "r"(va + i * PAGE_SIZE) : "memory");
-}
-
 void shootdown_answer(void) {
     struct cpu *cpu = this_cpu();
     u64 wanted = __atomic_load_n(&cpu->flush_wanted, __ATOMIC_SEQ_CST);
@@ -30,13 +19,11 @@ void shootdown_answer(void) {
     __atomic_store_n(&cpu->flush_done, wanted, __ATOMIC_SEQ_CST);
 }
 
-static void flush_on(u64 active, u64 va, u32 count) {
+/* Other CPUs. */
+static void flush_on(u64 active) {
     struct cpu *cpu = this_cpu();
     u64 ticket[MAX_CPUS];
 
-    if (active >> cpu->number & 1)
-        flush_local(va, count);
-    active &= ~(1ull << cpu->number);
     for (u64 left = active; left; left &= left - 1) {
         u32 n = (u32)__builtin_ctzll(left);
         ticket[n] = __atomic_add_fetch(&cpus[n]->flush_wanted, 1, __ATOMIC_SEQ_CST);
@@ -52,9 +39,19 @@ static void flush_on(u64 active, u64 va, u32 count) {
     }
 }
 
-void shootdown(struct env *env, u64 va, u32 count) { flush_on(env_active(env), va, count); }
+void shootdown_others(struct env *env) { flush_on(env_active(env) & ~(1ull << this_cpu()->number)); }
 
-void shootdown_all(u64 va, u32 count) { flush_on(~0ull >> (64 - cpu_count), va, count); }
+void shootdown(struct env *env, u64 va, u32 count) {
+    if (env == current_env())
+        flush_local(va, count);
+    if (cpu_count > 1)
+        shootdown_others(env);
+}
+
+void shootdown_all(u64 va, u32 count) {
+    flush_local(va, count);
+    flush_on(~0ull >> (64 - cpu_count) & ~(1ull << this_cpu()->number));
+}
 
 /* A CPU that waits here holds no pointer to an object that another could be destroying: env_destroy
  * is the only caller that keeps one, to what it destroys itself. */

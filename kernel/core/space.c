@@ -16,27 +16,28 @@
 #include "targe/call_table.h"
 #include "x86/mmu.h"
 
-#define CHUNK 128 /* mappings removed between two flushes */
 #define LARGE 512 /* pages of a large mapping */
 
 static u32 index_of(u64 va, u32 level) { return va >> (3 + 9 * level) & 511; }
 static u64 *table_of(u64 entry) { return phys_ptr((phys){entry & PTE_ADDRESS}); }
 static u32 page_of(u64 entry) { return page_of_phys((phys){entry & PTE_ADDRESS}); }
 
-void space_prepare_root(u32 root) {
-    u64 *table = page_ptr(root);
+/* A table leaves the space. */
+static void forget_leaf(struct env *env) { env->leaf_covers = ~0ull; }
 
-    memset(table, 0, PAGE_SIZE / 2);
-    memcpy(table + 256, kernel_root + 256, PAGE_SIZE / 2);
+void space_prepare(struct env *env) {
+    forget_leaf(env);
+    memcpy((u64 *)page_ptr(env->root) + 256, kernel_root + 256, PAGE_SIZE / 2);
 }
 
 /* The table of `level` that covers va, or NULL. */
-static u64 *find_table(u32 root, u64 va, u32 level) {
+static inline u64 *find_table(u32 root, u64 va, u32 level) {
     u64 *table = page_ptr(root);
 
+#pragma GCC unroll 3
     for (u32 l = 4; l > level; l--) {
         u64 entry = table[index_of(va, l)];
-        if (!(entry & PTE_PRESENT) || entry & PTE_LARGE)
+        if (unlikely((entry & (l == 2 ? PTE_PRESENT | PTE_LARGE : PTE_PRESENT)) != PTE_PRESENT))
             return NULL;
         table = table_of(entry);
     }
@@ -47,6 +48,24 @@ u64 *space_entry(u32 root, u64 at) {
     u64 *table = find_table(root, at, 1);
 
     return table ? &table[index_of(at, 1)] : NULL;
+}
+
+static NOINLINE u64 *find_leaf(struct env *env, u64 va) {
+    u64 *table = find_table(env->root, va, 1);
+
+    if (table) {
+        env->leaf = (u64)table;
+        env->leaf_covers = va / (LARGE * PAGE_SIZE);
+    }
+    return table;
+}
+
+/* The entry of level 1 for va, or NULL where there is no table; env's lock is held. The table that was used last is
+ * remembered: a walk costs more than all the rest. */
+static inline u64 *leaf_entry(struct env *env, u64 va) {
+    u64 *table = likely(env->leaf_covers == va / (LARGE * PAGE_SIZE)) ? (u64 *)env->leaf : find_leaf(env, va);
+
+    return likely(table) ? &table[index_of(va, 1)] : NULL;
 }
 
 /* The entry of level 2 for va, or NULL where there is no table. */
@@ -77,133 +96,134 @@ s64 space_lookup(u32 root, u64 at) {
     return entry ? (s64)page_of(entry) : E_BAD_ADDRESS;
 }
 
+/* What bits of map_flag need of what was granted. */
+static inline u64 wanted(u32 flags) { return flags * PTE_MAY_WRITE; }
+_Static_assert(MAP_WRITE * PTE_MAY_WRITE == PTE_MAY_WRITE && MAP_EXECUTE * PTE_MAY_WRITE == PTE_MAY_EXECUTE, "wanted");
+
+/* And what they are in an entry. */
+static inline u64 access_of(u32 flags) { return (flags & MAP_WRITE ? PTE_WRITE : 0) | (flags & MAP_EXECUTE ? 0 : mmu_nx); }
+
 static u32 span_of(const struct update *u) { return u->level ? LARGE : u->count; }
 
-/* Entries that follow each other in one table. */
-struct run {
-    u64 *entry; /* NULL: there is no table */
-    u32 count;
-};
-
-/* The entries of an update from its page i on, as far as one table has them. */
-static struct run run_at(const struct env *env, const struct update *u, u32 i) {
+/* The part of an update's range from its page i on that one table has: its entries, or NULL where there is no table. */
+static inline u64 *part_of(struct env *env, const struct update *u, u32 i, u32 *count) {
     u64 va = u->va + i * PAGE_SIZE;
 
-    if (u->level) {
+    if (unlikely(u->level)) {
         u64 *entry = large_entry(env->root, va);
-        return (struct run){entry && is_large(*entry) ? entry : NULL, 1};
+        *count = 1;
+        return entry && is_large(*entry) ? entry : NULL;
     }
-    u32 there = 512 - index_of(va, 1);
-    return (struct run){space_entry(env->root, va), u->count - i < there ? u->count - i : there};
+    *count = (u32)min_u64(u->count - i, 512 - index_of(va, 1));
+    return leaf_entry(env, va);
 }
 
-/* Mappings taken out of a space but not yet unbound. */
-struct removal {
-    struct env *env;
-    u64 va; /* the whole range that is being removed */
-    u32 span;
-    u32 count;
-    u32 page[CHUNK];
-};
+/* From here until they are let go the entries are not present but hold the address; else such an entry is 0. */
+static inline u64 hide_entries(u64 *entry, u32 count) {
+    u64 any = 0;
 
-static void remove_flush(struct removal *r) {
-    shootdown(r->env, r->va, r->span);
-    for (u32 i = 0; i < r->count; i++)
-        page_unbind(r->page[i]);
-    r->count = 0;
-}
-
-static void remove_entry(struct removal *r, u64 *entry) {
-    r->page[r->count++] = page_of(*entry);
-    __atomic_store_n(entry, 0, __ATOMIC_SEQ_CST);
-    if (r->count == CHUNK)
-        remove_flush(r);
-}
-
-/* What a mapping may be, for a page of this type: 0, or an error; *may_write says the most. */
-static s64 permitted(const struct env *env, u32 page, u8 type, const struct update *u, const struct cap *cap,
-                     bool *may_write) {
-    struct page *p = page_get(page);
-    bool owner = page_owner(p) == env->self;
-
-    switch (type) {
-    case PAGE_DATA:
-        if (cap && page_generation(p) != cap->generation)
-            return E_BAD_CAPABILITY;
-        if (!cap && !owner)
-            return E_NO_RIGHT;
-        *may_write = !cap || cap->rights & RIGHT_WRITE;
-        break;
-    case PAGE_CONTEXT:
-    case PAGE_RING:
-        if (!owner || u->flags & MAP_EXECUTE)
-            return E_NO_RIGHT;
-        *may_write = true;
-        break;
-    case PAGE_TABLE:
-        if (!owner)
-            return E_NO_RIGHT;
-        /* fall through */
-    case PAGE_ENV:
-    case PAGE_FLOW:
-    case PAGE_EXPOSED:
-        if (u->flags & MAP_EXECUTE)
-            return E_NO_RIGHT;
-        *may_write = false;
-        break;
-    default:
-        return E_WRONG_TYPE;
+    for (u64 *end = entry + count; entry < end; entry++) {
+        any |= *entry;
+        *(volatile u64 *)entry = *entry & ~PTE_PRESENT;
     }
-    return u->flags & MAP_WRITE && !*may_write ? E_NO_RIGHT : 0;
+    return any;
 }
 
-static u64 entry_bits(u16 flags, bool may_write) {
-    return PTE_PRESENT | PTE_USER | (flags & MAP_WRITE ? PTE_WRITE : 0) |
-           (flags & MAP_EXECUTE ? 0 : mmu_nx) | (may_write ? PTE_MAY_WRITE : 0);
+/* How many entries of a table are present stands in the table's state. */
+static inline void count_entries(const u64 *entry, u64 more) {
+    __atomic_fetch_add(&page_array[page_of_phys(ptr_phys(entry))].state, more * STATE_ONE_PIN, __ATOMIC_SEQ_CST);
 }
 
-static s64 map_one(struct env *env, const struct update *u, const struct cap *cap, u32 page, u64 *entry) {
-    bool may_write = false;
+static u32 entries_of(u32 table) { return STATE_ENTRIES(page_state(page_get(table))); }
 
-    if (*entry & PTE_PRESENT)
-        return E_MAPPED;
-    struct page *p = page_get(page);
-    if (!p)
-        return E_BAD_ARGUMENT;
-    u8 type = page_type(p); /* read once: what was permitted is what is bound */
-    s64 error = permitted(env, page, type, u, cap, &may_write);
+static inline void let_go(u64 *entry, u32 count) {
+    const u64 *first = entry;
+    u64 gone = 0;
+
+    for (u64 *end = entry + count; entry < end; entry++) {
+        u64 was = *entry;
+        if (!was || was & PTE_PRESENT)
+            continue;
+        *entry = 0;
+        page_unbind(page_of(was));
+        gone++;
+    }
+    count_entries(first, -gone);
+}
+
+static NOINLINE void unmap(struct env *env, u64 va, u32 count) {
+    const struct update u = {.va = va, .count = count};
+    u64 any = 0, *entry;
+    u32 n;
+
+    for (u32 i = 0; i < count; i += n)
+        if ((entry = part_of(env, &u, i, &n)))
+            any |= hide_entries(entry, n);
+    if (!any)
+        return;
+    shootdown(env, va, count);
+    for (u32 i = 0; i < count; i += n)
+        if ((entry = part_of(env, &u, i, &n)))
+            let_go(entry, n);
+}
+
+/* What PROTECT may give later to a mapping of a page of this type (PTE_MAY_...), or an error if an environment may not map
+ * it, with a capability or as its owner. */
+static inline s64 permitted(const struct env *env, const struct page *p, u8 type, const struct cap *cap) {
+    if (likely(type == PAGE_DATA && !cap))
+        return page_owner(p) == env->self ? (s64)(PTE_MAY_EXECUTE | PTE_MAY_WRITE) : E_NO_RIGHT;
+    if (type == PAGE_DATA && page_generation(p) != cap->generation)
+        return E_BAD_CAPABILITY;
+    if (type == PAGE_DATA)
+        return PTE_MAY_EXECUTE | (cap->rights & RIGHT_WRITE ? PTE_MAY_WRITE : 0);
+    if (type == PAGE_CONTEXT || type == PAGE_RING)
+        return page_owner(p) == env->self ? (s64)PTE_MAY_WRITE : E_NO_RIGHT;
+    if (type == PAGE_TABLE)
+        return page_owner(p) == env->self ? 0 : E_NO_RIGHT;
+    return type == PAGE_ENV || type == PAGE_FLOW || type == PAGE_EXPOSED ? 0 : E_WRONG_TYPE;
+}
+
+/* One binding more of a page of this type: what is granted, or an error. */
+static NOINLINE s64 bind(const struct env *env, u32 page, u8 type, u32 flags, const struct cap *cap) {
+    const struct page *p = page_get(page);
+    s64 granted = permitted(env, p, type, cap);
+
+    if (granted >= 0 && wanted(flags) & ~(u64)granted)
+        return E_NO_RIGHT;
+    s64 error = granted < 0 ? granted : page_bind(page, type);
     if (error)
         return error;
-    if (page_bind(page, type))
-        return E_WRONG_TYPE;
-    error = permitted(env, page, type, u, cap, &may_write); /* now it can no longer change its type */
-    if (error) {
+    granted = permitted(env, p, type, cap); /* now it can no longer change its type */
+    if (granted < 0)
         page_unbind(page);
-        return error;
-    }
-    __atomic_store_n(entry, (u64)page << PAGE_SHIFT | entry_bits(u->flags, may_write), __ATOMIC_SEQ_CST);
-    if (page_type(p) != PAGE_TABLE)
-        p->where = page_of_phys(ptr_phys(entry)); /* where repossession looks first */
-    return 0;
+    return granted;
 }
 
-static void unmap(struct env *env, u64 va, u32 count) {
-    struct removal removal;
-    struct update range = {.va = va, .count = count};
-    struct run r;
+/* Maps pages from u->page + *done on, and counts them there. A page of DATA of the environment's own is the common case; with
+ * its lock held the page stays its own. */
+static inline s64 map_entries(struct env *env, const struct update *u, const struct cap *cap, u64 *entry, u32 count, u32 *done) {
+    u64 bits = PTE_PRESENT | PTE_USER | access_of(u->flags);
+    u32 table = page_of_phys(ptr_phys(entry)), page = u->page + *done;
 
-    removal.env = env;
-    removal.va = va;
-    removal.span = count;
-    removal.count = 0;
-    for (u32 i = 0; i < count; i += r.count) {
-        r = run_at(env, &range, i);
-        for (u32 k = 0; r.entry && k < r.count; k++)
-            if (r.entry[k] & PTE_PRESENT)
-                remove_entry(&removal, &r.entry[k]);
+    for (u64 *end = entry + count; entry < end; entry++, page++, ++*done) {
+        struct page *p = page_get(page);
+        if (unlikely(*entry & PTE_PRESENT))
+            return E_MAPPED;
+        if (unlikely(!p))
+            return E_BAD_ARGUMENT;
+        s64 granted = PTE_MAY_WRITE | PTE_MAY_EXECUTE;
+        u8 type = PAGE_DATA;
+        if (unlikely(cap || page_owner(p) != env->self || page_bind(page, PAGE_DATA))) {
+            type = page_type(p); /* read once: what was permitted is what is bound */
+            granted = bind(env, page, type, u->flags, cap);
+            if (granted < 0)
+                return granted;
+        }
+        __atomic_store_n(entry, (u64)page << PAGE_SHIFT | bits | (u64)granted, __ATOMIC_RELEASE);
+        if (likely(type != PAGE_TABLE))
+            p->where = table; /* where repossession looks first */
     }
-    if (removal.count)
-        remove_flush(&removal);
+    return 0;
 }
 
 /* ---------------------------------------------------------------- large mappings */
@@ -213,35 +233,25 @@ static void unbind_run(u32 first, u32 count) {
         page_unbind(first + i);
 }
 
-static s64 bind_large(const struct env *env, u32 page, const struct update *u, const struct cap *cap, bool *may_write) {
-    s64 error = page_get(page) ? permitted(env, page, PAGE_DATA, u, cap, may_write) : E_BAD_ARGUMENT;
-
-    if (!error)
-        error = page_bind(page, PAGE_DATA);
-    if (error)
-        return error;
-    error = permitted(env, page, PAGE_DATA, u, cap, may_write); /* now it can no longer change its type */
-    if (error)
-        page_unbind(page);
-    return error;
-}
-
-static s64 map_large(struct env *env, const struct update *u, const struct cap *cap) {
+static NOINLINE s64 map_large(struct env *env, const struct update *u, const struct cap *cap) {
     u64 *entry = large_entry(env->root, u->va);
-    bool may_write = false;
+    s64 granted = 0;
 
     if (!entry)
         return E_NO_TABLE;
     if (*entry & PTE_PRESENT)
         return E_MAPPED;
+    if (!page_get(u->page) || !page_get(u->page + LARGE - 1))
+        return E_BAD_ARGUMENT;
     for (u32 i = 0; i < LARGE; i++) {
-        s64 error = bind_large(env, u->page + i, u, cap, &may_write);
-        if (error) {
+        granted = bind(env, u->page + i, PAGE_DATA, u->flags, cap);
+        if (granted < 0) {
             unbind_run(u->page, i);
-            return error;
+            return granted;
         }
     }
-    __atomic_store_n(entry, (u64)u->page << PAGE_SHIFT | entry_bits(u->flags, may_write) | PTE_LARGE, __ATOMIC_SEQ_CST);
+    __atomic_store_n(entry, (u64)u->page << PAGE_SHIFT | PTE_PRESENT | PTE_USER | PTE_LARGE | access_of(u->flags) | (u64)granted, __ATOMIC_SEQ_CST);
+    count_entries(entry, 1);
     for (u32 i = 0; i < LARGE; i++)
         page_get(u->page + i)->where = page_of_phys(ptr_phys(entry));
     return 0;
@@ -251,6 +261,7 @@ static void remove_large(struct env *env, u64 *entry, u64 va) {
     u32 first = page_of(*entry);
 
     __atomic_store_n(entry, 0, __ATOMIC_SEQ_CST);
+    count_entries(entry, -1ull);
     shootdown(env, va, LARGE);
     unbind_run(first, LARGE);
 }
@@ -262,93 +273,90 @@ static void unmap_large(struct env *env, u64 va) {
         remove_large(env, entry, va);
 }
 
-static s64 map(struct env *env, const struct update *u) {
+static NOINLINE s64 map_range(struct env *env, const struct update *u, const struct cap *cap) {
+    s64 error = 0;
+    u32 n;
+
+    for (u32 i = 0, done = 0; i < u->count && !error; i += n) {
+        u64 *entry = part_of(env, u, i, &n);
+        error = entry ? map_entries(env, u, cap, entry, n, &done) : E_NO_TABLE;
+        if (likely(entry))
+            count_entries(entry, done - i);
+        if (unlikely(error && done))
+            unmap(env, u->va, done);
+    }
+    return error;
+}
+
+static NOINLINE s64 map_with(struct env *env, const struct update *u) {
     struct cap cap;
+    s64 error = cap_present(u->cap, CAP_PAGE, RIGHT_READ, &cap);
 
-    if (u->cap) {
-        s64 error = cap_present(u->cap, CAP_PAGE, RIGHT_READ, &cap);
-        if (error)
-            return error;
-        if (u->page < cap.name || (u64)u->page + span_of(u) > (u64)cap.name + cap.count)
-            return E_BAD_CAPABILITY;
-    }
-    if (u->level)
-        return map_large(env, u, u->cap ? &cap : NULL);
-    struct run r;
-    for (u32 i = 0; i < u->count; i += r.count) {
-        r = run_at(env, u, i);
-        s64 error = r.entry ? 0 : E_NO_TABLE;
-        u32 k = 0;
-        while (!error && k < r.count) {
-            error = map_one(env, u, u->cap ? &cap : NULL, u->page + i + k, &r.entry[k]);
-            k += !error;
-        }
-        if (error) {
-            unmap(env, u->va, i + k);
-            return error;
-        }
-    }
-    return 0;
+    if (error)
+        return error;
+    if (u->page < cap.name || (u64)u->page + span_of(u) > (u64)cap.name + cap.count)
+        return E_BAD_CAPABILITY;
+    return u->level ? map_large(env, u, &cap) : map_range(env, u, &cap);
 }
 
-static s64 may_protect(const struct run *r, u16 flags) {
-    u64 needed = PTE_PRESENT | (flags & MAP_WRITE ? PTE_MAY_WRITE : 0);
+/* ---------------------------------------------------------------- bits of mappings */
 
-    for (u32 i = 0; i < r->count; i++) {
-        u64 entry = r->entry[i];
-        if ((entry & needed) != needed)
-            return entry & PTE_PRESENT ? E_NO_RIGHT : E_NOT_MAPPED;
-        if (flags & MAP_EXECUTE && page_type(page_get(page_of(entry))) != PAGE_DATA)
-            return E_NO_RIGHT;
-    }
-    return 0;
+/* The bits that all of some entries have; at least one. */
+static inline u64 common(const u64 *entry, u64 count) {
+    const u64 *end = entry + count;
+    u64 all = ~0ull;
+
+    do
+        all &= *entry;
+    while (++entry < end);
+    return all;
 }
 
-static void set_protection(const struct run *r, u64 bits) {
-    for (u32 i = 0; i < r->count; i++) {
-        u64 old = __atomic_load_n(&r->entry[i], __ATOMIC_RELAXED), new;
-        do /* the CPU may set accessed and dirty bits at any time */
-            new = (old & ~(PTE_WRITE | PTE_NX)) | bits;
-        while (!__atomic_compare_exchange_n(&r->entry[i], &old, new, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED));
-    }
+/* Only who holds the lock changes these bits, but the CPU may set accessed and dirty bits at any time. */
+static inline void set_access(u64 *entry, u64 count, u32 flags) {
+    u64 access = access_of(flags), *end = entry + count;
+
+    do
+        __atomic_fetch_xor(entry, (*entry ^ access) & (PTE_WRITE | PTE_NX), __ATOMIC_SEQ_CST);
+    while (++entry < end);
 }
 
-static s64 protect(struct env *env, const struct update *u) {
-    struct run r;
+static NOINLINE s64 protect(struct env *env, const struct update *u) {
+    u32 n, count = u->level ? 1 : u->count;
+    u64 all = ~0ull, *entry;
 
-    for (u32 i = 0; i < u->count; i += r.count) {
-        r = run_at(env, u, i);
-        s64 error = r.entry ? may_protect(&r, u->flags) : E_NOT_MAPPED;
-        if (error)
-            return error;
+    for (u32 i = 0; i < count; i += n) {
+        entry = part_of(env, u, i, &n);
+        all &= entry ? common(entry, n) : 0;
     }
-    for (u32 i = 0; i < u->count; i += r.count) {
-        r = run_at(env, u, i);
-        set_protection(&r, entry_bits(u->flags, false));
+    u64 needed = PTE_PRESENT | wanted(u->flags);
+    if ((all & needed) != needed)
+        return all & PTE_PRESENT ? E_NO_RIGHT : E_NOT_MAPPED;
+    for (u32 i = 0; i < count; i += n) {
+        entry = part_of(env, u, i, &n);
+        set_access(entry, n, u->flags);
     }
     shootdown(env, u->va, span_of(u));
     return 0;
 }
 
-static s64 clean(struct env *env, const struct update *u) {
-    u32 cleaned = 0;
-    struct run r;
+/* A CPU that still knows a page as dirty would not say so again: so this is flushed too. */
+static NOINLINE s64 clean(struct env *env, const struct update *u) {
+    u64 any = 0, *entry;
+    u32 n, count = u->level ? 1 : u->count;
 
-    for (u32 i = 0; i < u->count; i += r.count) {
-        r = run_at(env, u, i);
-        for (u32 k = 0; r.entry && k < r.count; k++) {
-            if (!(r.entry[k] & PTE_PRESENT) || !(r.entry[k] & (PTE_ACCESSED | PTE_DIRTY)))
-                continue;
-            __atomic_fetch_and(&r.entry[k], ~(PTE_ACCESSED | PTE_DIRTY), __ATOMIC_SEQ_CST);
-            cleaned++;
-        }
+    for (u32 i = 0; i < count; i += n) {
+        entry = part_of(env, u, i, &n);
+        for (u32 k = 0; entry && k < n; k++)
+            if (entry[k] & (PTE_ACCESSED | PTE_DIRTY))
+                any |= __atomic_fetch_and(&entry[k], ~(PTE_ACCESSED | PTE_DIRTY), __ATOMIC_SEQ_CST);
     }
-    if (cleaned)
-        shootdown(env, u->va, span_of(u)); /* or a CPU that still knows a page as dirty would not say so again */
+    if (any)
+        shootdown(env, u->va, span_of(u));
     return 0;
 }
 
-static s64 bind_table(struct env *env, const struct update *u) {
+static NOINLINE s64 bind_table(struct env *env, const struct update *u) {
     u64 *parent = find_table(env->root, u->va, u->level + 1u);
 
     if (!parent)
@@ -356,25 +364,20 @@ static s64 bind_table(struct env *env, const struct update *u) {
     u64 *entry = &parent[index_of(u->va, u->level + 1u)];
     if (*entry & PTE_PRESENT)
         return E_MAPPED;
-    s64 error = page_retype(u->page, env->self, PAGE_DATA, (u16)(PAGE_TABLE | u->level << 8), 0);
+    u64 was;
+    s64 error = page_retype_from(u->page, env->self, PAGE_DATA, (u16)(PAGE_TABLE | u->level << 8), 0, &was);
     if (error)
         return error;
-    memset(page_ptr(u->page), 0, PAGE_SIZE);
+    page_zero(u->page, was);
     page_get(u->page)->where = page_of_phys(ptr_phys(parent));
     error = page_bind(u->page, PAGE_TABLE);
     ASSERT(!error);
     __atomic_store_n(entry, (u64)u->page << PAGE_SHIFT | PTE_PRESENT | PTE_WRITE | PTE_USER, __ATOMIC_SEQ_CST);
+    count_entries(parent, 1);
     return 0;
 }
 
-static bool is_empty(const u64 *table) {
-    for (u32 i = 0; i < 512; i++)
-        if (table[i] & PTE_PRESENT)
-            return false;
-    return true;
-}
-
-static s64 unbind_table(struct env *env, const struct update *u) {
+static NOINLINE s64 unbind_table(struct env *env, const struct update *u) {
     u64 *parent = find_table(env->root, u->va, u->level + 1u);
 
     if (!parent)
@@ -383,42 +386,43 @@ static s64 unbind_table(struct env *env, const struct update *u) {
     if (!(*entry & PTE_PRESENT) || *entry & PTE_LARGE)
         return E_NOT_MAPPED;
     u32 page = page_of(*entry);
-    u64 *table = table_of(*entry);
     if (STATE_BINDINGS(page_state(page_get(page))) > 1) /* its owner still maps it */
         return E_BUSY;
-    if (u->level > 1 && !is_empty(table))
+    if (u->level > 1 && entries_of(page))
         return E_BUSY;
     if (u->level == 1) {
         u64 span = 512 * PAGE_SIZE;
         unmap(env, u->va & ~(span - 1), 512);
     }
     __atomic_store_n(entry, 0, __ATOMIC_SEQ_CST);
+    count_entries(parent, -1ull);
+    forget_leaf(env);
     shootdown(env, u->va, PAGES_A_CALL);
     page_get(page)->where = 0;
-    s64 error = page_retype(page, env->self, PAGE_TABLE, PAGE_DATA, 1);
+    s64 error = page_retype(page, env->self, PAGE_TABLE, DATA_ZERO, 1);
     ASSERT(!error);
     (void)error;
     page_unbind(page);
     return 0;
 }
 
-static bool is_range(u64 va, u32 count) {
-    return !(va % PAGE_SIZE) && va < USER_TOP && count >= 1 && count <= PAGES_A_CALL &&
-           count * PAGE_SIZE <= USER_TOP - va;
-}
-
-s64 space_apply(struct env *env, const struct update *u) {
+static inline s64 apply(struct env *env, const struct update *u) {
     bool on_pages = u->op != UPDATE_BIND_TABLE && u->op != UPDATE_UNBIND_TABLE;
 
-    if (!is_range(u->va, u->count) || u->flags & ~(MAP_WRITE | MAP_EXECUTE))
+    if (unlikely(u->va % PAGE_SIZE || u->count - 1 >= PAGES_A_CALL || u->va > USER_TOP - u->count * PAGE_SIZE ||
+                 u->flags & ~(MAP_WRITE | MAP_EXECUTE)))
         return E_BAD_ARGUMENT;
     if (on_pages && u->level && (u->level != 1 || u->count != 1 || u->va % (LARGE * PAGE_SIZE) || u->page % LARGE))
         return E_BAD_ARGUMENT;
     if (!on_pages && (u->level < 1 || u->level > 3 || u->flags || u->count != 1 || u->cap))
         return E_BAD_ARGUMENT;
     switch (u->op) {
+    case UPDATE_PROTECT:
+        return u->page || u->cap ? E_BAD_ARGUMENT : protect(env, u);
     case UPDATE_MAP:
-        return map(env, u);
+        if (u->cap)
+            return map_with(env, u);
+        return u->level ? map_large(env, u, NULL) : map_range(env, u, NULL);
     case UPDATE_UNMAP:
         if (u->flags || u->page || u->cap)
             return E_BAD_ARGUMENT;
@@ -427,8 +431,6 @@ s64 space_apply(struct env *env, const struct update *u) {
         else
             unmap(env, u->va, u->count);
         return 0;
-    case UPDATE_PROTECT:
-        return u->page || u->cap ? E_BAD_ARGUMENT : protect(env, u);
     case UPDATE_CLEAN:
         return u->flags || u->page || u->cap ? E_BAD_ARGUMENT : clean(env, u);
     case UPDATE_BIND_TABLE:
@@ -439,6 +441,8 @@ s64 space_apply(struct env *env, const struct update *u) {
         return E_BAD_ARGUMENT;
     }
 }
+
+s64 space_apply(struct env *env, const struct update *u) { return apply(env, u); }
 
 static bool any_taken(u32 first, u32 count) {
     for (u32 i = 0; i < count; i++)
@@ -451,23 +455,25 @@ static bool any_taken(u32 first, u32 count) {
 void space_remove_taken(struct env *env, u32 table) {
     u32 level = STATE_LEVEL(page_state(page_get(table)));
     u64 *entry = page_ptr(table);
-    struct removal removal = {.env = env, .span = PAGES_A_CALL}; /* wherever in the space: all is flushed */
+    bool any = false;
 
     for (u32 i = 0; i < 512 && level <= 2; i++) {
         if (level == 2 && is_large(entry[i]) && any_taken(page_of(entry[i]), LARGE))
             remove_large(env, &entry[i], 0);
         else if (level == 1 && entry[i] & PTE_PRESENT && page_is_taken(page_of(entry[i])))
-            remove_entry(&removal, &entry[i]);
+            any |= hide_entries(&entry[i], 1) != 0;
     }
-    if (removal.count)
-        remove_flush(&removal);
+    if (!any)
+        return;
+    shootdown(env, 0, PAGES_A_CALL); /* wherever in the space: all is flushed */
+    let_go(entry, 512);
 }
 
 void space_detach_table(struct env *env, u32 table) {
     struct page *p = page_get(table);
     u32 work = 512;
 
-    if (STATE_LEVEL(page_state(p)) > 1 && !is_empty(page_ptr(table)))
+    if (STATE_LEVEL(page_state(p)) > 1 && entries_of(table))
         return;
     u64 *parent = p->where ? page_ptr(p->where) : NULL;
     u32 i = 0;
@@ -476,74 +482,152 @@ void space_detach_table(struct env *env, u32 table) {
     if (!parent || i == 512)
         return;
     __atomic_store_n(&parent[i], 0, __ATOMIC_SEQ_CST);
+    count_entries(parent, -1ull);
+    forget_leaf(env);
     shootdown(env, 0, PAGES_A_CALL); /* from here on no CPU reaches what it maps */
-    space_empty_table(table, 512, &work);
+    space_empty_table(table, &work);
     p->where = 0;
-    s64 error = page_retype(table, env->self, PAGE_TABLE, PAGE_DATA, UINT32_MAX);
+    s64 error = page_retype(table, env->self, PAGE_TABLE, DATA_ZERO, UINT32_MAX);
     ASSERT(!error);
     (void)error;
     page_unbind(table);
 }
 
-bool space_empty_table(u32 table, u32 entries, u32 *work) {
+bool space_empty_table(u32 table, u32 *work) {
     u64 *entry = page_ptr(table);
+    u32 count, gone = 0, all = entries_of(table);
 
-    for (u32 i = 0; i < entries; i++) {
-        if (!(entry[i] & PTE_PRESENT))
+    for (; gone < all; entry++) {
+        CHECK(entry < (u64 *)page_ptr(table) + 512);
+        if (!(*entry & PTE_PRESENT))
             continue;
-        u32 page = page_of(entry[i]), count = is_large(entry[i]) ? LARGE : 1;
+        count = is_large(*entry) ? LARGE : 1;
         if (count > *work)
-            return false;
+            break;
         *work -= count;
-        entry[i] = 0;
-        unbind_run(page, count);
+        unbind_run(page_of(*entry), count);
+        *entry = 0;
+        gone++;
     }
-    return true;
+    count_entries(page_ptr(table), -(u64)gone);
+    return gone == all;
+}
+
+static inline bool is_plain(const struct words *w) {
+    return ((u32)w->head & ~((MAP_WRITE | MAP_EXECUTE) << 16)) == UPDATE_PROTECT;
+}
+
+/* PROTECT of pages that the table that was used last maps, with nothing wrong about it: the number of pages, and all but
+ * flushing is done. Or 0, and nothing was done. */
+static inline u64 protect_plain(struct env *env, const struct words *w) {
+    u64 n = w->pages >> 32 | w->pages << 32; /* the page, which is to be 0, above the count */
+    u32 flags = (u32)w->head >> 16;
+    u64 needed = PTE_PRESENT | wanted(flags);
+
+    if (unlikely(w->cap || n - 1 >= LARGE || w->va & ~USER_TOP || index_of(w->va, 1) + n > LARGE ||
+                 env->leaf_covers != w->va / (LARGE * PAGE_SIZE)))
+        return 0;
+    u64 *entry = (u64 *)env->leaf + index_of(w->va, 1);
+    if (unlikely((common(entry, n) & needed) != needed))
+        return 0;
+    set_access(entry, n, flags);
+    return n;
+}
+_Static_assert((USER_TOP & (USER_TOP + PAGE_SIZE)) == 0 && USER_TOP % PAGE_SIZE == 0, "USER_TOP is a mask");
+
+/* Tells the result of an element that failed: 1, or an error if that cannot be written. */
+static NOINLINE s64 report(u64 at, s32 result) {
+    s64 error = user_write(at + offsetof(struct update, result), &result, sizeof result);
+
+    return error ? error : 1;
+}
+
+/* Any element: 0, or as report. */
+static NOINLINE s64 update_one(struct env *env, u64 at, u64 head, u64 va, u64 pages, u64 cap) {
+    struct words w = {head, va, pages, cap};
+    struct update u;
+    s64 result = E_DEAD;
+
+    memcpy(&u, &w, sizeof u);
+    env_lock(env);
+    if (likely(env->state == ENV_LIVE))
+        result = apply(env, &u);
+    env_unlock(env);
+    return likely(!result) ? 0 : report(at, (s32)result);
 }
 
 /* What an element takes of a call's UPDATE_PAGES; one that is refused at once counts as one page. */
-static u32 work_of(const struct update *u) {
-    if (u->op == UPDATE_UNBIND_TABLE)
-        return LARGE;
-    u32 span = u->op == UPDATE_BIND_TABLE ? 1 : span_of(u);
-    return span && span <= PAGES_A_CALL ? span : 1;
+static inline u64 work_of(const struct words *w) {
+    u64 span = w->head >> 8 & 0xff ? LARGE : w->pages >> 32;
+
+    if ((u8)w->head >= UPDATE_BIND_TABLE && (u8)w->head <= UPDATE_UNBIND_TABLE)
+        span = (u8)w->head == UPDATE_BIND_TABLE ? 1 : LARGE;
+    return span - 1 < PAGES_A_CALL ? span : 1;
 }
 
-s64 call_space_update(u64 user, u64 batch, u32 count) {
+static NOINLINE s64 update_many(u64 user, u64 batch, u32 count) {
     struct env *env;
     s64 error = env_target(user, RIGHT_MANAGE, &env);
     s64 failed = 0;
 
     if (error)
         return error;
-    if (!count || count > UPDATES_A_CALL || batch % 8)
+    if (count - 1 >= UPDATES_A_CALL || batch % 8)
         return E_BAD_ARGUMENT;
-    u32 left = UPDATE_PAGES;
-    for (u32 i = 0; i < count; i++) {
-        u64 at = batch + i * sizeof(struct update);
-        struct update u;
-        s32 result = 0;
-        error = user_read(&u, at, sizeof u);
-        if (!error) /* also finds out, before anything is done, whether a result can be written */
-            error = user_write(at + offsetof(struct update, result), &result, sizeof result);
-        if (error)
-            return i ? (s64)(failed + count - i) : error;
-        u32 work = work_of(&u);
-        if (work > left) { /* nor is any element after it done: they may build on each other */
-            left = 0;
-            result = E_AGAIN;
-        } else {
-            left -= work;
+    u64 left = UPDATE_PAGES;
+    for (u32 i = 0; i < count; i++, batch += sizeof(struct update)) {
+        struct words w;
+        u64 done = 0;
+        if (!user_has(batch, sizeof(struct update)) || !user_element(batch, &w))
+            return i ? failed + (s64)(count - i) : E_BAD_ADDRESS;
+        if (likely(is_plain(&w) && w.pages >> 32 <= left)) {
             env_lock(env);
-            result = env->state == ENV_LIVE ? (s32)space_apply(env, &u) : E_DEAD;
+            done = env->state == ENV_LIVE ? protect_plain(env, &w) : 0;
+            if (done)
+                shootdown(env, w.va, (u32)done);
             env_unlock(env);
+            left -= done;
         }
-        if (!result)
+        if (likely(done))
             continue;
-        failed++;
-        error = user_write(at + offsetof(struct update, result), &result, sizeof result);
-        if (error)
-            return error;
+        u64 work = work_of(&w); /* after one that is too much no other is done: they may build on each other */
+        s64 result = work > left ? report(batch, E_AGAIN) : update_one(env, batch, w.head, w.va, w.pages, w.cap);
+        left = work > left ? 0 : left - work;
+        if (result < 0)
+            return result;
+        failed += result;
     }
     return failed;
+}
+
+static NOINLINE s64 finish_protect(struct env *env) {
+    shootdown_others(env);
+    env_unlock(env);
+    return 0;
+}
+
+/* One PROTECT is what a library OS does most: it takes the straight way, without a call but to read the element, so that
+ * no register needs to be saved. */
+s64 call_space_update(u64 user, u64 batch, u32 count) {
+    struct env *env = current_env();
+    struct words w;
+
+    if (unlikely(user || count != 1 || batch % 8 || !user_has(batch, sizeof(struct update))))
+        return update_many(user, batch, count);
+    if (unlikely(!user_element(batch, &w)))
+        return E_BAD_ADDRESS;
+    if (!is_plain(&w))
+        return update_one(env, batch, w.head, w.va, w.pages, w.cap);
+    if (unlikely(!env_try_lock(env)))
+        return update_many(0, batch, 1);
+    u64 n = likely(env->state == ENV_LIVE) ? protect_plain(env, &w) : 0;
+    if (unlikely(!n)) {
+        env_unlock(env);
+        return update_many(0, batch, 1);
+    }
+    flush_local(w.va, n);
+    if (cpu_count > 1)
+        return finish_protect(env);
+    env_unlock(env);
+    return 0;
 }

@@ -2,9 +2,8 @@
 #pragma once
 #include "lib/base.h"
 
-void space_init(void);
-/* Fills the kernel's half of a new root table. */
-void space_prepare_root(u32 root);
+/* Fills the kernel's half of a new environment's root table; the other is zero. */
+void space_prepare(struct env *env);
 /* The number of the page that maps `at`, or E_BAD_ADDRESS. */
 s64 space_lookup(u32 root, u64 at);
 /* The entry that maps `at`, with the number of just its page if it is a large one; 0: none. */
@@ -18,6 +17,6 @@ void space_remove_taken(struct env *env, u32 table);
 /* Takes a table out of its parent and empties it, after which it is DATA; its environment's lock is held. One that holds tables
  * is left where it is. */
 void space_detach_table(struct env *env, u32 table);
-/* Unbinds what the first entries of a table map or hold; for one that no CPU can walk any more. False if that are more
+/* Unbinds what a table maps or holds; for one that no CPU can walk any more. False if that are more
  * bindings than *work, which goes down: the rest is left. */
-bool space_empty_table(u32 table, u32 entries, u32 *work);
+bool space_empty_table(u32 table, u32 *work);

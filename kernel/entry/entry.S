@@ -310,6 +310,29 @@ user_copy_failed:
     .quad 1b, user_copy_failed, 2b, user_copy_failed
     .text
 
+/* For user_element only: clears the result of the element at rsi and loads its words to rax, rcx, rdx and rsi. rdi: 1, or 0
+ * when that failed. */
+    .globl user_load_element, user_load_open, user_load_close
+user_load_element:
+user_load_open:
+    nopl (%rax)
+1:  movl $0, UPDATE_RESULT_AT(%rsi)
+2:  movq (%rsi), %rax
+3:  movq UPDATE_VA_AT(%rsi), %rcx
+4:  movq UPDATE_PAGE_AT(%rsi), %rdx
+5:  movq UPDATE_CAP_AT(%rsi), %rsi
+user_load_close:
+    nopl (%rax)
+    movl $1, %edi
+    ret
+user_load_failed:
+    call user_copy_failed
+    xorl %edi, %edi
+    ret
+    .section .fixups, "a"
+    .quad 1b, user_load_failed, 2b, user_load_failed, 3b, user_load_failed, 4b, user_load_failed, 5b, user_load_failed
+    .text
+
 /* s64 fpu_load(const void *area): XRSTOR of x87, SSE and AVX; 0, or an error if the area is bad. */
     .globl fpu_load
 fpu_load:

@@ -1,6 +1,9 @@
 /* The memory functions that the compiler calls. */
 #include "lib/base.h"
 
+#undef memcpy
+#undef memset
+
 void *memcpy(void *to, const void *from, size_t n) {
     void *result = to;
     size_t words = n / 8;

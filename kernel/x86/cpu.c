@@ -18,8 +18,7 @@ u64 mmu_nx;
 bool bases_present;
 static u64 cr4_bits;
 
-extern char entry_vectors[], entry_syscall[], user_copy_open[], user_copy_close[], entry_trap_close[],
-    entry_exception_close[], transfer_wipe_call[], transfer_wipe_reply[];
+extern char entry_vectors[], entry_syscall[], user_copy_open[], user_copy_close[], user_load_open[], user_load_close[], entry_trap_close[], entry_exception_close[], transfer_wipe_call[], transfer_wipe_reply[];
 
 static struct gate { u16 low, selector; u8 ist, type; u16 middle; u32 high, zero; } idt[256] ALIGNED(16);
 
@@ -55,7 +54,9 @@ void cpu_features_init(void) {
     if (seven.b >> 20 & 1) {
         cr4_bits |= CR4_SMAP;
         memcpy(user_copy_open, "\x0f\x01\xcb", 3);  /* stac */
+        memcpy(user_load_open, "\x0f\x01\xcb", 3);
         memcpy(user_copy_close, "\x0f\x01\xca", 3); /* clac */
+        memcpy(user_load_close, "\x0f\x01\xca", 3);
         memcpy(entry_trap_close, "\x0f\x01\xca", 3);
         memcpy(entry_exception_close, "\x0f\x01\xca", 3);
     }

@@ -52,5 +52,6 @@
 #define PTE_DIRTY (1ull << 6)
 #define PTE_LARGE (1ull << 7)
 #define PTE_MAY_WRITE (1ull << 9) /* software: the binding was granted with WRITE */
+#define PTE_MAY_EXECUTE (1ull << 10)
 #define PTE_NX (1ull << 63)
 #define PTE_ADDRESS 0x000ffffffffff000ull

@@ -233,7 +233,7 @@ TEST(repossess_private) {
     EQUAL(order_read(&p, va), UNREADABLE);
     EQUAL(page_of(page)->owner, rt_self());
     EQUAL(self()->pages, mine + 1);
-    CHECK(page_of(page)->state == PAGE_DATA && page_of(page)->generation > generation);
+    CHECK(page_of(page)->state == (PAGE_DATA | FLAG_ZERO << 8) && page_of(page)->generation > generation);
     EQUAL(sys_page_revoke(&old, page, 1), E_BAD_CAPABILITY);
     const u64 *word = (const u64 *)mapped(page, 1, 0);
     for (u32 i = 0; i < 512; i++)
@@ -284,7 +284,7 @@ TEST(repossess_shared, .cpus = 2) {
     EQUAL(order_read(&p, second), UNREADABLE);
     EQUAL(order_read(&q, q.orders->scratch + RT_PAGE), UNREADABLE);
     CHECK(reads <= then + 1);
-    EQUAL(page_of(page)->state, PAGE_DATA);
+    EQUAL(page_of(page)->state, PAGE_DATA | FLAG_ZERO << 8);
     end_puppet(&q);
     end_puppet(&p);
 }
@@ -665,7 +665,7 @@ TEST(revoke_destroyed) {
     EQUAL(self()->slice_limit, slices);
     CHECK(self()->pages >= owned && self()->pages < owned + 8); /* tables for its own mappings */
     for (u32 i = 0; i < 4; i++)
-        EQUAL(page_of(page + i)->state, PAGE_FREE);
+        EQUAL(type_of(page + i), PAGE_FREE);
 }
 
 /* ---------------------------------------------------------------- against each other */

@@ -32,27 +32,25 @@ static bool in_arena(u64 at, u64 n) {
     u64 first = (u64)arena;
     return at >= first && n <= sizeof(arena) && at - first <= sizeof(arena) - n;
 }
-s64 user_read(void *to, u64 from, u64 n) {
-    if (!in_arena(from, n))
+s64 user_copy(void *to, const void *from, u64 n) {
+    if (!in_arena((u64)to, n) && !in_arena((u64)from, n))
         return E_BAD_ADDRESS;
-    memcpy(to, (void *)from, n);
+    memcpy(to, from, n);
     return 0;
 }
-s64 user_write(u64 to, const void *from, u64 n) {
-    if (!in_arena(to, n))
-        return E_BAD_ADDRESS;
-    memcpy((void *)to, from, n);
-    return 0;
+bool user_element(u64 from, struct words *w) {
+    if (!in_arena(from, sizeof(*w)))
+        return false;
+    ((struct update *)from)->result = 0;
+    memcpy(w, (void *)from, sizeof(*w));
+    return true;
 }
 s64 user_writable(u64 to, u64 n) { return in_arena(to, n) ? 0 : E_BAD_ADDRESS; }
-void env_lock(struct env *e) {
-    assert_int_equal(e->lock++, 0);
-    locks_held++;
+void lock_note(u32 rank, bool taken) {
+    (void)rank;
+    locks_held += taken ? 1u : -1u;
 }
-void env_unlock(struct env *e) {
-    assert_int_equal(e->lock--, 1);
-    locks_held--;
-}
+void lock_wait(u32 *word) { fail_msg("lock %p is taken already", (void *)word); }
 void env_lock_two(struct env *a, struct env *b) {
     env_lock(a);
     env_lock(b);
@@ -61,9 +59,9 @@ struct env *env_live(u32 page) {
     struct page *p = page_get(page);
     return p && page_type(p) == PAGE_ENV && env_of(page)->state == ENV_LIVE ? env_of(page) : NULL;
 }
-s64 env_target(u64 at, u8 rights, struct env **out) {
-    u32 name = current_env()->self;
-    s64 error = at ? cap_object(at, CAP_ENV, rights, PAGE_ENV, &name) : 0;
+s64 env_presented(u64 at, u8 rights, struct env **out) {
+    u32 name = 0;
+    s64 error = cap_object(at, CAP_ENV, rights, PAGE_ENV, &name);
     *out = env_of(name);
     return error;
 }
@@ -77,6 +75,9 @@ void shootdown(struct env *env, u64 va, u32 count) {
     if (on_shootdown)
         on_shootdown(env, va, count);
 }
+
+void shootdown_others(struct env *env) { (void)env; }
+void flush_local(u64 va, u64 count) { shootdown(current_env(), va, (u32)count); }
 
 void act_as(u32 env) { cpu.env = env_of(env); }
 
@@ -114,6 +115,7 @@ static void make_env(u32 page, u32 root) {
     struct env *e = env_of(page);
 
     memset(e, 0, sizeof(*e));
+    memset(page_ptr(root), 0, PAGE_SIZE);
     e->self = page;
     e->root = root;
     e->state = ENV_LIVE;
@@ -122,7 +124,7 @@ static void make_env(u32 page, u32 root) {
     page_declare(root, PAGE_TABLE, page);
     page_get(root)->state |= 4 << 8;
     page_bind(root, PAGE_TABLE);
-    space_prepare_root(root);
+    space_prepare(e);
     page_link(e, root);
     page_link(e, page);
 }

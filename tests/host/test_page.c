@@ -45,7 +45,9 @@ static void test_take_and_free(void **state) {
     assert_int_equal(page_type(page_get(page)), PAGE_DATA);
     u64 generation = page_generation(page_get(page));
     assert_true(generation > 1);
+    assert_int_equal(page_bind(page, PAGE_DATA), 0); /* as who writes to it must */
     memset(page_ptr(page), 0xee, PAGE_SIZE);
+    page_unbind(page);
     check_all();
     assert_int_equal(page_take(alice, page, 1, 0), E_NOT_FREE);
     assert_int_equal(call_page_free(0, page, 3), 0);
@@ -54,6 +56,50 @@ static void test_take_and_free(void **state) {
     assert_int_equal(page_take(alice, page, 1, 0), page);
     for (u32 i = 0; i < PAGE_SIZE; i++)
         assert_int_equal(((u8 *)page_ptr(page))[i], 0);
+    check_all();
+}
+
+static bool is_zero(u32 page) {
+    for (u32 i = 0; i < PAGE_SIZE; i++)
+        if (((u8 *)page_ptr(page))[i])
+            return false;
+    return true;
+}
+
+/* A page is known to be zero until something is bound to it or pins it, or it becomes something else; what is not known
+ * to be zero is filled with zeros before it is used again. */
+static void test_known_to_be_zero(void **state) {
+    (void)state;
+    for (u32 how = 0; how < 4; how++) {
+        u32 page = take(1);
+        assert_true(page_state(page_get(page)) == (PAGE_DATA | STATE_ZERO) && is_zero(page));
+        if (how == 1) {
+            page_bind(page, PAGE_DATA);
+            page_unbind(page);
+        } else if (how == 2) {
+            page_pin(page);
+            page_unpin(page);
+        } else if (how == 3) {
+            page_retype(page, ALICE, PAGE_DATA, PAGE_CONTEXT, 0);
+            page_retype(page, ALICE, PAGE_CONTEXT, PAGE_DATA, 0);
+        }
+        assert_int_equal(!(page_state(page_get(page)) & STATE_ZERO), how > 0);
+        if (how)
+            memset(page_ptr(page), 0xee, PAGE_SIZE);
+        assert_int_equal(call_page_free(0, page, 1), 0);
+        assert_true(page_state(page_get(page)) == (how ? PAGE_FREE : PAGE_FREE | STATE_ZERO));
+        assert_int_equal(take(1), page);
+        assert_true(is_zero(page));
+        u64 was = 0;
+        page_bind(page, PAGE_DATA);
+        memset(page_ptr(page), 0xee, PAGE_SIZE);
+        page_unbind(page);
+        assert_int_equal(page_retype_from(page, ALICE, PAGE_DATA, PAGE_TABLE | 1 << 8, 0, &was), 0);
+        page_zero(page, was);
+        assert_true(is_zero(page));
+        assert_int_equal(page_retype(page, ALICE, PAGE_TABLE, DATA_ZERO, 0), 0);
+        assert_int_equal(call_page_free(0, page, 1), 0);
+    }
     check_all();
 }
 
@@ -252,6 +298,7 @@ static void test_random(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_take_and_free, fake_start),
+        cmocka_unit_test_setup(test_known_to_be_zero, fake_start),
         cmocka_unit_test_setup(test_exhaustion, fake_start),
         cmocka_unit_test_setup(test_runs, fake_start),
         cmocka_unit_test_setup(test_run_is_whole_or_nothing, fake_start),

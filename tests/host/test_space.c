@@ -46,10 +46,14 @@ static u64 entry_at(u32 root, u64 va) {
 static u32 counted[PAGES];
 static void count_table(u32 table, u32 level) {
     const u64 *entry = page_ptr(table);
+    u32 present = 0;
 
     for (u32 i = 0; i < (level == 4 ? 256 : 512); i++) {
-        if (!(entry[i] & PTE_PRESENT))
+        if (!(entry[i] & PTE_PRESENT)) {
+            assert_int_equal(entry[i], 0);
             continue;
+        }
+        present++;
         u32 page = page_of_phys((phys){entry[i] & PTE_ADDRESS});
         assert_true(page < PAGES);
         counted[page]++;
@@ -68,6 +72,7 @@ static void count_table(u32 table, u32 level) {
             assert_true(entry[i] & PTE_MAY_WRITE);
         }
     }
+    assert_int_equal(STATE_ENTRIES(page_state(page_get(table))), present);
 }
 static void check_bindings(void) {
     memset(counted, 0, sizeof(counted));
@@ -84,7 +89,7 @@ static void check_bindings(void) {
 static void test_entries(void **state) {
     (void)state;
     u32 table[4], page = take(4);
-    const u64 base = PTE_PRESENT | PTE_USER | PTE_MAY_WRITE;
+    const u64 base = PTE_PRESENT | PTE_USER | PTE_MAY_WRITE | PTE_MAY_EXECUTE;
 
     bind_tables(VA, table);
     for (u16 flags = 0; flags < 4; flags++) {
@@ -100,6 +105,77 @@ static void test_entries(void **state) {
     assert_int_equal(unmap(VA, 4), 0);
     check_bindings();
     assert_int_equal(space_lookup(ALICE_ROOT, VA), E_BAD_ADDRESS);
+}
+
+static s64 protect(u64 va, u32 count, u16 flags) {
+    return apply(UPDATE_PROTECT, 0, va, 0, count, flags, NULL);
+}
+
+/* PROTECT of a range in one table and of one in two, of entries that differ: each has what was asked for, accessed and
+ * dirty bits and all else stay, and what fails changes nothing. */
+static void test_protect(void **state) {
+    (void)state;
+    u32 table[4], more = take(1), page = take(512);
+    const u64 also = PTE_ACCESSED | PTE_DIRTY, changed = PTE_WRITE | PTE_NX;
+
+    bind_tables(VA, table);
+    assert_int_equal(apply(UPDATE_BIND_TABLE, 1, VA + 512 * PAGE_SIZE, more, 1, 0, NULL), 0);
+    for (u64 at = 0; at < 1024; at += 256)
+        for (u32 count = 1; count <= 512; count += 73) {
+            u64 va = VA + at * PAGE_SIZE;
+            if (at + count > 1024)
+                continue;
+            assert_int_equal(map(va, page, count, MAP_WRITE), 0);
+            for (u32 i = 0; i < count; i += 3)
+                assert_int_equal(protect(va + i * PAGE_SIZE, 1, MAP_EXECUTE), 0);
+            for (u32 i = 0; i < count; i += 2)
+                *space_entry(ALICE_ROOT, va + i * PAGE_SIZE) |= also;
+            for (u16 flags = 0; flags < 4; flags++) {
+                u64 before = entry_at(ALICE_ROOT, va);
+                assert_int_equal(protect(va, count, flags), 0);
+                for (u32 i = 0; i < count; i++)
+                    assert_true(entry_at(ALICE_ROOT, va + i * PAGE_SIZE) ==
+                                ((u64)(page + i) << 12 | PTE_PRESENT | PTE_USER | PTE_MAY_WRITE |
+                                 PTE_MAY_EXECUTE | (i % 2 ? 0 : also) | (flags & MAP_WRITE ? PTE_WRITE : 0) |
+                                 (flags & MAP_EXECUTE ? 0 : PTE_NX)));
+                assert_true(((before ^ entry_at(ALICE_ROOT, va)) & ~changed) == 0);
+            }
+            u64 first = entry_at(ALICE_ROOT, va);
+            if (count < 512 && at + count < 1024)
+                assert_int_equal(protect(va, count + 1, 0), E_NOT_MAPPED);
+            assert_true(entry_at(ALICE_ROOT, va) == first);
+            assert_int_equal(unmap(va, count), 0);
+        }
+    assert_int_equal(protect(VA + 1000 * PAGE_SIZE, 100, 0), E_NOT_MAPPED);
+    check_bindings();
+}
+
+/* The table that was used last is remembered, but not when it has left the space. */
+static void test_table_remembered(void **state) {
+    (void)state;
+    u32 table[4], page = take(2), other = take(1);
+
+    bind_tables(VA, table);
+    for (u32 round = 0; round < 3; round++) {
+        u32 now = round & 1 ? other : table[1];
+        assert_int_equal(map(VA, page, 1, MAP_WRITE), 0);
+        assert_int_equal(protect(VA, 1, 0), 0);
+        assert_true(entry_at(ALICE_ROOT, VA) == ((u64 *)page_ptr(now))[0]);
+        page_set_vital(now, round == 1); /* a vital one may be taken out too */
+        if (round < 2)
+            assert_int_equal(apply(UPDATE_UNBIND_TABLE, 1, VA, 0, 1, 0, NULL), 0);
+        else
+            space_detach_table(env_of(ALICE), now);
+        page_set_vital(now, false);
+        assert_true(page_state(page_get(now)) == (PAGE_DATA | STATE_ZERO));
+        assert_int_equal(protect(VA, 1, MAP_WRITE), E_NOT_MAPPED);
+        assert_int_equal(map(VA, page, 1, 0), E_NO_TABLE);
+        assert_int_equal(unmap(VA, 1), 0);
+        for (u32 i = 0; i < 512; i++)
+            assert_int_equal(((u64 *)page_ptr(now))[i], 0);
+        assert_int_equal(apply(UPDATE_BIND_TABLE, 1, VA, round & 1 ? table[1] : other, 1, 0, NULL), 0);
+    }
+    check_bindings();
 }
 
 static u32 flushes, flushed_page;
@@ -315,6 +391,8 @@ static void test_random(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_entries, fake_start),
+        cmocka_unit_test_setup(test_protect, fake_start),
+        cmocka_unit_test_setup(test_table_remembered, fake_start),
         cmocka_unit_test_setup(test_order_of_unmapping, fake_start),
         cmocka_unit_test_setup(test_flushes, fake_start),
         cmocka_unit_test_setup(test_failure_changes_nothing, fake_start),
