@@ -11,6 +11,7 @@
 #define SHARED 0x61000ull
 #define MOST_SAMPLES 64
 #define ROWS_PAGES 6000
+#define ROLE_PAGES 1500
 #define ROWS_SLOTS 60 /* of CPU 0; 8 of them are for roles */
 
 struct shared *const shared = (struct shared *)SHARED;
@@ -141,7 +142,7 @@ static struct cap start_program(const char *what, const struct cap *program, u64
     struct spawn s = {.name = what,
                       .image = image,
                       .image_bytes = bytes,
-                      .page_limit = share ? 200 : ROWS_PAGES,
+                      .page_limit = share ? ROLE_PAGES : ROWS_PAGES,
                       .slice_limit = share ? slots : ROWS_SLOTS,
                       .start = &start,
                       .slices = &slices,

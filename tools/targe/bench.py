@@ -52,7 +52,7 @@ def bench(options):
         results += _instructions(rows, linux, options.quick)
         for words, measure in measures:
             results += _time(rows, linux, words, measure)
-    if "processor" in groups:
+    if "processor" in groups and not options.quick:
         results += measure_scaling(_run_scaling, Progress("comparing two CPUs with one"))
     if "memory" in groups:
         results += _flatness(_SIZES[:2] if options.quick else _SIZES)

@@ -14,6 +14,8 @@ from targe.report import Failure, say
 _DOC = project.ROOT / "docs" / "performance.md"
 _FOLDER = project.BUILD / "bench"
 _HEAD = ("row", "unit", "Linux", "Targe", "goal", "ratio", "paper")
+_SPREAD = "range of the boots' medians (Linux; Targe)"
+_TIME = "ns under TCG"
 _BEGIN, _END = "<!-- begin of the table -->", "<!-- end of the table -->"
 
 
@@ -23,11 +25,11 @@ def publish(results, linux, options):
     print(f"\nTarge beside {title}, in one emulated machine. Ratio: Linux / Targe.")
     for measure, rows in _by_measure(results):
         _print_table(measure, rows)
+    print(f"\n{_contradictions(results)}" if any(r.measure == _TIME for r in results) else "")
     _print_goals(results)
     if options.json:
         _write(options.json, _json(results))
-    plot = _plot([result for result in results
-                  if result.measure == "instructions" and result.ratio])
+    plot = _plot(results)
     text = _markdown(results, title)
     _write(_FOLDER / "performance.svg", plot)
     _write(_FOLDER / "performance.md", text)
@@ -69,8 +71,10 @@ def _cells(result):
 
 
 def _print_table(measure, results):
-    lines = [_HEAD, *map(_cells, results)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(_HEAD))]
+    spread = bool(results[0].spread)
+    lines = [(*_HEAD, *[_SPREAD] * spread)]
+    lines += [(*_cells(result), *[result.spread] * spread) for result in results]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     print(f"\n{measure}")
     for line in lines:
         print("  ".join(cell.ljust(width) if i < 2 else cell.rjust(width)
@@ -80,7 +84,7 @@ def _print_table(measure, results):
 def _print_goals(results):
     missed = [result for result in results if result.met is False]
     goals = sum(result.met is not None for result in results)
-    print(f"\n{goals - len(missed)} of {goals} goals are met (a row marked ! misses its goal)")
+    print(f"{goals - len(missed)} of {goals} goals are met (a row marked ! misses its goal)")
 
 
 def _json(results):
@@ -95,14 +99,26 @@ def _markdown(results, title):
     lines = [f"Against {title}. Made on a machine with {platform.machine()} by QEMU; "
              "rows marked ! miss their goal.", ""]
     for measure, rows in _by_measure(results):
-        head = [*_HEAD, "range of the medians (Linux; Targe)"] if rows[0].spread else _HEAD
+        head = [*_HEAD, _SPREAD] if rows[0].spread else _HEAD
         lines += [f"### {measure[0].upper()}{measure[1:]}", "", f"| {' | '.join(head)} |",
                   f"| --- | --- |{' ---: |' * (len(head) - 2)}"]
         for result in rows:
             cells = [*_cells(result), *([result.spread] if rows[0].spread else [])]
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
+    lines += [_contradictions(results), ""]
     return "\n".join(lines)
+
+
+def _contradictions(results):
+    """What instructions and time disagree about: which system is ahead."""
+    counted = {r.row: r.ratio for r in results if r.measure == "instructions" and r.ratio}
+    rows = [f"*{r.row}* ({number(counted[r.row])} in instructions, {number(r.ratio)} in time)"
+            for r in results if r.measure == _TIME and r.ratio and r.row in counted
+            and (r.ratio > 1) != (counted[r.row] > 1)]
+    if rows:
+        return f"Instructions and time differ in who is ahead in: {', '.join(rows)}."
+    return "Instructions and time agree in who is ahead in every row that has both."
 
 
 def _put_in_docs(text, plot):
@@ -115,45 +131,82 @@ def _put_in_docs(text, plot):
     say("put table and plot into docs/performance.md and docs/performance.svg")
 
 
-# ---- the plot: a bar a row, logarithmic, with the ratio of 1995 as a line across
+# ---- the plot: a row's name, and below it a bar from 1 to its ratio on a logarithmic scale; narrow
+# enough for a telephone
 
-_LEFT, _WIDTH, _STEP, _TOP = 330, 430, 20, 50
+_WIDTH, _LEFT, _RIGHT, _TOP, _STEP, _HEADING = 440, 14, 58, 86, 33, 30
+_GOOD, _BAD, _PAPER, _INK = "#2a7a4b", "#b5651d", "#c2185b", "#333"
+_GROUPS = {"exceptions": "Exceptions", "memory": "Memory", "ipc": "Communication",
+           "processor": "Processor", "network": "Network", "web": "Web", "size": "Size"}
 
 
 def _plot(results):
-    paper = [result.paper for result in results if result.paper]
-    most = max([result.ratio for result in results] + paper, default=10)
-    decades = max(1, math.ceil(math.log10(most)))
-    least = min([result.ratio for result in results] + paper, default=1)
-    below = max(0, math.ceil(-math.log10(least)))
+    """`results`: all of them; those are drawn that have a ratio of instructions or of memory."""
+    drawn = [r for r in results if r.measure in ("instructions", "memory") and r.ratio]
+    times = {r.row: r.ratio for r in results if r.measure == _TIME and r.ratio}
+    ratios = [value for r in drawn for value in (r.ratio, r.paper, times.get(r.row)) if value]
+    high = max(1, math.ceil(math.log10(max(ratios, default=10))))
+    low = min(0, math.floor(math.log10(min(ratios, default=1))))
 
     def x(ratio):
-        return _LEFT + _WIDTH * (math.log10(ratio) + below) / (decades + below)
+        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * (math.log10(ratio) - low) / (high - low)
 
-    height = _TOP + _STEP * len(results) + 20
-    parts = ['<svg xmlns="http://www.w3.org/2000/svg" '
-             f'viewBox="0 0 {_LEFT + _WIDTH + 70} {height}" '
-             'font-family="sans-serif" font-size="12">',
-             '<rect width="100%" height="100%" fill="#fff"/>',
-             f'<text x="{_LEFT}" y="18" font-size="14">Instructions: Linux / Targe '
-             '(red line: Ultrix / Aegis or ExOS, 1995, in time)</text>']
-    for exponent in range(-below, decades + 1):
+    body, y, group = [], _TOP, None
+    for result in drawn:
+        if result.group != group:
+            group, y = result.group, y + _HEADING
+            body.append(f'<text x="{_LEFT}" y="{y - 9}" font-weight="bold">'
+                        f'{_GROUPS.get(group, group)}</text>')
+        body.append(_bar(result, times.get(result.row), x, y))
+        y += _STEP
+    return "\n".join([*_frame(range(low, high + 1), x, y + 8), *body, "</svg>", ""])
+
+
+def _frame(exponents, x, height):
+    """The background: what the marks mean, and a line for each power of ten."""
+    yield (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" '
+           f'font-family="system-ui, sans-serif" font-size="13" fill="{_INK}">')
+    yield "<title>How many times more instructions Linux needs than Targe</title>"
+    yield '<rect width="100%" height="100%" fill="#fff"/>'
+    yield (f'<text x="{_LEFT}" y="22" font-size="15" font-weight="bold">'
+           'Linux / Targe, larger is better</text>')
+    yield (f'<rect x="{_LEFT}" y="34" width="22" height="9" fill="{_GOOD}"/>'
+           f'<text x="{_LEFT + 28}" y="43">instructions</text>'
+           f'{_dot(_LEFT + 128, 39)}<text x="{_LEFT + 138}" y="43">time under TCG</text>'
+           f'{_diamond(_LEFT + 255, 39)}'
+           f'<text x="{_LEFT + 265}" y="43">in 1995, time</text>')
+    for exponent in exponents:
         at = x(10 ** exponent)
-        parts.append(f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP - 8}" y2="{height - 12}" '
-                     f'stroke="{"#555" if exponent == 0 else "#ccc"}"/>'
-                     f'<text x="{at:.1f}" y="{_TOP - 12}" text-anchor="middle" fill="#555">'
-                     f'{10 ** exponent:g}</text>')
-    for i, result in enumerate(results):
-        y = _TOP + i * _STEP
-        begin, end = sorted((x(1), x(result.ratio)))
-        parts.append(f'<text x="{_LEFT - 8}" y="{y + 12}" text-anchor="end">'
-                     f'{escape(result.row)}</text>'
-                     f'<rect x="{begin:.1f}" y="{y + 2}" width="{end - begin:.1f}" height="12" '
-                     f'fill="{"#2a7a4b" if result.ratio >= 1 else "#b5651d"}"/>'
-                     f'<text x="{x(max(1, result.ratio)) + 4:.1f}" y="{y + 12}">'
-                     f'{number(result.ratio)}</text>')
-        if result.paper:
-            at = x(result.paper)
-            parts.append(f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{y}" y2="{y + 16}" '
-                         'stroke="#c00" stroke-width="2"/>')
-    return "\n".join([*parts, "</svg>", ""])
+        yield (f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP - 12}" y2="{height - 6}" '
+               f'stroke="{_INK if exponent == 0 else "#ddd"}"/>'
+               f'<text x="{at:.1f}" y="{_TOP - 17}" text-anchor="middle" font-size="12">'
+               f'{f"{10 ** exponent:,g}"}{" = Linux" if exponent == 0 else ""}</text>')
+
+
+def _bar(result, time, x, y):
+    begin, end = sorted((x(1), x(result.ratio)))
+    # Lines do not strike names through.
+    parts = [f'<text x="{_LEFT}" y="{y + 10}" paint-order="stroke" stroke="#fff" '
+             f'stroke-width="4">{escape(result.row)}</text>',
+             f'<rect x="{begin:.1f}" y="{y + 15}" width="{max(1, end - begin):.1f}" height="9" '
+             f'fill="{_GOOD if result.ratio >= 1 else _BAD}"/>']
+    marks = [end]
+    if time:
+        parts.append(_dot(x(time), y + 19.5))
+        marks.append(x(time) + 5)
+    if result.paper:
+        parts.append(_diamond(x(result.paper), y + 19.5))
+        marks.append(x(result.paper) + 6)
+    # The figure stands behind all marks, so that nothing covers it.
+    parts.append(f'<text x="{max(*marks, x(1)) + 5:.1f}" y="{y + 24}" font-size="12">'
+                 f'{number(result.ratio)}</text>')
+    return "".join(parts)
+
+
+def _dot(x, y):
+    return f'<circle cx="{x:.1f}" cy="{y}" r="4" fill="#fff" stroke="{_INK}" stroke-width="1.5"/>'
+
+
+def _diamond(x, y):
+    return (f'<path d="M{x:.1f} {y - 6}l5 6l-5 6l-5 -6z" fill="{_PAPER}" stroke="#fff" '
+            'stroke-width="1"/>')
