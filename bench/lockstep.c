@@ -38,7 +38,7 @@
 #define MOST_ATTEMPTS 500 /* to connect to a machine that boots */
 #define TRY_AGAIN 16      /* halts after which an attempt to connect is given up */
 #define LATE_MS 20        /* what a frame needs at most from QEMU to this socket */
-#define SILENT_MS 60000   /* a guest that does not halt */
+#define SILENT_MS 300000  /* a guest that does not halt */
 
 static const uint8_t own_mac[6] = {2, 0, 0, 0, 0, 3}, guest_mac[6] = {0x52, 0x54, 0, 0x12, 0x34, 0x56};
 static const char request[] = "GET / HTTP/1.1\r\nHost: x\r\n\r\n", last[] = "hello\n";

@@ -2,7 +2,8 @@
  * init.c - the first program of the Linux that `./targe bench` measures. It makes what the others expect, runs
  * one of them and ends the machine. What to do comes behind `--` on the kernel's command line:
  *
- *     rows PREFIX ...     run bench with these rows
+ *     rows N PREFIX ...   run bench with N samples of these rows, each in a process of its own: what a row costs must
+ *                         not depend on the memory that others have used, which fork copies
  *     net ADDRESS         bring up the network device with this address (/24) and run netserv
  *     xdp ADDRESS         the same, and echo UDP in the driver
  *     nginx ADDRESS       the same with nginx in netserv's place
@@ -79,9 +80,6 @@ static void run(char **argv)
 
 int main(int argc, char **argv)
 {
-    char *words[64] = { "/bin/bench", "-s", "15" };
-    int n = 3;
-
     /* options that the kernel does not know come first */
     while (argc > 1 && strcmp(argv[1], "rows") && strcmp(argv[1], "net") && strcmp(argv[1], "xdp") &&
            strcmp(argv[1], "nginx")) { argc--; argv++; }
@@ -92,8 +90,7 @@ int main(int argc, char **argv)
     mount("tmpfs", "/tmp", "tmpfs", 0, 0);
     up("lo", "127.0.0.1");
     if (argc > 1 && !strcmp(argv[1], "rows")) {
-        for (int i = 2; i < argc && n < 63; i++) words[n++] = argv[i];
-        run(words);
+        for (int i = 3; i < argc; i++) run((char *[]){ "/bin/bench", "-s", argv[2], argv[i], 0 });
     } else if (argc > 2) {
         load_modules();
         up("eth0", argv[2]);

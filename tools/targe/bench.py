@@ -22,7 +22,7 @@ from targe.report import Failure, Progress, say
 ROWS = project.ROOT / "bench" / "rows.toml"
 INSIDE = ("exceptions", "memory", "ipc", "processor")
 OUTSIDE = ("network", "web", "size")
-_SILENCE = 60
+_SILENCE = 300
 _BOOTS = 5
 _MOST_NAMES = 200
 # Sizes of machine in MB between which the cost of a page must not change.
@@ -170,7 +170,7 @@ def _run_scaling(names, words, progress):
 
 def _run_linux(linux, names, words, samples, progress):
     """The same of Linux."""
-    append = f"{APPEND} -- rows -s {samples} {' '.join(names)}"
+    append = f"{APPEND} -- rows {samples} {' '.join(names)}"
     ticks = words is ICOUNT
     values = {}
     machine = Running([*words, *machine_words(), "-kernel", str(linux.kernel),

@@ -16,7 +16,7 @@ from targe import project
 from targe.bench_machine import ICOUNT, Counter
 from targe.report import Failure
 
-_SILENCE = 60
+_SILENCE = 300
 _LEAST = 0.05
 _KERNEL = 0xffffffff80000000
 _DIRECT_MAP = 0xffff800000000000

@@ -47,7 +47,7 @@ class Network:
         self._holder.stdout.close()
         self._holder.stderr.close()
 
-    def run(self, *words, timeout=120, descriptors=()):
+    def run(self, *words, timeout=900, descriptors=()):
         """Runs a command inside; gives its output."""
         try:
             done = subprocess.run([*self.prefix, *map(str, words)], stdin=subprocess.DEVNULL,

@@ -24,7 +24,7 @@ from targe.report import Failure, Progress
 _FOLDER = project.ROOT / "bench"
 _SMALL = "manifest-small"
 _SITE = _FOLDER / "site"
-_SILENCE = 60
+_SILENCE = 300
 _FEW, _MANY = 100, 500
 _BOOTS = 3
 _WEB = 80
@@ -229,7 +229,7 @@ class _Outside:
     def _load(self, *words):
         return self._network.run(self._client, *words)
 
-    def _await(self, machine, seconds=120):
+    def _await(self, machine, seconds=300):
         """Waits for the first answer; false: it does not come, or the machine has ended."""
         limit = time.monotonic() + seconds
         while machine.running() and time.monotonic() < limit:
@@ -264,8 +264,8 @@ class _Outside:
         found = {}
         for system, asked in self._boots(rows):
             progress.show(f"{system.name} boots")
-            for row, value in measure(system, asked, progress):
-                found[system.name, row.name] = value
+            for name, value in measure(system, asked, progress).items():
+                found[system.name, name] = value
         return found
 
     def _boots(self, rows):
@@ -281,14 +281,17 @@ class _Outside:
                 for row in rows]
 
     def _count(self, system, rows, progress):
+        found = {}
         with Guided(system, self._network) as guided:
             for row in rows:
                 progress.show(f"{system.name}: {row.row}")
                 before, few, many = guided.marks(row, guided.counter.total)
-                yield row, ((many - few) - (few - before)) / (_MANY - _FEW)
+                found[row.name] = ((many - few) - (few - before)) / (_MANY - _FEW)
+        return found
 
     def _time(self, words, system, rows, progress):
         """The median time from request to answer, in ns."""
+        found = {}
         file, machine = system.boot(words, self._network)
         with file, machine:
             if not self._await(machine):
@@ -298,7 +301,8 @@ class _Outside:
                 what, port = row.client
                 for count in (_FEW, 2 * _MANY):
                     answer = self._load(what, GUEST, port, count, *row.more)
-                yield row, float(re.search(r"p50_us=([\d.]+)", answer)[1]) * 1000
+                found[row.name] = float(re.search(r"p50_us=([\d.]+)", answer)[1]) * 1000
+        return found
 
     # ---- filters
 
