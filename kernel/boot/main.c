@@ -77,7 +77,7 @@ void kernel_main(u32 loader, u64 at) {
     console_init();
     check_init();
     smp_start();
-    net_device_init(boot.command_line);
+    net_device_init();
     u32 env = first_env_make();
     memory_finish();
     first_env_start(env, root_flow);

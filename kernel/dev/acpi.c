@@ -263,20 +263,6 @@ static bool rsdp_good(const struct view *t) {
     return field(t, 0, 8) == 0x2052545020445352 /* "RSD PTR " */ && sums_to_zero(t, 20);
 }
 
-/* The root pointer stands on a multiple of 16 in the BIOS area. */
-static u64 rsdp_search(void) {
-    enum { BIOS = 0xe0000, BIOS_END = 0x100000 };
-    struct view all;
-    if (!view_open(&all, BIOS, BIOS_END - BIOS))
-        return 0;
-    for (u32 at = 0; at + 20 <= all.length; at += 16) {
-        struct view t = {all.at + at, 20};
-        if (rsdp_good(&t))
-            return BIOS + at;
-    }
-    return 0;
-}
-
 static void read_all(u64 rsdp) {
     struct view t, root;
     if (!view_open(&t, rsdp, 20) || !rsdp_good(&t)) {
@@ -308,7 +294,7 @@ void acpi_init(u64 rsdp) {
     power = (typeof(power)){0};
     for (u32 i = 0; i < ARRAY_SIZE(tables.isa); i++)
         set_isa(i, i == 0 ? 2 : i, 0); /* the timer is on pin 2 of every PC's I/O APIC */
-    read_all(rsdp ? rsdp : rsdp_search());
+    read_all(rsdp);
     if (tables.cpus == 0)
         add_cpu(cpuid(1, 0).b >> 24, 1);
     if (tables.ioapics == 0)

@@ -33,10 +33,9 @@ NORETURN void machine_end(u32 how);
 #define NET_PAIRS 8                 /* most pairs */
 #define NET_FRAMES (NET_PAIRS * 256) /* most frames that the device can have to send */
 extern u32 net_device_pairs; /* of the CPUs below this number; 0: there is no device */
-/* Finds a virtio-net device on PCI, as MMIO in the ACPI tables, or as MMIO named in the command
- * line by `virtio_mmio.device=SIZE@ADDRESS:GSI`; sets info's mac and checksum. After all CPUs have
- * started, boot only. Without a device the calls below do nothing. */
-void net_device_init(const char *command_line);
+/* Finds a virtio-net device on PCI, or as MMIO in the ACPI tables; sets info's mac and checksum. After
+ * all CPUs have started, boot only. Without a device the calls below do nothing. */
+void net_device_init(void);
 /* Called on the CPU of a pair, with interrupts off, when frames were received; it should receive, and listen. Set
  * before net_device_init. */
 extern void (*net_device_interrupt)(void);

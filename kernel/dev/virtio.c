@@ -101,47 +101,7 @@ static bool open_mmio(struct virtio *v, u32 kind, u64 address, u32 gsi) {
     return false;
 }
 
-/* Reads a number as C writes it, and moves on past it. */
-static u64 number(const char **text) {
-    u32 base = 10;
-    u64 value = 0;
-    if ((*text)[0] == '0' && (*text)[1] == 'x') {
-        base = 16;
-        *text += 2;
-    }
-    for (;; (*text)++) {
-        u32 c = (u8)**text, digit = c - '0';
-        if (digit > 9)
-            digit = (c | 0x20) >= 'a' ? (c | 0x20) - 'a' + 10 : base;
-        if (digit >= base)
-            return value;
-        value = value * base + digit;
-    }
-}
-
-/* Looks at each `virtio_mmio.device=SIZE@ADDRESS:GSI` of the command line. */
-static bool open_named(struct virtio *v, u32 kind, const char *text) {
-    static const char word[] = "virtio_mmio.device=";
-    u32 n = sizeof(word) - 1;
-    for (; strlen(text) > n; text++) {
-        if (memcmp(text, word, n) != 0)
-            continue;
-        while (*text && *text != '@' && *text != ' ')
-            text++;
-        if (*text != '@')
-            return false;
-        text++;
-        u64 address = number(&text);
-        if (*text != ':')
-            return false;
-        text++;
-        if (open_mmio(v, kind, address, (u32)number(&text)))
-            return true;
-    }
-    return false;
-}
-
-bool virtio_find(struct virtio *v, u32 kind, u32 class, const char *command_line) {
+bool virtio_find(struct virtio *v, u32 kind, u32 class) {
     enum { VENDOR = 0x1af4, MODERN = 0x1040, TRANSITIONAL = 0x1000, TRANSITIONAL_END = 0x1040 };
     const struct pci_device *d = NULL;
     while ((d = pci_find(d, VENDOR, class)))
@@ -151,7 +111,7 @@ bool virtio_find(struct virtio *v, u32 kind, u32 class, const char *command_line
     for (u32 i = 0; i < tables.virtio_mmios; i++)
         if (open_mmio(v, kind, tables.virtio_mmio[i].address, tables.virtio_mmio[i].gsi))
             return true;
-    return open_named(v, kind, command_line);
+    return false;
 }
 
 /* ---------------------------------------------------------------- starting */

@@ -58,9 +58,8 @@ struct virtqueue {
     u16 notified;           /* `posted` when the device was last told or needed no telling */
 };
 
-/* Finds a device of this kind on PCI (class says which to look at), by ACPI, or in the command
- * line, and resets it. */
-bool virtio_find(struct virtio *v, u32 kind, u32 class, const char *command_line);
+/* Finds a device of this kind on PCI (class says which to look at), or by ACPI, and resets it. */
+bool virtio_find(struct virtio *v, u32 kind, u32 class);
 /* Agrees on all offered features out of wanted; false if the device lacks one of needed. */
 bool virtio_negotiate(struct virtio *v, u64 needed, u64 wanted);
 #define VIRTIO_QUIET 0xffff /* no vector: the queue interrupts nobody */

@@ -142,10 +142,10 @@ static bool use_pairs(struct virtqueue *control, u16 count) {
     return false;
 }
 
-static u32 start(const char *command_line) {
+static u32 start(void) {
     static struct virtqueue control;
     u32 most;
-    if (!virtio_find(&device, VIRTIO_NETWORK, CLASS_ETHERNET, command_line))
+    if (!virtio_find(&device, VIRTIO_NETWORK, CLASS_ETHERNET))
         return 0;
     u64 wanted = CHECKSUM | GUEST_CHECKSUM | STATUS | CONTROL | PAIRS | VIRTIO_INDIRECT |
                  VIRTIO_EVENT_INDEX | VIRTIO_ACCESS_PLATFORM | VIRTIO_ORDER_PLATFORM;
@@ -167,10 +167,10 @@ static u32 start(const char *command_line) {
     return count > 1 && !use_pairs(&control, (u16)count) ? 1 : count;
 }
 
-void net_device_init(const char *command_line) {
+void net_device_init(void) {
     u16 link = 1;
     pci_init();
-    net_device_pairs = start(command_line);
+    net_device_pairs = start();
     for (u32 i = 0; i < cpu_count; i++)
         cpus[i]->net = &pairs[i < net_device_pairs ? i : 0];
     if (!net_device_pairs) {

@@ -10,6 +10,41 @@
 #include "x86/registers.h"
 
     .text
+/* The general registers of struct regs. */
+.macro push_registers rcx, r11
+    pushq %rdi
+    pushq %rsi
+    pushq %rdx
+    pushq \rcx
+    pushq %rax
+    pushq %r8
+    pushq %r9
+    pushq %r10
+    pushq \r11
+    pushq %rbx
+    pushq %rbp
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+.endm
+.macro pop_registers
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbp
+    popq %rbx
+    popq %r11
+    popq %r10
+    popq %r9
+    popq %r8
+    popq %rax
+    popq %rcx
+    popq %rdx
+    popq %rsi
+    popq %rdi
+.endm
     .globl entry_syscall
 entry_syscall:
     swapgs
@@ -59,42 +94,11 @@ entry_frame:
     pushq $0            /* address */
     pushq $0            /* error */
     pushq $0            /* cause */
-    pushq %rdi
-    pushq %rsi
-    pushq %rdx
-    pushq $0            /* rcx */
-    pushq %rax
-    pushq %r8
-    pushq %r9
-    pushq %r10
-    pushq $0            /* r11 */
-    pushq %rbx
-    pushq %rbp
-    pushq %r12
-    pushq %r13
-    pushq %r14
-    pushq %r15
+    push_registers $0, $0
     movq %rsp, %rdi
     call *%gs:CPU_HANDLER
     movq %rsp, %rdi
 /* resume(const struct regs *): leaves to the libOS, or to the kernel where it was interrupted. */
-.macro pop_registers
-    popq %r15
-    popq %r14
-    popq %r13
-    popq %r12
-    popq %rbp
-    popq %rbx
-    popq %r11
-    popq %r10
-    popq %r9
-    popq %r8
-    popq %rax
-    popq %rcx
-    popq %rdx
-    popq %rsi
-    popq %rdi
-.endm
     .globl resume
 resume:
     movq %rdi, %rsp
@@ -256,21 +260,7 @@ entry_trap_close:       /* a libOS may have set AC, which opens user memory to t
     movq $0, 40(%rsp)
     popq %rsi
     popq %rdi
-    pushq %rdi
-    pushq %rsi
-    pushq %rdx
-    pushq %rcx
-    pushq %rax
-    pushq %r8
-    pushq %r9
-    pushq %r10
-    pushq %r11
-    pushq %rbx
-    pushq %rbp
-    pushq %r12
-    pushq %r13
-    pushq %r14
-    pushq %r15
+    push_registers %rcx, %r11
     cld
     movq %rsp, %rdi
     call trap

@@ -206,13 +206,6 @@ static void test_q35(void **state) {
     expect_q35();
 }
 
-static void test_root_is_searched(void **state) {
-    (void)state;
-    q35();
-    init(0);
-    expect_q35();
-}
-
 static void test_microvm(void **state) {
     (void)state;
     for (int wide = 0; wide < 2; wide++) {
@@ -374,7 +367,6 @@ static void test_random_damage(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_q35, clear, clear),
-        cmocka_unit_test_setup_teardown(test_root_is_searched, clear, clear),
         cmocka_unit_test_setup_teardown(test_microvm, clear, clear),
         cmocka_unit_test_setup_teardown(test_no_tables, clear, clear),
         cmocka_unit_test_setup_teardown(test_x2apic, clear, clear),

@@ -18,7 +18,7 @@
 
 #define ADDRESS 0xfeb00e00
 
-struct machine_tables tables;
+struct machine_tables tables = {.virtio_mmio = {{0xfeb00e00, 12}}, .virtio_mmios = 1};
 struct info *info;
 static struct info the_info;
 static struct trace counters;
@@ -114,7 +114,7 @@ static void start(u32 features) {
     info = &the_info;
     counters.nonsense = 0;
     net_device_interrupt = on_interrupt;
-    net_device_init("quiet virtio_mmio.device=512@0xfeb00e00:12 x");
+    net_device_init();
     assert_memory_equal(info->mac, mac, 6);
     assert_int_equal(info->checksum, 1);
     assert_int_equal(registers[0x70 / 4], 15);
