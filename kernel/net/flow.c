@@ -155,26 +155,10 @@ s64 flow_hold(u32 page) {
     return page_bind(page, PAGE_DATA);
 }
 
-static s64 hold_ring(u32 page) {
-    s64 error = flow_hold(page);
-    if (error)
-        return error;
-    error = page_retype(page, current_env()->self, PAGE_DATA, PAGE_RING, UINT32_MAX);
-    if (error)
-        page_unbind(page);
-    return error;
-}
-
-static void let_go_ring(u32 page) {
-    /* A RING page is not pinned and cannot be given away, so that this cannot fail. */
-    CHECK(page_retype(page, page_owner(page_get(page)), PAGE_RING, PAGE_DATA, UINT32_MAX) == 0);
-    page_unbind(page);
-}
-
 /* All pages of a binding, or none. */
 static s64 hold_all(u32 ring, const u32 *page, u32 count) {
     u32 held = 0;
-    s64 error = hold_ring(ring);
+    s64 error = page_use(ring, current_env()->self, PAGE_RING, UINT32_MAX);
 
     if (error)
         return error;
@@ -185,7 +169,7 @@ static s64 hold_all(u32 ring, const u32 *page, u32 count) {
     if (error) {
         while (held)
             page_unbind(page[--held]);
-        let_go_ring(ring);
+        page_end_use(ring, PAGE_RING);
     }
     return error;
 }
@@ -260,7 +244,7 @@ static void unbind(struct flow *f) {
     f->bound = 0;
     for (u32 i = 0; i < f->buffers; i++)
         page_unbind(f->page[i]);
-    let_go_ring(f->ring);
+    page_end_use(f->ring, PAGE_RING);
     memset(&f->filter, 0, sizeof(f->filter));
     memset(f->page, 0, sizeof(f->page));
     f->buffers = f->ring = f->receiver = f->entries = 0;
