@@ -634,6 +634,28 @@ static void shortage(void **state) {
     http_init(&site);
 }
 
+/* Peers that ask and acknowledge nothing keep nobody out for long. */
+static void stalled(void **state) {
+    (void)state;
+    struct http *h = connect();
+    for (u32 i = 0; i < HTTP_CONNECTIONS; i++) {
+        http_input(h, "GET /empty.css HTTP/1.1\r\nHost: x\r\n\r\n", 36);
+        stream.acknowledged = stream.used = 0; /* a stream of its own for each */
+        references_drop(&stream.references, ~0ull);
+        if (i + 1 < HTTP_CONNECTIONS) {
+            h = http_open(&stream);
+            assert_non_null(h);
+        }
+    }
+    assert_null(http_open(&stream));
+    pass(HTTP_STALLED_MS - 1);
+    assert_null(http_open(&stream));
+    pass(1);
+    assert_non_null(http_open(&stream));
+    assert_true(stream.aborted);
+    http_init(&site);
+}
+
 static void documents_are_held(void **state) {
     struct http *h[LIVE_DOCUMENTS + 2];
     u32 first = 0;
@@ -667,7 +689,7 @@ int main(void) {
         cmocka_unit_test(ranges), cmocka_unit_test(conditions), cmocka_unit_test(refusals),
         cmocka_unit_test(long_heads), cmocka_unit_test(keeping_and_closing),
         cmocka_unit_test(bodies), cmocka_unit_test(any_pieces), cmocka_unit_test(time_limits),
-        cmocka_unit_test(shortage), cmocka_unit_test(documents_are_held),
+        cmocka_unit_test(shortage), cmocka_unit_test(stalled), cmocka_unit_test(documents_are_held),
     };
     return cmocka_run_group_tests(tests, make_site, drop_site);
 }
