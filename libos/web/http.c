@@ -126,7 +126,12 @@ static bool evict(void) {
             close_now(lists[order[i]].first);
             return true;
         }
-    return false;
+    struct http *h = lists[HTTP_SENDING].first;
+    if (!h || now - h->since < HTTP_STALLED_MS)
+        return false;
+    http_counters.evicted++; /* it takes its answer so slowly that a new one comes first */
+    abort_now(h);
+    return true;
 }
 
 static bool take_input(struct http *h) {

@@ -25,6 +25,7 @@
 #define HTTP_HEAD_MS 10000    /* from a head's first byte to its last */
 #define HTTP_IDLE_MS 75000    /* between requests */
 #define HTTP_SEND_MS 30000    /* the peer must acknowledge something in this time */
+#define HTTP_STALLED_MS 2000  /* or in this time, when there is no room for a new connection */
 #define HTTP_LINGER_MS 5000   /* to close, after we did */
 #define HTTP_BODY_MOST 65536  /* a request's body is passed over up to this size */
 
