@@ -81,6 +81,22 @@ TEST(smp_protect, .cpus = 2) {
     CHECK(shared_state.reads <= reads + 1);
 }
 
+/* Nor when one of several elements makes it read-only. */
+TEST(smp_protect_batch, .cpus = 2) {
+    u64 va = mapped(page_alloc(2), 2, MAP_WRITE);
+    struct update u[2] = {{.op = UPDATE_PROTECT, .va = va + RT_PAGE, .count = 1},
+                          {.op = UPDATE_PROTECT, .va = va, .count = 2}};
+
+    shared_state.at = (u64 *)va;
+    other = start_thread(1, write_for_ever, 0);
+    other->exception = (u64)thread_exception_entry;
+    wait_for((u64 *)&shared_state.reads, 1000);
+    EQUAL(sys_space_update(0, u, 2), 0);
+    u64 reads = shared_state.reads;
+    wait_for((u64 *)&shared_state.faults, 1);
+    CHECK(shared_state.reads <= reads + 1);
+}
+
 static void update_for_ever(u64 argument) {
     u64 va = argument;
     u32 page = (u32) * (u64 *)(va + RT_PAGE);

@@ -88,7 +88,7 @@ static void test_known_to_be_zero(void **state) {
             memset(page_ptr(page), 0xee, PAGE_SIZE);
         assert_int_equal(call_page_free(0, page, 1), 0);
         assert_true(page_state(page_get(page)) == (how ? PAGE_FREE : PAGE_FREE | STATE_ZERO));
-        assert_int_equal(take(1), page);
+        assert_int_equal(page_take(env_of(ALICE), page, 1, 0), page);
         assert_true(is_zero(page));
         u64 was = 0;
         page_bind(page, PAGE_DATA);

@@ -55,6 +55,11 @@ def test_cost_thread(ctx):
     _passes(_testinit(ctx, "thread_cost"), "thread_cost")
 
 
+def test_cost_memory(ctx):
+    """So do the memory calls."""
+    _passes(_testinit(ctx, "memory_cost"), "memory_cost")
+
+
 def test_cost_ipc(ctx):
     """So do pipes, directed yields and calls."""
     _passes(_testinit(ctx, "ipc_cost"), "ipc_cost")
