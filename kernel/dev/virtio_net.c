@@ -160,6 +160,7 @@ static u32 start(void) {
     if (good && count > 1)
         good = virtio_queue(&device, 2 * most, &control, VIRTIO_QUIET);
     if (!good) {
+        memset(pairs, 0, sizeof(pairs)); /* nobody sends by one that is not used */
         print("network: the device lacks what is needed\n");
         return 0;
     }
