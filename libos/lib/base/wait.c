@@ -19,4 +19,10 @@ u64 deliveries(void) { return __atomic_load_n(&self()->deliveries, __ATOMIC_ACQU
 
 void wait_for_more(u64 seen, u64 deadline) { sys_sleep(deadline, (const u64 *)DELIVERIES, seen); }
 
-u64 deadline_in(u64 ms) { return rt_tsc() + machine_info()->tsc_hz / 1000 * ms; }
+u64 deadline_in(u64 ms) {
+    static u64 ticks_per_ms; /* which does not change */
+
+    if (!ticks_per_ms)
+        ticks_per_ms = machine_info()->tsc_hz / 1000;
+    return rt_tsc() + ticks_per_ms * ms;
+}

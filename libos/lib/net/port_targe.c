@@ -36,6 +36,7 @@ static struct {
         u32 page;
     } known[KNOWN];
     struct backlog backlog;
+    u64 boot_tsc, ticks_per_ms; /* they do not change */
 } targe;
 
 /* ---- sending */
@@ -168,17 +169,9 @@ static u32 targe_receive(struct port *port, port_receiver *receiver, void *conte
     return count;
 }
 
-static u64 ticks_per_ms(void) {
-    static u64 ticks; /* the clock's rate does not change; reading it once is cheaper */
-
-    if (!ticks)
-        ticks = machine_info()->tsc_hz / 1000;
-    return ticks;
-}
-
 static u64 targe_now_ms(struct port *port) {
     (void)port;
-    return (rt_tsc() - machine_info()->boot_tsc) / ticks_per_ms();
+    return (rt_tsc() - targe.boot_tsc) / targe.ticks_per_ms;
 }
 
 /* ---- binding */
@@ -204,6 +197,8 @@ s64 port_targe_open(const struct port_targe_config *config, struct port **port) 
     static u8 backlog[BACKLOG] __attribute__((aligned(8)));
 
     targe.config = *config;
+    targe.boot_tsc = machine_info()->boot_tsc;
+    targe.ticks_per_ms = machine_info()->tsc_hz / 1000;
     targe.backlog = (struct backlog){.bytes = backlog, .size = BACKLOG};
     targe.ring = memory_alloc_run(1, &ring_page);
     targe.buffers = memory_alloc_run(ENTRIES / 2, &first_buffer);
