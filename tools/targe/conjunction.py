@@ -195,10 +195,7 @@ class Not:
 
 def alternatives(formula):
     """The formula as a list of conjunctions of which none implies another."""
-    found = []
-    for literals in _expand(formula, True):
-        if not any(literals.implies(other) for other in found):
-            found = [other for other in found if not other.implies(literals)] + [literals]
+    found = _reduced(_extended([Conjunction()], formula, True))
     merged = True
     while merged:
         merged = False
@@ -215,28 +212,33 @@ def alternatives(formula):
     return found
 
 
-def _expand(formula, holds):
+def _reduced(found):
+    """The same without those that imply another."""
+    if len(found) > MOST:
+        raise Inexpressible("too many alternatives")
+    kept = []
+    for one in found:
+        if not any(one.implies(other) for other in kept):
+            kept = [other for other in kept if not other.implies(one)] + [one]
+    return kept
+
+
+def _extended(found, formula, holds):
+    """The conjunctions with a formula, or its contrary, added to each. What is short is added first, as
+    it contradicts most of the rest."""
     if isinstance(formula, Not):
-        return _expand(formula.part, not holds)
+        return _extended(found, formula.part, not holds)
     if isinstance(formula, (All, Any)):
-        parts = [_expand(part, holds) for part in formula.parts]
         if isinstance(formula, Any) == holds:
-            return [one for part in parts for one in part]
-        result = [Conjunction()]
-        for part in parts:
-            result = [both for one in result for other in part if (both := _both(one, other))]
-            if len(result) > MOST:
-                raise Inexpressible("too many alternatives")
-        return result
+            return [one for part in formula.parts for one in _extended(found, part, holds)]
+        for part in sorted(formula.parts, key=_size):
+            found = _reduced(_extended(found, part, holds))
+        return found
     literals = [formula] if holds else formula.negated()
-    return [one for literal in literals if (one := Conjunction().with_(literal))]
+    return [longer for one in found for literal in literals if (longer := one.with_(literal))]
 
 
-def _both(one, other):
-    literals = list(other.fields) + [Unlike(match) for match in other.unlike]
-    literals += [Range(*key, *span, other.names[key]) for key, span in other.ranges.items()]
-    for literal in literals:
-        one = one.with_(literal)
-        if one is None:
-            return None
-    return one
+def _size(formula):
+    if isinstance(formula, Not):
+        return _size(formula.part)
+    return sum(_size(part) for part in formula.parts) if isinstance(formula, (All, Any)) else 1
