@@ -11,7 +11,8 @@
 #define SHARED 0x61000ull
 #define MOST_SAMPLES 64
 #define ROWS_PAGES 6000
-#define ROLE_PAGES 1500
+#define ROLE_PAGES 450   /* of one that helps; the program has 200 */
+#define ALONE_PAGES 1500 /* of one that runs a row */
 #define ROWS_SLOTS 60 /* of CPU 0; 8 of them are for roles */
 
 struct shared *const shared = (struct shared *)SHARED;
@@ -126,6 +127,14 @@ static void add(struct start *start, const char *name, const struct cap *cap, u6
     item->a = a;
 }
 
+/* Whether it is a row, which runs in an environment of its own, and no role. */
+static bool is_row(const char *name) {
+    for (const struct row *const *r = __start_rows; r < __stop_rows; r++)
+        if (!strcmp((*r)->name, name))
+            return (*r)->unit;
+    return false;
+}
+
 static struct cap start_program(const char *what, const struct cap *program, u64 bytes,
                                 const struct cap *console, const struct cap *share, u32 cpu, u32 slots) {
     static struct start start;
@@ -142,7 +151,7 @@ static struct cap start_program(const char *what, const struct cap *program, u64
     struct spawn s = {.name = what,
                       .image = image,
                       .image_bytes = bytes,
-                      .page_limit = share ? ROLE_PAGES : ROWS_PAGES,
+                      .page_limit = !share ? ROWS_PAGES : is_row(what) ? ALONE_PAGES : ROLE_PAGES,
                       .slice_limit = share ? slots : ROWS_SLOTS,
                       .start = &start,
                       .slices = &slices,

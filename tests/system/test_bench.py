@@ -31,12 +31,12 @@ def test_wrong_arguments(ctx):
     _refused(ctx, "--fast")
 
 
-@limit(100)
+@limit(320)
 def test_figures(ctx):
     """The file has a row for each row of the group."""
     file = ctx.folder / "figures"
     process = ctx.targe("bench", "exceptions", "--quick", "--json", str(file))
-    output, error = process.communicate(timeout=90)
+    output, error = process.communicate(timeout=300)
     assert process.returncode == 0, error.decode()
     assert "null call" in output.decode() and "goals are met" in output.decode()
     rows = json.loads(file.read_text(encoding="utf-8"))["rows"]
@@ -50,6 +50,7 @@ def test_figures(ctx):
             assert row["ratio"] is None
 
 
+@limit(300)
 def test_inside_twice(ctx):
     """A row inside the machine costs the same instructions twice, function by function."""
     shown = [_breakdown(ctx, "prot1") for _ in range(2)]
@@ -59,13 +60,13 @@ def test_inside_twice(ctx):
 
 def _breakdown(ctx, row):
     process = ctx.targe("bench", "--breakdown", row)
-    output, error = process.communicate(timeout=45)
+    output, error = process.communicate(timeout=140)
     assert process.returncode == 0, error.decode()
     assert "in all" in output.decode()
     return output.decode()
 
 
-@limit(100)
+@limit(300)
 def test_outside_twice(ctx):
     """Requests from outside cost the same instructions twice, function by function."""
     shown = [_breakdown(ctx, "HTTP request on a kept connection") for _ in range(2)]

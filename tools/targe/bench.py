@@ -23,7 +23,7 @@ ROWS = project.ROOT / "bench" / "rows.toml"
 INSIDE = ("exceptions", "memory", "ipc", "processor")
 OUTSIDE = ("network", "web", "size")
 _SILENCE = 300
-_BOOTS = 5
+_BOOTS = 3
 _MOST_NAMES = 200
 # Sizes of machine in MB between which the cost of a page must not change.
 _SIZES = (128, 512, 2048, 16384)
