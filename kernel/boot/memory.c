@@ -10,7 +10,6 @@
 #include "core/memory.h"
 
 #include "boot/boot.h"
-#include "core/env.h"
 #include "core/info.h"
 #include "core/page.h"
 #include "x86/mmu.h"

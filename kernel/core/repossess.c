@@ -8,7 +8,6 @@
 #include "core/cpu.h"
 #include "core/env.h"
 #include "core/event.h"
-#include "core/info.h"
 #include "core/load.h"
 #include "core/memory.h"
 #include "core/page.h"

@@ -2,7 +2,6 @@
  * is in repossess.c. Who asks whom, when and for how much is not decided here. */
 #include "core/revoke.h"
 
-#include "core/cap.h"
 #include "core/cpu.h"
 #include "core/env.h"
 #include "core/event.h"

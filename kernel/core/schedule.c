@@ -7,7 +7,6 @@
 #include "core/env.h"
 #include "core/lock.h"
 #include "core/memory.h"
-#include "core/info.h"
 #include "core/page.h"
 #include "core/revoke.h"
 #include "core/trace.h"

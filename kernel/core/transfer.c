@@ -7,7 +7,6 @@
 #include "core/trace.h"
 #include "core/upcall.h"
 #include "targe/call_table.h"
-#include "x86/registers.h"
 
 /* Registers arrive as the message; the rest is the callee's choice. */
 static void enter_callee(struct regs *r, u32 caller, u32 kind, u64 entry) {

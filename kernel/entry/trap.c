@@ -10,7 +10,6 @@
 #include "x86/apic.h"
 #include "x86/fpu.h"
 #include "x86/interrupt.h"
-#include "x86/registers.h"
 
 void trap(struct regs *r);
 NORETURN void trap_halted(u32 vector);

@@ -2,7 +2,6 @@
 #include "x86/cpu.h"
 
 #include "core/memory.h"
-#include "x86/apic.h"
 #include "x86/bases.h"
 #include "x86/fpu.h"
 #include "x86/io.h"
