@@ -13,6 +13,7 @@ struct value {
     u8 kind;
     u8 window; /* of VALUE_WINDOW */
     u8 length; /* 1 + the window whose length this number is */
+    u8 bytes;  /* of a stack slot: those that hold numbers, a bit each */
 };
 
 #define VALUE_FAR (1ll << 30) /* pointers nearer than this can be put in order: none wraps */

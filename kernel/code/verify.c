@@ -169,36 +169,17 @@ static bool check_depth(struct code_verify *v) {
 }
 
 /* ---------------------------------------------------------------- states */
-static struct value slot_value(const struct stack_slot *s) {
-    struct value v = {.lo = s->lo, .hi = s->hi, .kind = s->kind, .window = s->window,
-                      .length = s->length};
-    if (s->lo > s->hi) {
-        v.lo = INT64_MIN;
-        v.hi = INT64_MAX;
-    }
-    return v;
+static struct value slot_of(const struct value *v) {
+    struct value slot = *v;
+    slot.bytes = v->kind == VALUE_NUMBER ? ALL_BYTES : 0;
+    return slot;
 }
 
-/* A slot has room for small bounds only; others are forgotten. */
-static struct stack_slot slot_of(const struct value *v) {
-    bool small = v->lo >= INT32_MIN && v->hi <= INT32_MAX;
-    return (struct stack_slot){.lo = small ? (s32)v->lo : 1, .hi = small ? (s32)v->hi : 0,
-                         .kind = v->kind, .window = v->window, .length = v->length,
-                         .bytes = v->kind == VALUE_NUMBER ? ALL_BYTES : 0};
-}
-
-static bool slot_join(struct stack_slot *into, const struct stack_slot *from, bool widen) {
-    struct stack_slot old = *into;
-    if (into->kind != VALUE_NONE && from->kind != VALUE_NONE) {
-        struct value a = slot_value(into), b = slot_value(from);
-        if (value_join(&a, &b, widen)) {
-            *into = slot_of(&a);
-            into->bytes = old.bytes & from->bytes;
-        }
-    } else {
-        *into = (struct stack_slot){.kind = VALUE_NONE, .bytes = old.bytes & from->bytes};
-    }
-    return memcmp(into, &old, sizeof(old)) != 0;
+static bool slot_join(struct value *into, const struct value *from, bool widen) {
+    u8 before = into->bytes, bytes = into->bytes & from->bytes;
+    bool changed = value_join(into, from, widen);
+    into->bytes = bytes;
+    return changed || bytes != before;
 }
 
 /* Joins a state into that of a leader; if this changes it, the leader is to be followed again. */
@@ -266,7 +247,7 @@ static bool frame_readable(const struct state *state, s64 first, s64 last) {
 static void frame_scribble(struct state *state, s64 first, s64 last, bool exact) {
     for (s64 s = first / 8; s <= last / 8; s++) {
         u8 bytes = state->slot[s].bytes | (exact ? bytes_between(s, first, last) : 0);
-        state->slot[s] = (struct stack_slot){.kind = VALUE_NONE, .bytes = bytes};
+        state->slot[s] = (struct value){.kind = VALUE_NONE, .bytes = bytes};
     }
 }
 
@@ -276,14 +257,14 @@ static bool access_stack(struct code_verify *v, const struct value *pointer, s64
     if (!in_frame(pointer, offset, size, &first, &last))
         return refuse(v, v->at, "may access memory outside its stack frame");
     bool exact = value_is_constant(pointer), whole = exact && size == 8 && first % 8 == 0;
-    struct stack_slot *slot = &v->work.slot[first / 8];
+    struct value *slot = &v->work.slot[first / 8];
     bool pointers = whole && slot->kind > VALUE_NUMBER;
     if (load && !frame_readable(&v->work, first, last) && !pointers)
         return refuse(v, v->at, "may read stack that was not written, or part of a pointer");
     if (load && store && pointers) /* an atomic operation computes */
         return refuse(v, v->at, "computes with a pointer");
     if (load && whole && slot->kind != VALUE_NONE)
-        *load = slot_value(slot);
+        *load = *slot;
     if (store && value_is_pointer(store) && !whole)
         return refuse(v, v->at, "a pointer is stored only whole, to an aligned place in the stack");
     if (store && whole)

@@ -3,16 +3,9 @@
 #include "code/code.h"
 #include "code/value.h"
 
-/* 8 bytes of stack. A slot with a kind was stored whole; its value is forgotten to be unknown if it
- * has no room (lo > hi). Otherwise `bytes` says which bytes hold parts of numbers. */
-struct stack_slot {
-    s32 lo, hi;
-    u8 kind, window, length, bytes;
-};
-
 struct state {
     struct value reg[10]; /* r10 is always the top of the frame */
-    struct stack_slot slot[CODE_FRAME / 8];
+    struct value slot[CODE_FRAME / 8]; /* 8 bytes of stack each; one with a kind was stored whole */
     u32 minimum[CODE_WINDOWS]; /* each window has at least so many bytes */
     u32 visits;                /* how often the state of a leader has changed */
 };
