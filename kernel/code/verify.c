@@ -321,8 +321,7 @@ static bool access_context(struct code_verify *v, const struct value *pointer, s
  * known better. */
 static bool access(struct code_verify *v, u8 reg, s64 offset, u32 size, struct value *load,
                    const struct value *store) {
-    static const struct value frame = {.kind = VALUE_STACK};
-    const struct value *pointer = reg == 10 ? &frame : &v->work.reg[reg];
+    const struct value *pointer = &v->work.reg[reg];
     switch (pointer->kind) {
     case VALUE_STACK: return access_stack(v, pointer, offset, size, load, store);
     case VALUE_WINDOW: return access_window(v, pointer, offset, size, store);
@@ -333,9 +332,8 @@ static bool access(struct code_verify *v, u8 reg, s64 offset, u32 size, struct v
 
 /* ---------------------------------------------------------------- instructions */
 /* The value of a register; NULL if there is none that may be read. */
-static struct value *read_register(struct code_verify *v, u8 reg, struct value *frame) {
-    *frame = (struct value){.kind = VALUE_STACK};
-    struct value *value = reg == 10 ? frame : &v->work.reg[reg];
+static struct value *read_register(struct code_verify *v, u8 reg) {
+    struct value *value = &v->work.reg[reg];
     if (value->kind != VALUE_NONE)
         return value;
     refuse(v, v->at, "reads a register that has no value, or not the same kind on all paths");
@@ -343,11 +341,11 @@ static struct value *read_register(struct code_verify *v, u8 reg, struct value *
 }
 
 static bool read_operand(struct code_verify *v, const struct code_insn *i, struct value *to) {
-    struct value frame, *from;
+    struct value *from;
     *to = value_number(i->imm, i->imm);
     if (!(i->op & BPF_X))
         return true;
-    from = read_register(v, i->src, &frame);
+    from = read_register(v, i->src);
     if (from)
         *to = *from;
     return from != NULL;
@@ -375,13 +373,13 @@ static bool pointer_alu(struct code_verify *v, const struct code_insn *i, const 
 }
 
 static bool follow_alu(struct code_verify *v, const struct code_insn *i) {
-    struct value b, frame, zero = value_number(0, 0);
+    struct value b, zero = value_number(0, 0);
     bool move = bpf_code(i) == BPF_MOV, unary = bpf_code(i) == BPF_NEG || bpf_code(i) == BPF_END;
     if (unary)
         b = zero;
     else if (!read_operand(v, i, &b))
         return false;
-    struct value *a = move ? &zero : read_register(v, i->dst, &frame);
+    struct value *a = move ? &zero : read_register(v, i->dst);
     if (!a)
         return false;
     if (i->op == (BPF_ALU64 | BPF_MOV | BPF_X) && !i->offset)
@@ -396,8 +394,8 @@ static bool follow_alu(struct code_verify *v, const struct code_insn *i) {
 
 static bool follow_atomic(struct code_verify *v, const struct code_insn *i) {
     u32 size = bpf_size(i);
-    struct value frame, old = value_loaded(size, false), any = old;
-    struct value *address = read_register(v, i->dst, &frame);
+    struct value old = value_loaded(size, false), any = old;
+    struct value *address = read_register(v, i->dst);
     if (!address)
         return false;
     bool stack = address->kind == VALUE_STACK;
@@ -405,8 +403,8 @@ static bool follow_atomic(struct code_verify *v, const struct code_insn *i) {
     if (stack && (!known || (address->lo + i->offset) % size))
         return refuse(v, v->at,
                       "an atomic operation on an unknown or unaligned place in the stack");
-    struct value *operand = read_register(v, i->src, &frame);
-    struct value *expected = i->imm == BPF_CMPXCHG ? read_register(v, 0, &frame) : operand;
+    struct value *operand = read_register(v, i->src);
+    struct value *expected = i->imm == BPF_CMPXCHG ? read_register(v, 0) : operand;
     if (!operand || !expected)
         return false;
     if (value_is_pointer(operand) || value_is_pointer(expected))
@@ -430,9 +428,9 @@ static bool follow_memory(struct code_verify *v, const struct code_insn *i) {
     }
     if (bpf_mode(i) == BPF_ATOMIC)
         return follow_atomic(v, i);
-    struct value store = value_number(i->imm, i->imm), frame, *from;
+    struct value store = value_number(i->imm, i->imm), *from;
     if (bpf_class(i) == BPF_STX) {
-        if (!(from = read_register(v, i->src, &frame)))
+        if (!(from = read_register(v, i->src)))
             return false;
         store = *from;
     }
@@ -471,7 +469,7 @@ static bool helper_memory(struct code_verify *v, const struct value *pointer, bo
 static bool follow_helper(struct code_verify *v, const struct code_insn *i) {
     const struct code_helper *helper = &v->program->profile->helper[i->imm - 1];
     for (u32 n = 0; n < CODE_ARGUMENTS && helper->argument[n] != CODE_NONE; n++) {
-        struct value frame, *value = read_register(v, (u8)(n + 1), &frame), *size = NULL;
+        struct value *value = read_register(v, (u8)(n + 1)), *size = NULL;
         u8 want = helper->argument[n];
         if (!value)
             return false;
@@ -495,6 +493,7 @@ static bool follow_local_call(struct code_verify *v, const struct code_insn *i) 
     struct state *entry = v->scratch;
     memset(entry, 0, sizeof(*entry));
     memcpy(entry->minimum, v->work.minimum, sizeof(entry->minimum));
+    entry->reg[10] = v->work.reg[10];
     for (u32 r = 1; r <= CODE_ARGUMENTS; r++) {
         if (v->work.reg[r].kind != VALUE_STACK) /* it would point into the wrong frame */
             entry->reg[r] = v->work.reg[r];
@@ -564,9 +563,8 @@ static void learn_length(struct state *state, const struct value *v) {
 
 static void restricted(struct state *state, const struct code_insn *i, const struct value *a,
                        const struct value *b) {
-    if (i->dst != 10)
-        state->reg[i->dst] = *a;
-    if (i->op & BPF_X && i->src != 10)
+    state->reg[i->dst] = *a;
+    if (i->op & BPF_X)
         state->reg[i->src] = *b;
     learn_length(state, a);
     learn_length(state, b);
@@ -575,17 +573,17 @@ static void restricted(struct state *state, const struct code_insn *i, const str
 /* Sends the state to where the branch goes. False if the path ends here. */
 static bool follow_branch(struct code_verify *v, const struct code_insn *i, bool *goes_on) {
     u32 target = (u32)bpf_target(i, v->at);
-    struct value frame_a, frame_b, *a, *b, number;
+    struct value *a, *b, number;
     *goes_on = bpf_code(i) != BPF_JA;
     if (!*goes_on) {
         arrive(v, target, &v->work);
         return true;
     }
-    a = read_register(v, i->dst, &frame_a);
+    a = read_register(v, i->dst);
     if (!a)
         return false;
     number = value_number(i->imm, i->imm);
-    b = i->op & BPF_X ? read_register(v, i->src, &frame_b) : &number;
+    b = i->op & BPF_X ? read_register(v, i->src) : &number;
     if (!b)
         return false;
     struct value a_taken = *a, b_taken = *b, a_not = *a, b_not = *b;
@@ -666,6 +664,7 @@ static void take_leader(struct code_verify *v) {
 /* What a program finds when it starts. */
 static void start_state(const struct code_profile *profile, struct state *state) {
     memset(state, 0, sizeof(*state));
+    state->reg[10] = (struct value){.kind = VALUE_STACK};
     for (u32 w = 0; w < profile->windows; w++)
         state->minimum[w] = profile->window[w].minimum;
     for (u32 n = 0; n < CODE_ARGUMENTS; n++) {

@@ -4,7 +4,7 @@
 #include "code/value.h"
 
 struct state {
-    struct value reg[10]; /* r10 is always the top of the frame */
+    struct value reg[11]; /* r10 is always the top of the frame */
     struct value slot[CODE_FRAME / 8]; /* 8 bytes of stack each; one with a kind was stored whole */
     u32 minimum[CODE_WINDOWS]; /* each window has at least so many bytes */
     u32 visits;                /* how often the state of a leader has changed */
