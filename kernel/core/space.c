@@ -453,20 +453,22 @@ static bool any_taken(u32 first, u32 count) {
 
 /* One large mapping with a page that is taken goes as a whole. */
 void space_remove_taken(struct env *env, u32 table) {
-    u32 level = STATE_LEVEL(page_state(page_get(table)));
+    u32 level = STATE_LEVEL(page_state(page_get(table))), left = level <= 2 ? entries_of(table) : 0, end = 0;
     u64 *entry = page_ptr(table);
-    bool any = false;
 
-    for (u32 i = 0; i < 512 && level <= 2; i++) {
+    for (u32 i = 0; left && i < 512; i++) {
+        if (!(entry[i] & PTE_PRESENT))
+            continue;
+        left--;
         if (level == 2 && is_large(entry[i]) && any_taken(page_of(entry[i]), LARGE))
             remove_large(env, &entry[i], 0);
-        else if (level == 1 && entry[i] & PTE_PRESENT && page_is_taken(page_of(entry[i])))
-            any |= hide_entries(&entry[i], 1) != 0;
+        else if (level == 1 && page_is_taken(page_of(entry[i])) && hide_entries(&entry[i], 1))
+            end = i + 1;
     }
-    if (!any)
+    if (!end)
         return;
     shootdown(env, 0, PAGES_A_CALL); /* wherever in the space: all is flushed */
-    let_go(entry, 512);
+    let_go(entry, end);
 }
 
 void space_detach_table(struct env *env, u32 table) {
