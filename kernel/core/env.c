@@ -98,7 +98,7 @@ static s64 take_from_creator(struct env *creator, u32 page, u32 root, const stru
     if (creator->state != ENV_LIVE)
         return E_DEAD;
     if (creator->pages - 2ull + spec->page_limit > creator->page_limit ||
-        (u64)creator->slices + spec->slice_limit > creator->slice_limit)
+        (u64)creator->slices + spec->slice_limit > creator->slice_limit || spec->cpus & ~creator->cpus)
         return E_LIMIT;
     u64 page_was, root_was;
     s64 error = page_retype_from(root, creator->self, PAGE_DATA, PAGE_TABLE | 4 << 8, 0, &root_was);
@@ -133,6 +133,7 @@ s64 env_make(struct env *creator, u32 page, u32 root, const struct env_spec *spe
     e->root_address = phys_of_page(root).v;
     e->page_limit = spec->page_limit;
     e->slice_limit = spec->slice_limit;
+    e->cpus = spec->cpus ? spec->cpus : creator->cpus;
     space_prepare(e);
     page_bind(root, PAGE_TABLE);
     page_unlink(creator, page);
@@ -156,7 +157,7 @@ s64 call_env_create(u32 page, u32 root, u64 user_spec, u64 out) {
 
     if (result)
         return result;
-    if (spec.zero || spec.page_limit < 2 || page == root)
+    if (spec.page_limit < 2 || page == root)
         return E_BAD_ARGUMENT;
     if (out && user_writable(out, sizeof(struct cap)))
         return E_BAD_ADDRESS;
@@ -356,6 +357,24 @@ static struct env *heir_of(const struct env *e) {
     return current_env();
 }
 
+/* DEVICE pages are never free: once nobody holds them they go to the heir, with the room for them. */
+static void pass_devices(struct env *e) {
+    struct env *heir = heir_of(e);
+
+    env_lock_two(e, heir);
+    for (u32 page = e->first_page, next, done = 0; page && done < PIECE && e->phase == PHASE_SWEEP; page = next, done++) {
+        next = page_get(page)->next;
+        if (page_type(page_get(page)) != PAGE_DEVICE || STATE_BINDINGS(page_state(page_get(page))))
+            continue;
+        page_take_end(page, e, heir);
+        page_get(page)->generation = page_generation(page_get(e->self)); /* one for all, that no capability for them has had */
+        heir->page_limit += e->page_limit > 0;
+        e->page_limit -= e->page_limit > 0;
+    }
+    env_unlock(e);
+    env_unlock(heir);
+}
+
 /* One who destroys his own creator, who had none that lives, has none from then on. */
 static void set_creator(struct env *child, struct env *to) {
     bool same = child == to;
@@ -469,8 +488,10 @@ s64 call_env_destroy(u64 cap) {
     u32 cursor = e->cursor;
     bool searching = e->phase == PHASE_SWEEP;
     env_unlock(e);
-    if (searching)
+    if (searching) {
+        pass_devices(e);
         sweep(name, generation, cursor);
+    }
     if (last)
         last_page(e, heir);
     return last ? 0 : E_AGAIN;

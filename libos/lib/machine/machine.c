@@ -30,6 +30,25 @@ const struct page *machine_pages(void) {
     return pages;
 }
 
+const struct page *machine_page(u32 page) {
+    const struct info *i = machine_info();
+    static const struct page *devices;
+
+    if (page < i->pages)
+        return machine_pages() ? &pages[page] : NULL;
+    for (const struct device *d = i->device; d < i->device + i->devices; d++) {
+        if (page - d->first >= d->pages)
+            continue;
+        if (!devices) {
+            const struct device *last = &i->device[i->devices - 1];
+            u64 bytes = (last->index + last->pages) * sizeof(struct page);
+            devices = memory_map(i->device_array, (u32)((bytes + RT_PAGE - 1) / RT_PAGE), 0, 0);
+        }
+        return devices ? &devices[d->index + page - d->first] : NULL;
+    }
+    return NULL;
+}
+
 const struct slices *machine_slices(u32 cpu) {
     if (cpu >= machine_info()->cpus)
         return NULL;

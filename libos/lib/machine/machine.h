@@ -8,6 +8,7 @@
 
 const struct info *machine_info(void);
 const struct page *machine_pages(void); /* info->pages elements */
+const struct page *machine_page(u32 page); /* the descriptor of any page, devices' too */
 const struct env *machine_env(u32 page);
 const struct slices *machine_slices(u32 cpu);
 const struct trace *machine_trace(u32 cpu);
