@@ -42,12 +42,25 @@ static u32 some_device_page(void) {
     return d->first + (u32)draw(d->pages < DEVICE_PAGES_USED ? d->pages : DEVICE_PAGES_USED);
 }
 
+/* Whose program, stack and tables are among its pages; who lost one of these would end, as it should. */
+static bool is_workers(u32 page) {
+    const struct page *p = machine_page(page);
+
+    for (u32 i = 0; p && i < WORKERS; i++)
+        if (p->owner == env_cap(i)->name)
+            return true;
+    return false;
+}
+
 /* A page that was somebody's once, a device's, or now and then any number. */
 static u32 some_page(void) {
     if (machine_info()->devices && !draw(20))
         return some_device_page();
-    if (!draw(50))
-        return (u32)draw(machine_info()->pages + 10);
+    if (!draw(50)) {
+        u32 page = (u32)draw(machine_info()->pages + 10);
+        if (!is_workers(page))
+            return page;
+    }
     return (u32)__atomic_load_n(name_slot((u32)draw(WORKERS), (u32)draw(NAMES)), __ATOMIC_RELAXED);
 }
 
@@ -325,6 +338,8 @@ ROLE(campaign_worker) {
         if (self()->context[n].page)
             rt_context(n)->exception = (u64)attempt_entry; /* wherever it runs */
     page_of(rt_self()); /* maps what it will look at */
+    if (machine_info()->devices)
+        machine_page(some_device_page());
     parent = up->cap[ARRAY_SIZE(up->cap) - 1];
     s64 run = number < 3 ? sys_page_alloc(0, PAGE_ANY, 512, 9, page_cap(number, 0)) : -1;
     for (u32 i = 0; run >= 0 && i < NAMES; i++)
