@@ -1,6 +1,6 @@
 /* Mapping the exposed pages. What the kernel keeps for ever (info, page array, slices, traces) is mapped
- * once. An environment or a flow can go, and a mapping of its page would keep the page from being used
- * again: those are mapped for as long as it takes to look, until machine_forget. */
+ * once. An environment or a flow can go, and the kernel then breaks the mapping of its page: those are
+ * mapped for as long as it takes to look, until machine_forget. */
 #include "machine/machine.h"
 
 #include "base/memory.h"

@@ -17,5 +17,5 @@ const struct flow *machine_flow(u32 page);
 /* For the program's exception handler: when an environment or a flow ends, the kernel unmaps its page from
  * whoever looks at it. True if this fault is of that kind; zeros are there to be read then, and the state says 'gone'. */
 bool machine_fault(const struct frame *frame);
-/* Lets go of environments and flows, so that their pages can be used again when they end. */
+/* Lets go of environments and flows, so that nothing of them is looked at that has ended. */
 void machine_forget(void);
