@@ -47,7 +47,14 @@ u64 env_active(const struct env *e) {
 
 void env_lock_two(struct env *a, struct env *b) {
     env_lock(a->self < b->self ? a : b);
-    env_lock(a->self < b->self ? b : a);
+    if (a != b)
+        env_lock(a->self < b->self ? b : a);
+}
+
+void env_unlock_two(struct env *a, struct env *b) {
+    env_unlock(a);
+    if (a != b)
+        env_unlock(b);
 }
 
 s64 env_presented(u64 user, u8 rights, struct env **out) {
@@ -371,40 +378,23 @@ static void pass_devices(struct env *e) {
         heir->page_limit += e->page_limit > 0;
         e->page_limit -= e->page_limit > 0;
     }
-    env_unlock(e);
-    env_unlock(heir);
+    env_unlock_two(e, heir);
 }
 
-/* One who destroys his own creator, who had none that lives, has none from then on. */
-static void set_creator(struct env *child, struct env *to) {
-    bool same = child == to;
-
-    child->creator_generation = same ? 0 : page_generation(page_get(to->self));
-    child->creator = same ? 0 : to->self;
-    to->children += !same;
-}
-
+/* The heir, living now, does not get beyond PHASE_STOP before this entry is over: if it begins to die, its own search for children
+ * comes after. One who destroys his own creator, who had none that lives, has none from then on. */
 void env_pass_on(struct env *child, const struct env *dying) {
-    struct env *to;
-    bool settled = false, stopped = false;
+    struct env *to = heir_of(dying);
+    bool stopped = false;
 
-    do {
-        to = heir_of(dying);
-        if (to == child)
-            env_lock(child);
-        else
-            env_lock_two(child, to);
-        if (child->phase == PHASE_GONE || child->creator != dying->self || !is_creator(child, page_get(dying->self))) {
-            settled = true; /* gone meanwhile, or passed on by another CPU */
-        } else if (to->state != ENV_DYING || to == current_env()) {
-            set_creator(child, to);
-            settled = true;
-            stopped = child->state == ENV_STOPPED;
-        }
-        env_unlock(child);
-        if (to != child)
-            env_unlock(to);
-    } while (!settled); /* or the heir began to die: its own children may be passed on already */
+    env_lock_two(child, to);
+    if (child->phase != PHASE_GONE && child->creator == dying->self && is_creator(child, page_get(dying->self))) {
+        child->creator_generation = child == to ? 0 : page_generation(page_get(to->self));
+        child->creator = child == to ? 0 : to->self;
+        to->children += child != to;
+        stopped = child->state == ENV_STOPPED;
+    }
+    env_unlock_two(child, to);
     if (stopped)
         event_post(to->self, EVENT_ENDED, child->self, child->end_reason, child->end_code);
 }
@@ -434,8 +424,7 @@ static void last_page(struct env *e, struct env *heir) {
     page_get(page)->generation = page_new_generation();
     /* As a KERNEL page it gets no new mapping, and nobody changes what others read in it as an environment. */
     page_retype(page, heir->self, PAGE_ENV, PAGE_KERNEL, 0);
-    env_unlock(e);
-    env_unlock(heir);
+    env_unlock_two(e, heir);
     quiesce(); /* nobody looks at it as an environment any more */
     env_lock(heir);
     CHECK(!page_release(heir, page, PAGE_KERNEL));

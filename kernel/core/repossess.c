@@ -185,8 +185,7 @@ static s64 finish(struct env *env, struct env *taker, u32 page, u32 *saved) {
     } else if (page_owner(page_get(page)) == env->self) {
         page_take_end(page, NULL, NULL); /* it stays as it is */
     }
-    env_unlock(env);
-    env_unlock(taker);
+    env_unlock_two(env, taker);
     return error;
 }
 
