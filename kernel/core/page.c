@@ -374,7 +374,7 @@ u32 page_release_run(struct env *env, u32 name, u32 count, u8 type) {
     u32 done = 0;
 
     for (; done < count; done++) {
-        struct page *p = &page_array[name + done];
+        struct page *p = page_get(name + done);
         u64 zero = page_state(p) & STATE_ZERO, old = type | zero | (page_state(p) & STATE_TAKEN);
         if (!__atomic_compare_exchange_n(&p->state, &old, PAGE_FREE | zero, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
             break;

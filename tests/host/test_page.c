@@ -160,7 +160,6 @@ static void test_run_is_whole_or_nothing(void **state) {
     assert_int_equal(page_take(alice, 100, 200, 0), 100);
 }
 
-/* Limits hold for taking and for being given. */
 /* Whether there is a run of free pages of this kind, one page after the other. */
 static bool has_run(u32 count, u32 order, u32 colour) {
     for (u32 first = colour, n; first + count <= PAGES; first += 1u << order) {
@@ -203,6 +202,7 @@ static void test_runs_between_holes(void **state) {
     check_all();
 }
 
+/* Limits hold for taking and for being given. */
 static void test_limits(void **state) {
     (void)state;
     struct env *alice = env_of(ALICE), *bob = env_of(BOB);
