@@ -303,7 +303,7 @@ static void dispose(struct env *e, u32 page) {
     }
     if (state & STATE_VITAL)
         page_set_vital(page, false);
-    if (page == e->self || page_release(e, page, PAGE_DATA))
+    if (page == e->self || page_type(p) == PAGE_DEVICE || page_release(e, page, PAGE_DATA))
         page_take_begin(page, e->self);
     else
         page_look_from(page); /* most of a small environment were tables: they are known to be zero */

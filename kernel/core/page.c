@@ -193,10 +193,13 @@ u32 page_free_count(void) {
 }
 
 s64 page_owned(u32 owner, u32 name, u32 count) {
-    const struct page *p = page_get(name);
+    const struct page *p = &page_array[name];
 
-    if (unlikely(!count || !p || page_get(name + count - 1) != p + count - 1)) /* descriptors are in a row, as pages are */
-        return E_BAD_ARGUMENT;
+    if (unlikely(!count || name >= page_count || count > page_count - name)) {
+        p = page_get_device(name); /* descriptors are in a row, as pages are */
+        if (!count || !p || page_get_device(name + count - 1) != p + count - 1)
+            return E_BAD_ARGUMENT;
+    }
     for (const struct page *end = p + count; p < end; p++)
         if (unlikely(page_owner(p) != owner))
             return E_NO_RIGHT;
@@ -325,18 +328,17 @@ void page_link(struct env *env, u32 page) {
     env->pages++;
 }
 
-void page_unlink(struct env *env, u32 page) {
-    struct page *p = page_get(page);
+static inline __attribute__((always_inline)) void unlink_page(struct env *env, struct page *p) {
+    u32 *next = p->prev ? &page_get(p->prev)->next : &env->first_page;
 
-    if (p->prev)
-        page_get(p->prev)->next = p->next;
-    else
-        env->first_page = p->next;
+    *next = p->next;
     if (p->next)
         page_get(p->next)->prev = p->prev;
     p->next = p->prev = 0;
     env->pages--;
 }
+
+void page_unlink(struct env *env, u32 page) { unlink_page(env, page_get(page)); }
 
 s64 page_take(struct env *env, u32 name, u32 count, u32 order) {
     s64 result = E_LIMIT;
@@ -374,11 +376,11 @@ u32 page_release_run(struct env *env, u32 name, u32 count, u8 type) {
     u32 done = 0;
 
     for (; done < count; done++) {
-        struct page *p = page_get(name + done);
+        struct page *p = &page_array[name + done];
         u64 zero = page_state(p) & STATE_ZERO, old = type | zero | (page_state(p) & STATE_TAKEN);
         if (!__atomic_compare_exchange_n(&p->state, &old, PAGE_FREE | zero, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
             break;
-        page_unlink(env, name + done);
+        unlink_page(env, p);
         p->generation = generation;
         p->where = 0;
         __atomic_store_n(&p->owner, 0, __ATOMIC_SEQ_CST);

@@ -32,7 +32,13 @@ void page_declare(u32 page, u8 type, u32 owner);
 
 /* Whether `owner` has all of these pages: 0, E_BAD_ARGUMENT if there are no such pages, E_NO_RIGHT. */
 s64 page_owned(u32 owner, u32 name, u32 count);
-struct page *page_get_device(u32 page);
+/* All registers survive it, so that those who ask for a page of memory save none. */
+#ifdef HOST_TEST
+#define SPARING
+#else
+#define SPARING __attribute__((no_caller_saved_registers, cold))
+#endif
+SPARING struct page *page_get_device(u32 page);
 static inline struct page *page_get(u32 page) { /* NULL: no such page */
     return likely(page < page_count) ? &page_array[page] : page_get_device(page);
 }
