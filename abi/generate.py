@@ -6,7 +6,7 @@ usage: generate.py OUTDIR [--reference FILE]
 OUTDIR/targe/abi.h          numbers and structures, for the kernel and for libOSes
 OUTDIR/targe/calls.h        libOS stubs, one inline function a call
 OUTDIR/targe/call_table.h   the kernel's prototypes and its table of calls
-OUTDIR/targe/names.h        names of calls, errors and enumerators, as X-macros
+OUTDIR/targe/names.h        names of calls, errors and enumerators, as X-macros, and the kinds of calls' arguments
 FILE                        the reference page in Markdown
 """
 import pathlib
@@ -179,6 +179,10 @@ def write_names(abi):
         out.append(f"#define {macro}(X) \\")
         out += [f'    X({value}, "{name.lower()}") \\' for name, value in values]
         out += ["    /* end */", ""]
+    letters = {"cap": "c", "u32": "n", "u64": "w"}
+    shapes = ["".join(letters[a[1]] for a in c["args"]) for c in abi.calls]
+    out += ["/* The kinds of each call's arguments: c the address of a capability, n a number of 32 bits, w one of 64. */",
+            "#define CALL_SHAPES {" + ", ".join(f'"{shape}"' for shape in shapes) + "}", ""]
     return "\n".join(out)
 
 

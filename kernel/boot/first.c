@@ -49,6 +49,11 @@ u32 first_env_make(void) {
         page_declare(info->archive + i, PAGE_DATA, page);
         page_link(e, info->archive + i);
     }
+    for (const struct device *d = info->device; d < info->device + info->devices; d++)
+        for (u32 i = 0; i < d->pages; i++) {
+            *page_get(d->first + i) = (struct page){.state = PAGE_DEVICE, .generation = 1, .owner = page};
+            page_link(e, d->first + i);
+        }
     e->state = ENV_LIVE;
     info->first_env = page;
     return page;
@@ -134,8 +139,9 @@ void first_env_start(u32 page, u32 root_flow) {
     u64 size;
     u32 context_page;
 
-    e->page_limit = (u32)info->ram_pages;
+    e->page_limit = (u32)info->ram_pages + DEVICE_PAGES;
     e->slice_limit = cpu_count * SLOTS;
+    e->cpus = ~0ull;
     const u8 *image = find_init(&size);
     u64 entry = load(e, image, size);
     context_page = take(e);

@@ -8,6 +8,7 @@
 #include "core/page.h"
 #include "core/schedule.h"
 #include "dev/dev.h"
+#include "dev/pci.h"
 #include "dev/serial.h"
 #include "net/flow.h"
 #include "x86/apic.h"
@@ -75,9 +76,10 @@ void kernel_main(u32 loader, u64 at) {
     cap_init((u64[2]){random_bits(), random_bits()});
     u32 root_flow = flow_init(random_bits());
     console_init();
-    check_init();
     smp_start();
     net_device_init();
+    pci_expose();
+    check_init();
     u32 env = first_env_make();
     memory_finish();
     first_env_start(env, root_flow);

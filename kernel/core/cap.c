@@ -104,7 +104,7 @@ s64 cap_pages(u64 user, u32 name, u32 count, u8 rights, u32 *owner) {
         return error;
     if (!covers(&c, name, count))
         return E_BAD_CAPABILITY;
-    if (name >= page_count)
+    if (!page_get(name))
         return E_BAD_ARGUMENT;
     *owner = page_owner(page_get(name));
     error = page_owned(*owner, name, count);
@@ -155,7 +155,7 @@ static s64 derive_owned(struct cap *want) {
         if (want->type == CAP_FLOW && (want->count != 1 || page_type(p) != PAGE_FLOW))
             return E_BAD_ARGUMENT;
         for (u32 i = 1; i < want->count; i++)
-            if (page_generation(p + i) != want->generation)
+            if (page_generation(page_get(want->name + i)) != want->generation)
                 return E_BAD_ARGUMENT;
     }
     return 0;

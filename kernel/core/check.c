@@ -28,13 +28,18 @@ static void complain(u32 page, const char *what, u64 is, u64 should) {
         print("check: page %x: %s is %lx, should be %lx\n", page, what, is, should);
 }
 
+/* Pages of devices beyond the page array are counted after all others. */
+static struct count *count_of(u32 page) {
+    return page < page_count ? &counts[page] : &counts[page_count + (page_get(page) - device_array)];
+}
+
 static void held(u32 page, bool pin) {
-    if (page >= page_count)
+    if (!page_get(page))
         complain(page, "number", page, page_count);
     else if (pin)
-        counts[page].pins++;
+        count_of(page)->pins++;
     else
-        counts[page].bindings++;
+        count_of(page)->bindings++;
 }
 
 static void check_leaf(u32 table) {
@@ -46,10 +51,12 @@ static void check_leaf(u32 table) {
         u32 page = page_of_phys((phys){entry[i] & PTE_ADDRESS});
         held(page, false);
         held(table, true);
-        u8 type = page < page_count ? page_type(page_get(page)) : PAGE_ABSENT;
+        u8 type = page_get(page) ? page_type(page_get(page)) : PAGE_ABSENT;
         bool writable = entry[i] & PTE_WRITE;
         bool may_read = type == PAGE_ENV || type == PAGE_FLOW || type == PAGE_TABLE || type == PAGE_EXPOSED;
-        bool may_write = type == PAGE_DATA || type == PAGE_RING || type == PAGE_CONTEXT;
+        bool may_write = type == PAGE_DATA || type == PAGE_RING || type == PAGE_CONTEXT || type == PAGE_DEVICE;
+        if (type == PAGE_DEVICE && (!(entry[i] & PTE_UNCACHED) || !(entry[i] & PTE_NX)))
+            complain(page, "entry of a device's page", entry[i], PTE_UNCACHED | PTE_NX);
         if (!may_write && (writable || !may_read))
             complain(page, "type of a mapped page", type, PAGE_DATA);
     }
@@ -108,7 +115,7 @@ static void check_env(struct env *e) {
     }
     for (u32 page = e->first_page; page; page = page_get(page)->next) {
         struct page *p = page_get(page);
-        if (page_owner(p) != e->self || p->prev != previous || counts[page].listed++) {
+        if (page_owner(p) != e->self || p->prev != previous || count_of(page)->listed++) {
             complain(page, "owner of a listed page", page_owner(p), e->self);
             break;
         }
@@ -130,30 +137,40 @@ static void check_slices(void) {
         }
 }
 
+static void check_page(u32 page) {
+    struct page *p = page_get(page);
+    u64 state = page_state(p);
+    const struct count *c = count_of(page);
+
+    if (STATE_BINDINGS(state) != c->bindings)
+        complain(page, "bindings", STATE_BINDINGS(state), c->bindings);
+    if (STATE_ENTRIES(state) != c->pins)
+        complain(page, "pins or entries", STATE_ENTRIES(state), c->pins);
+    if (!page_owner(p) != !c->listed)
+        complain(page, "owner", page_owner(p), 0);
+}
+
 static void check_pages(void) {
     u32 free_pages = 0;
 
     for (u32 page = 0; page < page_count; page++) {
-        struct page *p = page_get(page);
-        u64 state = page_state(p);
-        if (STATE_BINDINGS(state) != counts[page].bindings)
-            complain(page, "bindings", STATE_BINDINGS(state), counts[page].bindings);
-        if (STATE_ENTRIES(state) != counts[page].pins)
-            complain(page, "pins or entries", STATE_ENTRIES(state), counts[page].pins);
-        if (!page_owner(p) != !counts[page].listed)
-            complain(page, "owner", page_owner(p), 0);
-        if (page_is_marked_free(page) != (STATE_TYPE(state) == PAGE_FREE))
-            complain(page, "free map", STATE_TYPE(state), PAGE_FREE);
+        u8 type = page_type(page_get(page));
+        check_page(page);
+        if (page_is_marked_free(page) != (type == PAGE_FREE))
+            complain(page, "free map", type, PAGE_FREE);
         if (!load_is_sound(page))
-            complain(page, "what the kernel may do with it", memory_bits(page), STATE_TYPE(state));
-        free_pages += STATE_TYPE(state) == PAGE_FREE;
+            complain(page, "what the kernel may do with it", memory_bits(page), type);
+        free_pages += type == PAGE_FREE;
     }
+    for (const struct device *d = info->device; d < info->device + info->devices; d++)
+        for (u32 i = 0; i < d->pages && d->first >= page_count; i++)
+            check_page(d->first + i);
     if (free_pages != page_free_count())
         complain(0, "number of free pages", page_free_count(), free_pages);
 }
 
 void check_init(void) {
-    u64 bytes = round_up(info->pages * sizeof *counts, PAGE_SIZE);
+    u64 bytes = round_up((page_count + device_count) * sizeof *counts, PAGE_SIZE);
 
     counts = boot_pages((u32)(bytes / PAGE_SIZE));
 }
@@ -163,7 +180,7 @@ s64 check_machine(void) {
         return E_AGAIN;
     stop_others();
     found = 0;
-    memset(counts, 0, page_count * sizeof *counts);
+    memset(counts, 0, (page_count + device_count) * sizeof *counts);
     for (u32 e = info->first_env; e; e = env_of(e)->next)
         check_env(env_of(e));
     check_slices();

@@ -47,7 +47,14 @@ u64 env_active(const struct env *e) {
 
 void env_lock_two(struct env *a, struct env *b) {
     env_lock(a->self < b->self ? a : b);
-    env_lock(a->self < b->self ? b : a);
+    if (a != b)
+        env_lock(a->self < b->self ? b : a);
+}
+
+void env_unlock_two(struct env *a, struct env *b) {
+    env_unlock(a);
+    if (a != b)
+        env_unlock(b);
 }
 
 s64 env_presented(u64 user, u8 rights, struct env **out) {
@@ -98,7 +105,7 @@ static s64 take_from_creator(struct env *creator, u32 page, u32 root, const stru
     if (creator->state != ENV_LIVE)
         return E_DEAD;
     if (creator->pages - 2ull + spec->page_limit > creator->page_limit ||
-        (u64)creator->slices + spec->slice_limit > creator->slice_limit)
+        (u64)creator->slices + spec->slice_limit > creator->slice_limit || spec->cpus & ~creator->cpus)
         return E_LIMIT;
     u64 page_was, root_was;
     s64 error = page_retype_from(root, creator->self, PAGE_DATA, PAGE_TABLE | 4 << 8, 0, &root_was);
@@ -133,6 +140,7 @@ s64 env_make(struct env *creator, u32 page, u32 root, const struct env_spec *spe
     e->root_address = phys_of_page(root).v;
     e->page_limit = spec->page_limit;
     e->slice_limit = spec->slice_limit;
+    e->cpus = spec->cpus ? spec->cpus : creator->cpus;
     space_prepare(e);
     page_bind(root, PAGE_TABLE);
     page_unlink(creator, page);
@@ -156,7 +164,7 @@ s64 call_env_create(u32 page, u32 root, u64 user_spec, u64 out) {
 
     if (result)
         return result;
-    if (spec.zero || spec.page_limit < 2 || page == root)
+    if (spec.page_limit < 2 || page == root)
         return E_BAD_ARGUMENT;
     if (out && user_writable(out, sizeof(struct cap)))
         return E_BAD_ADDRESS;
@@ -295,7 +303,7 @@ static void dispose(struct env *e, u32 page) {
     }
     if (state & STATE_VITAL)
         page_set_vital(page, false);
-    if (page == e->self || page_release(e, page, PAGE_DATA))
+    if (page == e->self || page_type(p) == PAGE_DEVICE || page_release(e, page, PAGE_DATA))
         page_take_begin(page, e->self);
     else
         page_look_from(page); /* most of a small environment were tables: they are known to be zero */
@@ -356,36 +364,37 @@ static struct env *heir_of(const struct env *e) {
     return current_env();
 }
 
-/* One who destroys his own creator, who had none that lives, has none from then on. */
-static void set_creator(struct env *child, struct env *to) {
-    bool same = child == to;
+/* DEVICE pages are never free: once nobody holds them they go to the heir, with the room for them. */
+static void pass_devices(struct env *e) {
+    struct env *heir = heir_of(e);
 
-    child->creator_generation = same ? 0 : page_generation(page_get(to->self));
-    child->creator = same ? 0 : to->self;
-    to->children += !same;
+    env_lock_two(e, heir);
+    for (u32 page = e->first_page, next, done = 0; page && done < PIECE && e->phase == PHASE_SWEEP; page = next, done++) {
+        next = page_get(page)->next;
+        if (page_type(page_get(page)) != PAGE_DEVICE || STATE_BINDINGS(page_state(page_get(page))))
+            continue;
+        page_take_end(page, e, heir);
+        page_get(page)->generation = page_generation(page_get(e->self)); /* one for all, that no capability for them has had */
+        heir->page_limit += e->page_limit > 0;
+        e->page_limit -= e->page_limit > 0;
+    }
+    env_unlock_two(e, heir);
 }
 
+/* The heir, living now, does not get beyond PHASE_STOP before this entry is over: if it begins to die, its own search for children
+ * comes after. One who destroys his own creator, who had none that lives, has none from then on. */
 void env_pass_on(struct env *child, const struct env *dying) {
-    struct env *to;
-    bool settled = false, stopped = false;
+    struct env *to = heir_of(dying);
+    bool stopped = false;
 
-    do {
-        to = heir_of(dying);
-        if (to == child)
-            env_lock(child);
-        else
-            env_lock_two(child, to);
-        if (child->phase == PHASE_GONE || child->creator != dying->self || !is_creator(child, page_get(dying->self))) {
-            settled = true; /* gone meanwhile, or passed on by another CPU */
-        } else if (to->state != ENV_DYING || to == current_env()) {
-            set_creator(child, to);
-            settled = true;
-            stopped = child->state == ENV_STOPPED;
-        }
-        env_unlock(child);
-        if (to != child)
-            env_unlock(to);
-    } while (!settled); /* or the heir began to die: its own children may be passed on already */
+    env_lock_two(child, to);
+    if (child->phase != PHASE_GONE && child->creator == dying->self && is_creator(child, page_get(dying->self))) {
+        child->creator_generation = child == to ? 0 : page_generation(page_get(to->self));
+        child->creator = child == to ? 0 : to->self;
+        to->children += child != to;
+        stopped = child->state == ENV_STOPPED;
+    }
+    env_unlock_two(child, to);
     if (stopped)
         event_post(to->self, EVENT_ENDED, child->self, child->end_reason, child->end_code);
 }
@@ -415,8 +424,7 @@ static void last_page(struct env *e, struct env *heir) {
     page_get(page)->generation = page_new_generation();
     /* As a KERNEL page it gets no new mapping, and nobody changes what others read in it as an environment. */
     page_retype(page, heir->self, PAGE_ENV, PAGE_KERNEL, 0);
-    env_unlock(e);
-    env_unlock(heir);
+    env_unlock_two(e, heir);
     quiesce(); /* nobody looks at it as an environment any more */
     env_lock(heir);
     CHECK(!page_release(heir, page, PAGE_KERNEL));
@@ -469,8 +477,10 @@ s64 call_env_destroy(u64 cap) {
     u32 cursor = e->cursor;
     bool searching = e->phase == PHASE_SWEEP;
     env_unlock(e);
-    if (searching)
+    if (searching) {
+        pass_devices(e);
         sweep(name, generation, cursor);
+    }
     if (last)
         last_page(e, heir);
     return last ? 0 : E_AGAIN;

@@ -15,7 +15,8 @@ u64 env_active(const struct env *e);
 static inline void env_lock(struct env *e) { word_lock(&e->lock, LOCK_ENV); }
 static inline bool env_try_lock(struct env *e) { return word_try_lock(&e->lock, LOCK_ENV); }
 static inline void env_unlock(struct env *e) { word_unlock(&e->lock, LOCK_ENV); }
-void env_lock_two(struct env *a, struct env *b);
+void env_lock_two(struct env *a, struct env *b); /* which may be the same */
+void env_unlock_two(struct env *a, struct env *b);
 
 /* The environment that a call is about: the caller (user 0) or a capability's with `rights`. */
 s64 env_presented(u64 user, u8 rights, struct env **out);

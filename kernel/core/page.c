@@ -12,6 +12,8 @@
 
 struct page *page_array;
 u32 page_count;
+struct page *device_array;
+u32 device_count;
 
 /* A bit for each page, set when it is free; exposed. Whoever clears a bit has the page. A word
  * of free_words says which words of the map may hold a set bit: set after a bit is, and cleared
@@ -87,8 +89,17 @@ static bool claim(u32 page, u32 count) {
     return true;
 }
 
-/* The next page from `at` on whose bit is set, or page_count. */
-static u32 next_free(u32 at) {
+/* Of the set bits of a word, those from which on `count` are set, as far as the word tells. */
+static u64 starts(u64 bits, u32 count) {
+    for (u32 n = 1, shift; n < count && n < 64; n *= 2) {
+        shift = (u32)min_u64(n, count - n);
+        bits &= bits >> shift | ~(~0ull >> shift);
+    }
+    return bits;
+}
+
+/* The next page from `at` on where a run of free ones may begin, or page_count. */
+static u32 next_free(u32 at, u32 count) {
     for (u32 word = at / 64; word < map_words;) {
         u64 some = free_words[word / 64] & (~0ull << word % 64);
         if (!some) {
@@ -96,7 +107,7 @@ static u32 next_free(u32 at) {
             continue;
         }
         word = word / 64 * 64 + (u32)__builtin_ctzll(some);
-        u64 bits = __atomic_load_n(&free_map[word], __ATOMIC_RELAXED);
+        u64 bits = starts(__atomic_load_n(&free_map[word], __ATOMIC_RELAXED), count);
         if (word == at / 64)
             bits &= ~0ull << at % 64;
         if (bits)
@@ -106,7 +117,7 @@ static u32 next_free(u32 at) {
     return page_count;
 }
 
-/* Whether all bits of a run are set; if not, *from is where to look on. */
+/* Whether all bits of a run are set; if not, *from is where to look on: after the last that is not, of those looked at. */
 static bool run_is_free(u32 page, u32 count, u32 *from) {
     *from = page_count;
     if (count > page_count - page)
@@ -140,7 +151,7 @@ static NOINLINE u32 claim_any(u32 count, u32 order, u32 colour) {
     u32 start = this_cpu()->hint % page_count;
 
     for (int round = 0; round < 2; round++, start = 0) {
-        for (u32 at = start; (at = next_free(at)) < page_count;) {
+        for (u32 at = start; (at = next_free(at, count)) < page_count;) {
             u32 first = at + ((colour - at) & (align - 1));
             u32 from = first;
             if (first > at) {
@@ -182,9 +193,14 @@ u32 page_free_count(void) {
 }
 
 s64 page_owned(u32 owner, u32 name, u32 count) {
-    if (unlikely(!count || name >= page_count || count > page_count - name))
-        return E_BAD_ARGUMENT;
-    for (const struct page *p = &page_array[name], *end = p + count; p < end; p++)
+    const struct page *p = &page_array[name];
+
+    if (unlikely(!count || name >= page_count || count > page_count - name)) {
+        p = page_get_device(name); /* descriptors are in a row, as pages are */
+        if (!count || !p || page_get_device(name + count - 1) != p + count - 1)
+            return E_BAD_ARGUMENT;
+    }
+    for (const struct page *end = p + count; p < end; p++)
         if (unlikely(page_owner(p) != owner))
             return E_NO_RIGHT;
     return 0;
@@ -193,7 +209,7 @@ s64 page_owned(u32 owner, u32 name, u32 count) {
 bool page_is_marked_free(u32 page) { return free_map[page / 64] >> page % 64 & 1; }
 
 s64 page_pin(u32 page) {
-    struct page *p = &page_array[page];
+    struct page *p = page_get(page);
     u64 old = page_state(p);
 
     do {
@@ -206,8 +222,15 @@ s64 page_pin(u32 page) {
     return 0;
 }
 
+struct page *page_get_device(u32 page) {
+    for (u32 i = 0; i < info->devices; i++)
+        if (page - info->device[i].first < info->device[i].pages)
+            return &device_array[info->device[i].index + page - info->device[i].first];
+    return NULL;
+}
+
 void page_unpin(u32 page) {
-    u64 old = __atomic_fetch_sub(&page_array[page].state, STATE_ONE_PIN, __ATOMIC_SEQ_CST);
+    u64 old = __atomic_fetch_sub(&page_get(page)->state, STATE_ONE_PIN, __ATOMIC_SEQ_CST);
 
     ASSERT(STATE_PINS(old) > 0);
     (void)old;
@@ -254,72 +277,68 @@ void page_zero(u32 page, u64 was) {
     __asm__ volatile("rep stosq" : "+D"(at), "+c"(words) : "a"(0) : "memory");
 }
 
-s64 page_set_vital(u32 page, bool vital) {
-    struct page *p = &page_array[page];
-    u64 old = page_state(p);
+/* Changes flags unless one of `refused` is set. */
+static bool set_flags(u32 page, u64 refused, u64 clear, u64 set) {
+    u64 *state = &page_get(page)->state, old = page_state(page_get(page));
 
     do {
-        if (vital && old & (STATE_VITAL | STATE_TAKEN))
-            return E_BUSY;
-    } while (!__atomic_compare_exchange_n(&p->state, &old, vital ? old | STATE_VITAL : old & ~STATE_VITAL, false,
-                                          __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
-    return 0;
+        if (old & refused)
+            return false;
+    } while (!__atomic_compare_exchange_n(state, &old, (old & ~clear) | set, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+    return true;
+}
+
+s64 page_set_vital(u32 page, bool vital) {
+    return set_flags(page, vital ? STATE_VITAL | STATE_TAKEN : 0, STATE_VITAL, vital ? STATE_VITAL : 0) ? 0 : E_BUSY;
 }
 
 s64 page_take_begin(u32 page, u32 owner) {
-    struct page *p = &page_array[page];
-    u64 old = page_state(p);
-
-    do {
-        if (page_owner(p) != owner)
-            return E_NO_RIGHT;
-        if (old & STATE_VITAL)
-            return E_VITAL;
-    } while (!__atomic_compare_exchange_n(&p->state, &old, old | STATE_TAKEN, false, __ATOMIC_SEQ_CST,
-                                          __ATOMIC_SEQ_CST));
-    return 0;
+    if (page_owner(page_get(page)) != owner)
+        return E_NO_RIGHT;
+    return set_flags(page, STATE_VITAL, 0, STATE_TAKEN) ? 0 : E_VITAL;
 }
 
 void page_take_end(u32 page, struct env *from, struct env *taker) {
-    struct page *p = &page_array[page];
+    struct page *p = page_get(page);
 
     if (!taker) {
         __atomic_fetch_and(&p->state, ~STATE_TAKEN, __ATOMIC_SEQ_CST);
         return;
     }
     ASSERT(page_owner(p) == from->self && !STATE_BINDINGS(p->state) && !STATE_PINS(p->state));
-    page_zero(page, page_state(p));
+    u64 becomes = page_type(p) == PAGE_DEVICE ? PAGE_DEVICE : PAGE_DATA | STATE_ZERO;
+    if (becomes != PAGE_DEVICE)
+        page_zero(page, page_state(p));
     page_unlink(from, page);
     page_link(taker, page);
     p->generation = page_new_generation();
     p->where = 0;
     __atomic_store_n(&p->owner, taker->self, __ATOMIC_SEQ_CST);
-    __atomic_store_n(&p->state, PAGE_DATA | STATE_ZERO, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&p->state, becomes, __ATOMIC_SEQ_CST);
 }
 
 void page_link(struct env *env, u32 page) {
-    struct page *p = &page_array[page];
+    struct page *p = page_get(page);
 
     p->prev = 0;
     p->next = env->first_page;
     if (p->next)
-        page_array[p->next].prev = page;
+        page_get(p->next)->prev = page;
     env->first_page = page;
     env->pages++;
 }
 
-void page_unlink(struct env *env, u32 page) {
-    struct page *p = &page_array[page];
+static inline __attribute__((always_inline)) void unlink_page(struct env *env, struct page *p) {
+    u32 *next = p->prev ? &page_get(p->prev)->next : &env->first_page;
 
-    if (p->prev)
-        page_array[p->prev].next = p->next;
-    else
-        env->first_page = p->next;
+    *next = p->next;
     if (p->next)
-        page_array[p->next].prev = p->prev;
+        page_get(p->next)->prev = p->prev;
     p->next = p->prev = 0;
     env->pages--;
 }
+
+void page_unlink(struct env *env, u32 page) { unlink_page(env, page_get(page)); }
 
 s64 page_take(struct env *env, u32 name, u32 count, u32 order) {
     s64 result = E_LIMIT;
@@ -361,7 +380,7 @@ u32 page_release_run(struct env *env, u32 name, u32 count, u8 type) {
         u64 zero = page_state(p) & STATE_ZERO, old = type | zero | (page_state(p) & STATE_TAKEN);
         if (!__atomic_compare_exchange_n(&p->state, &old, PAGE_FREE | zero, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
             break;
-        page_unlink(env, name + done);
+        unlink_page(env, p);
         p->generation = generation;
         p->where = 0;
         __atomic_store_n(&p->owner, 0, __ATOMIC_SEQ_CST);
@@ -386,8 +405,8 @@ s64 page_move(struct env *from, struct env *to, u32 name, u32 count) {
     if (count > to->page_limit - min_u64(to->pages, to->page_limit))
         return E_LIMIT;
     for (u32 i = 0; i < count; i++) {
-        u64 state = page_state(&page_array[name + i]);
-        if (STATE_TYPE(state) != PAGE_DATA && STATE_TYPE(state) != PAGE_FLOW)
+        u64 state = page_state(page_get(name + i));
+        if (STATE_TYPE(state) != PAGE_DATA && STATE_TYPE(state) != PAGE_FLOW && STATE_TYPE(state) != PAGE_DEVICE)
             return E_WRONG_TYPE;
         if (state & (STATE_VITAL | STATE_TAKEN))
             return E_BUSY;
@@ -395,7 +414,7 @@ s64 page_move(struct env *from, struct env *to, u32 name, u32 count) {
     for (u32 i = 0; i < count; i++) {
         page_unlink(from, name + i);
         page_link(to, name + i);
-        __atomic_store_n(&page_array[name + i].owner, to->self, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&page_get(name + i)->owner, to->self, __ATOMIC_SEQ_CST);
     }
     revoke_given(from, RESOURCE_PAGES, count);
     return 0;

@@ -22,6 +22,8 @@
 
 extern struct page *page_array;
 extern u32 page_count; /* elements */
+extern struct page *device_array; /* of the pages of devices, where those stand that lie beyond: see info->device */
+extern u32 device_count;          /* its elements */
 
 /* At boot, before pages can be allocated: sets up an array whose pages are all ABSENT. */
 void page_init(struct page *array, u64 *free_map, u32 count);
@@ -30,8 +32,17 @@ void page_declare(u32 page, u8 type, u32 owner);
 
 /* Whether `owner` has all of these pages: 0, E_BAD_ARGUMENT if there are no such pages, E_NO_RIGHT. */
 s64 page_owned(u32 owner, u32 name, u32 count);
+/* All registers survive it, so that those who ask for a page of memory save none. */
+#ifdef HOST_TEST
+#define SPARING
+#else
+#define SPARING __attribute__((no_caller_saved_registers, cold))
+#endif
+SPARING struct page *page_get_device(u32 page);
+static inline struct page *page_get(u32 page) { /* NULL: no such page */
+    return likely(page < page_count) ? &page_array[page] : page_get_device(page);
+}
 bool page_is_marked_free(u32 page); /* in the free map */
-static inline struct page *page_get(u32 page) { return likely(page < page_count) ? &page_array[page] : NULL; }
 static inline u64 page_state(const struct page *p) { return __atomic_load_n(&p->state, __ATOMIC_SEQ_CST); }
 static inline u8 page_type(const struct page *p) { return STATE_TYPE(page_state(p)); }
 static inline u64 page_generation(const struct page *p) {
@@ -41,7 +52,7 @@ static inline u32 page_owner(const struct page *p) { return __atomic_load_n(&p->
 
 /* One binding more, if the page has this type still: 0, E_WRONG_TYPE, or E_BUSY when it is being taken or has too many. */
 static inline s64 page_bind(u32 page, u8 type) {
-    struct page *p = &page_array[page];
+    struct page *p = page_get(page);
     u64 old = page_state(p);
 
     do {
@@ -54,8 +65,8 @@ static inline s64 page_bind(u32 page, u8 type) {
     return 0;
 }
 static inline void page_unbind(u32 page) {
-    ASSERT(STATE_BINDINGS(page_state(&page_array[page])) > 0);
-    __atomic_fetch_sub(&page_array[page].state, STATE_ONE_BINDING, __ATOMIC_SEQ_CST);
+    ASSERT(STATE_BINDINGS(page_state(page_get(page))) > 0);
+    __atomic_fetch_sub(&page_get(page)->state, STATE_ONE_BINDING, __ATOMIC_SEQ_CST);
 }
 /* One pin by a device more, of a DATA page: 0, E_WRONG_TYPE, or E_BUSY when there are too many. */
 s64 page_pin(u32 page);

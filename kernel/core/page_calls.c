@@ -113,8 +113,7 @@ s64 call_page_give(u64 cap, u32 name, u32 count, u64 to) {
     for (u32 i = 0; i < count && !error; i++)
         if (page_type(page_get(name + i)) == PAGE_FLOW)
             flow_give(name + i, from, taker);
-    env_unlock(from);
-    env_unlock(taker);
+    env_unlock_two(from, taker);
     return error;
 }
 

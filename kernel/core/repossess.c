@@ -29,11 +29,11 @@
 /* A table's owner's lock keeps it one. The owner may have stopped, or be dying. */
 static void break_in_table(u32 table) {
     struct page *p = page_get(table);
-    struct page *owner = page_get(page_owner(p));
+    u32 owner = page_owner(p);
 
-    if (!owner || page_type(owner) != PAGE_ENV)
+    if (page_type(page_get(owner)) != PAGE_ENV)
         return;
-    struct env *env = env_of((u32)(owner - page_array));
+    struct env *env = env_of(owner);
     env_lock(env);
     if (page_owner(p) == env->self && page_type(p) == PAGE_TABLE)
         space_remove_taken(env, table);
@@ -144,12 +144,6 @@ static void break_uses(struct env *env, u32 page) {
     env_unlock(env);
 }
 
-static bool is_held(u32 page) {
-    u64 state = page_state(page_get(page));
-
-    return STATE_BINDINGS(state) || STATE_PINS(state);
-}
-
 /* Everything that can be known before anything is broken. */
 static s64 begin(struct env *env, struct env *taker, u32 page) {
     struct page *p = page_get(page);
@@ -162,7 +156,7 @@ static s64 begin(struct env *env, struct env *taker, u32 page) {
     if (page_owner(p) != env->self)
         return E_NO_RIGHT;
     u8 type = page_type(p);
-    if (type != PAGE_DATA && type != PAGE_RING && type != PAGE_TABLE && type != PAGE_CODE)
+    if (type != PAGE_DATA && type != PAGE_RING && type != PAGE_TABLE && type != PAGE_CODE && type != PAGE_DEVICE)
         return E_WRONG_TYPE;
     if (page == env->root || page == env->loss_page)
         return E_VITAL;
@@ -171,40 +165,26 @@ static s64 begin(struct env *env, struct env *taker, u32 page) {
     return page_take_begin(page, env->self);
 }
 
-/* A page that a device uses is left as it is. With FLAG_TAKEN set no device begins to. */
-static bool is_pinned(u32 page) {
-    if (STATE_PINS(page_state(page_get(page))))
-        flow_reclaim();
-    return STATE_PINS(page_state(page_get(page)));
-}
-
-/* The page stays as it is; its owner's lock is held. */
-static void give_up(const struct env *env, u32 page) {
-    if (page_owner(page_get(page)) == env->self)
-        page_take_end(page, NULL, NULL);
-}
-
 static s64 finish(struct env *env, struct env *taker, u32 page, u32 *saved) {
     s64 error = E_BUSY;
 
     env_lock_two(env, taker);
-    u64 generation = page_generation(page_get(page));
+    u64 generation = page_generation(page_get(page)), state = page_state(page_get(page));
     if (env->state != ENV_LIVE || page_owner(page_get(page)) != env->self)
         error = E_DEAD;
     else if (taker->pages >= taker->page_limit)
         error = E_LIMIT;
-    else if (page_is_taken(page) && !is_held(page)) /* and no other CPU has given up, or freed it */
+    else if (state & STATE_TAKEN && !STATE_BINDINGS(state) && !STATE_PINS(state)) /* and no other CPU has given up, or freed it */
         error = revoke_due(env, RESOURCE_PAGES);
     if (!error) {
-        *saved = save(env, page);
+        *saved = page_type(page_get(page)) == PAGE_DEVICE ? 0 : save(env, page);
         page_take_end(page, env, taker);
         revoke_lost(env, RESOURCE_PAGES, page, generation, *saved);
         env->request[RESOURCE_PAGES].left--;
-    } else {
-        give_up(env, page);
+    } else if (page_owner(page_get(page)) == env->self) {
+        page_take_end(page, NULL, NULL); /* it stays as it is */
     }
-    env_unlock(env);
-    env_unlock(taker);
+    env_unlock_two(env, taker);
     return error;
 }
 
@@ -214,8 +194,9 @@ static s64 take_page(struct env *env, struct env *taker, u32 page, u32 *saved) {
     env_unlock(env);
     if (error)
         return error;
-    bool pinned = is_pinned(page);
-    if (!pinned) {
+    if (STATE_PINS(page_state(page_get(page))))
+        flow_reclaim();
+    if (!STATE_PINS(page_state(page_get(page)))) { /* what a device uses is left as it is; no other begins to use it */
         break_uses(env, page);
         repossess_last_mapping(page);
         u8 type = page_type(page_get(page));

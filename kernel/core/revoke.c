@@ -186,7 +186,6 @@ s64 call_env_limit(u64 cap, u32 pages, u32 slices) {
         creator->page_limit -= (u32)more_pages;
         creator->slice_limit -= (u32)more_slices;
     }
-    env_unlock(env);
-    env_unlock(creator);
+    env_unlock_two(env, creator);
     return error;
 }

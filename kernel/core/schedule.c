@@ -602,7 +602,7 @@ s64 call_slice_alloc(u64 user, u32 n, u32 slot) {
 
     if (result)
         return result;
-    if (env->slices >= env->slice_limit) {
+    if (env->slices >= env->slice_limit || !(env->cpus >> n & 1)) {
         result = E_LIMIT;
     } else {
         word_lock(&cpus[n]->slices_lock, LOCK_SLICES);
@@ -678,7 +678,7 @@ s64 call_slice_give(u32 n, u32 slot, u64 cap) {
     env_lock_two(from, to);
     if (to->state != ENV_LIVE)
         error = E_DEAD;
-    else if (to->slices >= to->slice_limit)
+    else if (to->slices >= to->slice_limit || !(to->cpus >> n & 1))
         error = E_LIMIT;
     else
         error = give_slot(cpus[n], from, to, slot);

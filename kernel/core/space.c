@@ -172,11 +172,11 @@ static NOINLINE void unmap(struct env *env, u64 va, u32 count) {
 static inline s64 permitted(const struct env *env, const struct page *p, u8 type, const struct cap *cap) {
     if (likely(type == PAGE_DATA && !cap))
         return page_owner(p) == env->self ? (s64)(PTE_MAY_EXECUTE | PTE_MAY_WRITE) : E_NO_RIGHT;
-    if (type == PAGE_DATA && page_generation(p) != cap->generation)
-        return E_BAD_CAPABILITY;
-    if (type == PAGE_DATA)
-        return PTE_MAY_EXECUTE | (cap->rights & RIGHT_WRITE ? PTE_MAY_WRITE : 0);
-    if (type == PAGE_CONTEXT || type == PAGE_RING)
+    if (cap && (type == PAGE_DATA || type == PAGE_DEVICE)) {
+        u64 granted = (type == PAGE_DATA ? PTE_MAY_EXECUTE : 0) | (cap->rights & RIGHT_WRITE ? PTE_MAY_WRITE : 0);
+        return page_generation(p) == cap->generation ? (s64)granted : E_BAD_CAPABILITY;
+    }
+    if (type == PAGE_CONTEXT || type == PAGE_RING || type == PAGE_DEVICE)
         return page_owner(p) == env->self ? (s64)PTE_MAY_WRITE : E_NO_RIGHT;
     if (type == PAGE_TABLE)
         return page_owner(p) == env->self ? 0 : E_NO_RIGHT;
@@ -218,6 +218,7 @@ static inline s64 map_entries(struct env *env, const struct update *u, const str
             granted = bind(env, page, type, u->flags, cap);
             if (granted < 0)
                 return granted;
+            granted |= type == PAGE_DEVICE ? PTE_UNCACHED : 0;
         }
         __atomic_store_n(entry, (u64)page << PAGE_SHIFT | bits | (u64)granted, __ATOMIC_RELEASE);
         if (likely(type != PAGE_TABLE))

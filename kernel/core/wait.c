@@ -16,7 +16,7 @@ s64 wait_bind_word(u64 at) {
     if (page < 0)
         return page;
     struct page *p = page_get((u32)page);
-    if (!p || page_bind((u32)page, page_type(p)))
+    if (!p || page_type(p) == PAGE_DEVICE || page_bind((u32)page, page_type(p)))
         return E_BAD_ADDRESS;
     if (user_page(at) != page) { /* another CPU has just unmapped it */
         page_unbind((u32)page);

@@ -4,7 +4,9 @@
  * end after a bounded number of steps, and nothing is mapped that lies outside a BAR. */
 #include "dev/pci.h"
 
+#include "core/info.h"
 #include "core/memory.h"
+#include "core/page.h"
 #include "dev/dev.h"
 #include "x86/interrupt.h"
 #include "x86/io.h"
@@ -18,7 +20,7 @@
 #define DATA_PORT 0xcfc
 
 static struct pci_device devices[128];
-static u32 device_count;
+static u32 found; /* how many */
 static volatile u8 *ecam_bus[256]; /* each bus is mapped when it is first looked at */
 
 /* ---------------------------------------------------------------- registers */
@@ -77,11 +79,11 @@ static void scan_bus(u32 bus);
 /* A bridge leads to a bus of a higher number than its own, and nothing is looked at once the
  * array is full: so the recursion ends, whatever the bridges claim. */
 static void scan_function(struct pci_device d) {
-    if (device_count == ARRAY_SIZE(devices))
+    if (found == ARRAY_SIZE(devices))
         return;
     d.device = pci_read16(&d, 2);
     d.class = pci_read32(&d, 8) >> 8;
-    devices[device_count++] = d;
+    devices[found++] = d;
     u32 bus = pci_read8(&d, SECONDARY_BUS);
     if ((pci_read8(&d, HEADER_TYPE) & 0x7f) == 1 && bus > d.bus)
         scan_bus(bus);
@@ -110,13 +112,13 @@ static bool ports_there(void) {
 }
 
 void pci_init(void) {
-    device_count = 0;
+    found = 0;
     if (tables.ecam || ports_there())
         scan_bus(tables.ecam ? tables.ecam_first_bus : 0);
 }
 
 const struct pci_device *pci_find(const struct pci_device *after, u16 vendor, u32 class) {
-    for (u32 i = after ? (u32)(after - devices) + 1 : 0; i < device_count; i++)
+    for (u32 i = after ? (u32)(after - devices) + 1 : 0; i < found; i++)
         if (devices[i].vendor == vendor && devices[i].class == class)
             return &devices[i];
     return NULL;
@@ -172,8 +174,10 @@ volatile void *pci_map(const struct pci_device *d, u32 bar, u64 offset, u64 byte
     return map_device((phys){address + offset}, bytes);
 }
 
+enum { MEMORY = 2, MASTER = 4, NO_LINE = 1 << 10 };
+
 void pci_enable(const struct pci_device *d) {
-    enum { MEMORY = 2, MASTER = 4, NO_LINE = 1 << 10 };
+    devices[d - devices].driven = true;
     write16(d, COMMAND, pci_read16(d, COMMAND) | MEMORY | MASTER | NO_LINE);
 }
 
@@ -202,4 +206,56 @@ bool pci_msix(const struct pci_device *d, void (*handler)(u32 entry), u32 count)
     }
     write16(d, at + 2, (u16)((control | ENABLE) & ~MASK_ALL));
     return true;
+}
+
+/* ---------------------------------------------------------------- what the kernel does not drive */
+#define FIXED 0xfec00000u /* from here to 4 GiB: interrupt controllers and firmware, whatever a device claims */
+
+/* Whether nothing else that is known lies in these pages. */
+static bool is_alone(u64 address, u64 bytes) {
+    u64 ecam_end = tables.ecam + ((tables.ecam_last_bus + 1ull) << 20);
+
+    if ((address < 1ull << 32 && address + bytes > FIXED) || (address < ecam_end && address + bytes > tables.ecam))
+        return false;
+    for (u64 at = address; at < address + bytes; at += PAGE_SIZE) {
+        struct page *p = page_get(page_of_phys((phys){at}));
+        if (at >> PAGE_SHIFT > UINT32_MAX || (p && page_type(p) != PAGE_ABSENT))
+            return false;
+    }
+    return true;
+}
+
+/* Returns how many pages of the BAR are exposed. */
+static u32 expose_bar(const struct pci_device *d, u32 bar, u32 index) {
+    u64 address, bytes;
+
+    if (info->devices == DEVICES || !bar_extent(d, bar, &address, &bytes) || (address | bytes) % PAGE_SIZE ||
+        bytes / PAGE_SIZE > DEVICE_PAGES - index || !is_alone(address, bytes))
+        return 0;
+    info->device[info->devices++] = (struct device){
+        .first = page_of_phys((phys){address}), .pages = (u32)(bytes / PAGE_SIZE), .index = index,
+        .vendor = d->vendor, .device = d->device, .class = d->class, .bar = (u8)bar,
+        .place = (u16)(d->bus << 8 | d->slot << 3 | d->function)};
+    return (u32)(bytes / PAGE_SIZE);
+}
+
+void pci_expose(void) {
+    enum { BRIDGE = 6 };
+    u32 pages = 0;
+
+    for (const struct pci_device *d = devices; d < devices + found; d++) {
+        if (d->driven || d->class >> 16 == BRIDGE)
+            continue;
+        write16(d, COMMAND, (u16)((pci_read16(d, COMMAND) | MEMORY | NO_LINE) & ~MASTER));
+        for (u32 bar = 0; bar < 6; bar++) {
+            pages += expose_bar(d, bar, pages);
+            bar += (pci_read32(d, BAR0 + 4 * bar) & 7) == 4; /* the next register is its upper half */
+        }
+    }
+    if (!pages)
+        return;
+    u32 array = (u32)(round_up(pages * sizeof(struct page), PAGE_SIZE) / PAGE_SIZE);
+    device_array = expose(boot_pages(array), array);
+    device_count = pages;
+    info->device_array = page_of_phys(ptr_phys(device_array));
 }

@@ -5,6 +5,7 @@
 struct pci_device {
     u8 bus, slot, function;
     u16 vendor, device;
+    bool driven; /* by the kernel */
     u32 class; /* class << 16 | subclass << 8 | interface */
 };
 
@@ -15,6 +16,10 @@ struct pci_device {
 void pci_init(void);
 /* The next device after `after` (NULL: the first) of this vendor and class; NULL: no more. */
 const struct pci_device *pci_find(const struct pci_device *after, u16 vendor, u32 class);
+
+/* After the drivers have enabled what is theirs: memory of all other devices (not bridges) becomes DEVICE pages. These devices
+ * cannot reach memory themselves. */
+void pci_expose(void);
 
 u8 pci_read8(const struct pci_device *d, u32 offset);
 u16 pci_read16(const struct pci_device *d, u32 offset);

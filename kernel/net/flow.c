@@ -347,14 +347,9 @@ static s64 destroy_owned(u64 user, u32 page, const struct env *owner) {
 
 /* The ring may be the caller's. */
 static s64 destroy(u64 user, u32 page, struct env *owner, struct env *caller) {
-    if (owner == caller)
-        env_lock(owner);
-    else
-        env_lock_two(owner, caller);
+    env_lock_two(owner, caller);
     s64 error = destroy_owned(user, page, owner);
-    env_unlock(owner);
-    if (owner != caller)
-        env_unlock(caller);
+    env_unlock_two(owner, caller);
     return error;
 }
 

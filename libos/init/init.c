@@ -59,6 +59,26 @@ static struct cap narrowed(const struct cap *from, u8 rights) {
     return sys_cap_derive(from, &cap) ? (struct cap){0} : cap;
 }
 
+/* The regions of a device's memory: init stays their owner. */
+static void add_device(struct start *start, u32 which) {
+    const struct info *info = machine_info();
+    u32 found = 0;
+
+    for (const struct device *d = info->device; d < info->device + info->devices; d++) {
+        if (((u32)d->vendor << 16 | d->device) != which || start->items == START_ITEMS - 1)
+            continue;
+        struct start_item *item = add_item(start, "device");
+        item->cap = (struct cap){.type = CAP_PAGE, .rights = RIGHT_READ | RIGHT_WRITE, .name = d->first, .count = d->pages};
+        if (sys_cap_derive(0, &item->cap))
+            item->cap = (struct cap){0};
+        item->a = which;
+        item->b = d->bar;
+        found++;
+    }
+    if (!found)
+        print("init: there is no device %04x:%04x with memory to give\n", which >> 16, which & 0xffff);
+}
+
 static s64 fill_start(struct start *start, const struct manifest_env *e, struct child *c) {
     memset(start, 0, sizeof *start);
     memcpy(start->arguments, e->arguments, sizeof e->arguments);
@@ -82,6 +102,8 @@ static s64 fill_start(struct start *start, const struct manifest_env *e, struct 
         add_item(start, "machine")->cap =
             narrowed(&caps.machine, (e->power ? RIGHT_POWER : 0) | (e->trace ? RIGHT_TRACE : 0));
     add_item(start, "control")->a = rt_self();
+    for (u32 i = 0; i < e->devices; i++)
+        add_device(start, e->device[i]);
     if (e->site) {
         struct start_item *item = add_item(start, "archive");
         item->cap = archive_cap;
@@ -101,10 +123,13 @@ static s64 start_child(u32 i) {
     }
     s64 error = fill_start(&start, e, &child[i]);
     u32 slices = 0;
-    for (u32 n = 0; n < e->slice_kinds; n++)
+    u64 cpus = 0;
+    for (u32 n = 0; n < e->slice_kinds; n++) {
         slices += e->slices[n].count;
+        cpus |= 1ull << e->slices[n].cpu;
+    }
     struct spawn s = {.name = e->name, .image = member.data, .image_bytes = member.size,
-                      .page_limit = e->pages, .slice_limit = slices, .start = &start,
+                      .page_limit = e->pages, .slice_limit = slices, .cpus = cpus, .start = &start,
                       .slices = e->slices, .slice_kinds = e->slice_kinds};
     s64 env = error ? error : spawn(&s);
     if (env < 0) {

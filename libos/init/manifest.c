@@ -111,6 +111,30 @@ static const char *parse_flow(struct text v, struct manifest_env *e) {
     return f->protocol == START_TCP || f->protocol == START_UDP ? parse_ports(v, f) : NULL;
 }
 
+/* Four hexadecimal digits. */
+static bool take_hex(struct text *t, u32 *n) {
+    *n = 0;
+    for (u32 i = 0; i < 4; i++, t->at++) {
+        char c = t->at < t->end ? *t->at : 0;
+        u32 digit = c >= '0' && c <= '9' ? (u32)(c - '0') : c >= 'a' && c <= 'f' ? (u32)(c - 'a') + 10 : 16;
+        if (digit == 16)
+            return false;
+        *n = *n << 4 | digit;
+    }
+    return true;
+}
+
+static const char *parse_device(struct text v, struct manifest_env *e) {
+    u32 vendor, device;
+
+    if (e->devices == MANIFEST_DEVICES)
+        return "too many devices";
+    if (!take_hex(&v, &vendor) || !take_char(&v, ':') || !take_hex(&v, &device) || v.at != v.end)
+        return "device= needs VENDOR:DEVICE, four hexadecimal digits each";
+    e->device[e->devices++] = vendor << 16 | device;
+    return NULL;
+}
+
 static const char *parse_option(struct text w, struct manifest_env *e) {
     if (take_key(&w, "program="))
         return copy(w, e->program, sizeof e->program) ? NULL : "program= needs a file name";
@@ -122,6 +146,8 @@ static const char *parse_option(struct text w, struct manifest_env *e) {
         return parse_slices(w, e);
     if (take_key(&w, "flow="))
         return parse_flow(w, e);
+    if (take_key(&w, "device="))
+        return parse_device(w, e);
     if (take_key(&w, "console=")) {
         e->console = is(w, "read") ? RIGHT_READ : is(w, "write") ? RIGHT_WRITE
                      : is(w, "both") ? RIGHT_READ | RIGHT_WRITE : 0;

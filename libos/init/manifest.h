@@ -6,6 +6,7 @@
 #define MANIFEST_ENVS 32
 #define MANIFEST_FLOWS 8
 #define MANIFEST_CPUS 8
+#define MANIFEST_DEVICES 4
 
 struct manifest_flow { u32 protocol, port, last; }; /* protocol: a START_FLOW; ports from port to last */
 
@@ -19,6 +20,8 @@ struct manifest_env {
     u32 slice_kinds;
     struct manifest_flow flow[MANIFEST_FLOWS];
     u32 flows;
+    u32 device[MANIFEST_DEVICES]; /* vendor << 16 | device */
+    u32 devices;
     u8 console; /* rights on it */
     bool site, power, trace, control, restart;
 };

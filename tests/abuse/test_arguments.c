@@ -653,7 +653,7 @@ TEST(arguments_structures, .needs = NEED_CONSOLE | NEED_MACHINE | NEED_FLOW) {
     struct send *s = world.send;
     u32 *pages = (u32 *)b->pages;
     const struct wrong env[] = {
-        WRONG(world.spec->zero, 1),          WRONG(world.spec->page_limit, 0),
+        WRONG(world.spec->page_limit, 0),
         WRONG(world.spec->page_limit, 1),    WRONG(world.spec->page_limit, 0xffffffff),
         WRONG(world.spec->slice_limit, ~0u), WRONG(world.spec->slice_limit, 0x80000000),
     };

@@ -299,6 +299,39 @@ TEST(greedy_batcher, .seconds = 30) {
     end_peer(&victim);
 }
 
+/* Takes slices wherever it can, by itself and by children. word 0: done, 1: how many elsewhere than on CPU 0 */
+ROLE(spreader) {
+    struct env_spec spec = {.name = "spread", .page_limit = 4, .slice_limit = 2, .cpus = 3};
+    u32 pages = page_alloc(2);
+    struct cap child;
+
+    EQUAL(sys_env_create(pages, pages + 1, &spec, &child), E_LIMIT);
+    spec.cpus = ~0ull;
+    EQUAL(sys_env_create(pages, pages + 1, &spec, &child), E_LIMIT);
+    spec.cpus = 0;
+    OK(sys_env_create(pages, pages + 1, &spec, &child));
+    for (u32 cpu = 1; cpu < machine_info()->cpus; cpu++)
+        for (u32 slot = 0; slot < SLOTS; slot++) {
+            up->word[1] += sys_slice_alloc(0, cpu, slot) >= 0;
+            up->word[1] += sys_slice_alloc(&child, cpu, slot) >= 0;
+        }
+    OK(rt_destroy(&child));
+    up->word[0] = 1;
+    sys_sleep(NEVER, 0, 0);
+}
+
+/* One that was given CPU 0 takes nothing of the turns on the others. */
+TEST(attack_spreads, .cpus = 2) {
+    struct spawn_slices slices = {0, 2};
+    struct peer p;
+
+    peer_cpus = 1;
+    run_peer(&p, "spreader", &slices, 1, 512, 8);
+    wait_for(&down->word[0], 1);
+    EQUAL(down->word[1], 0);
+    end_peer(&p);
+}
+
 /* ---- multiplying */
 ROLE(bomb) {
     struct spawn_slices slices = {0, 1};
@@ -323,7 +356,7 @@ TEST(attack_multiplies, .seconds = 60) {
             pause_for(5);
         machine_forget();
         OK(rt_destroy(&p.cap));
-        end_children();
+        end_children(0);
         EQUAL(self()->children, 0);
         EQUAL(self()->page_limit, pages);
         EQUAL(self()->slice_limit, slices);

@@ -32,12 +32,35 @@ _Static_assert((2 + PAGE_CAPS) * WORKERS <= ARRAY_SIZE(((struct shared *)0)->cap
 _Static_assert(NAMES * WORKERS <= ARRAY_SIZE(((struct shared *)0)->order), "names have room");
 
 static u64 *name_slot(u32 worker, u32 i) { return &up->order[worker * NAMES + i]; }
-static bool is_mine(u32 page) { return page < machine_info()->pages && page_of(page)->owner == rt_self(); }
+static bool is_mine(u32 page) { return machine_page(page) && machine_page(page)->owner == rt_self(); }
 
-/* A page that was somebody's once, or now and then any number. */
+#define DEVICE_PAGES_USED 8 /* of the first device, at most */
+
+static u32 some_device_page(void) {
+    const struct device *d = machine_info()->device;
+
+    return d->first + (u32)draw(d->pages < DEVICE_PAGES_USED ? d->pages : DEVICE_PAGES_USED);
+}
+
+/* Whose program, stack and tables are among its pages; who lost one of these would end, as it should. */
+static bool is_workers(u32 page) {
+    const struct page *p = machine_page(page);
+
+    for (u32 i = 0; p && i < WORKERS; i++)
+        if (p->owner == env_cap(i)->name)
+            return true;
+    return false;
+}
+
+/* A page that was somebody's once, a device's, or now and then any number. */
 static u32 some_page(void) {
-    if (!draw(50))
-        return (u32)draw(machine_info()->pages + 10);
+    if (machine_info()->devices && !draw(20))
+        return some_device_page();
+    if (!draw(50)) {
+        u32 page = (u32)draw(machine_info()->pages + 10);
+        if (!is_workers(page))
+            return page;
+    }
     return (u32)__atomic_load_n(name_slot((u32)draw(WORKERS), (u32)draw(NAMES)), __ATOMIC_RELAXED);
 }
 
@@ -273,8 +296,8 @@ static s64 do_tidy(void) {
     u32 next, freed = 0;
 
     for (u32 page = self()->first_page, seen = 0; page && seen < 1000 && is_mine(page); page = next, seen++) {
-        next = page_of(page)->next;
-        if (page_of(page)->state == PAGE_DATA)
+        next = machine_page(page)->next;
+        if (machine_page(page)->state == PAGE_DATA)
             freed += !sys_page_free(0, page, 1);
     }
     return freed ? 0 : -1;
@@ -315,6 +338,8 @@ ROLE(campaign_worker) {
         if (self()->context[n].page)
             rt_context(n)->exception = (u64)attempt_entry; /* wherever it runs */
     page_of(rt_self()); /* maps what it will look at */
+    if (machine_info()->devices)
+        machine_page(some_device_page());
     parent = up->cap[ARRAY_SIZE(up->cap) - 1];
     s64 run = number < 3 ? sys_page_alloc(0, PAGE_ANY, 512, 9, page_cap(number, 0)) : -1;
     for (u32 i = 0; run >= 0 && i < NAMES; i++)
@@ -365,7 +390,7 @@ static void end_all(void) {
     } while (0)
 
 /* No contradiction is ever found, no worker ends or hangs, every deed works now and then, and no page is lost. */
-TEST(campaign, .needs = NEED_MACHINE | NEED_CONSOLE | NEED_FLOW, .seconds = 1000000) {
+TEST(campaign, .needs = NEED_MACHINE | NEED_CONSOLE | NEED_FLOW | NEED_ANY_DEVICE, .seconds = 1000000) {
     struct cap machine = item("machine"), console = item("console");
     u64 seed, seconds, checks = 0, said = 0, calls = 0, still = 0;
     struct event_ring *ring = bind_events();
@@ -381,6 +406,9 @@ TEST(campaign, .needs = NEED_MACHINE | NEED_CONSOLE | NEED_FLOW, .seconds = 1000
         run_peer(&worker[i], "campaign_worker", slices, slices[0].cpu ? 2 : 1, i < 3 ? 1024 - 256 : 300, 0);
         wait_for(&down->word[WORD_STARTED], i + 1);
     }
+    const struct start_item *device = start_item("device", 0);
+    for (u32 i = 0; device && i < device->cap.count && i < DEVICE_PAGES_USED; i++)
+        OK(sys_page_give(&device->cap, device->cap.name + i, 1, &worker[i % 3].cap));
     __atomic_store_n(&down->word[WORD_GO], 1, __ATOMIC_SEQ_CST);
     u64 begun = rt_tsc(), end = begun + milliseconds(1000) * seconds;
     while (rt_tsc() < end) {

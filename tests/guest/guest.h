@@ -18,6 +18,8 @@ enum need {
     NEED_MACHINE = 1, /* a MACHINE capability with TRACE */
     NEED_CONSOLE = 2, /* a CONSOLE capability with WRITE */
     NEED_FLOW = 4,    /* the device's flow, to be split */
+    NEED_DEVICE = 8,  /* PAGE capabilities for the memory of edu and pci-testdev; without these devices the test is skipped */
+    NEED_ANY_DEVICE = 16, /* the same, of whatever devices there are */
 };
 
 struct test {
@@ -124,11 +126,12 @@ struct peer {
 void run_peer(struct peer *p, const char *role, const struct spawn_slices *slices, u32 kinds,
               u32 pages, u32 spare);
 extern u32 peer_page; /* own page, to be the next peer's ENV page; 0: any */
+extern u64 peer_cpus; /* on which the next peer may own slices, a bit each; 0: all */
 void start_peer(struct peer *p, const char *role, u32 cpu); /* 512 pages, 4 slices */
 void end_peer(struct peer *p);                              /* destroys it */
-u32 find_child(void);           /* an environment whose creator is this one; 0: there is none */
+u32 find_child(u32 but);        /* an environment whose creator is this one, but not `but`; 0: there is none */
 struct cap cap_of_child(u32 env);  /* by ownership */
-void end_children(void);        /* and their children, down to the last */
+void end_children(u32 but);     /* and their children, down to the last */
 void wait_for(const u64 *word, u64 value); /* until *word >= value; fails after 5 s */
 /* An environment with nothing but its two pages. */
 struct peer bare_env(u32 page_limit, u32 slice_limit);

@@ -184,6 +184,7 @@ static void give(struct start *start, const char *name, struct cap cap) {
 }
 
 u32 peer_page;
+u64 peer_cpus;
 
 void run_peer(struct peer *p, const char *role, const struct spawn_slices *slices, u32 kinds,
               u32 pages, u32 spare) {
@@ -208,6 +209,7 @@ void run_peer(struct peer *p, const char *role, const struct spawn_slices *slice
                       .image = (const u8 *)image,
                       .image_bytes = start.item[1].a,
                       .page = peer_page,
+                      .cpus = peer_cpus,
                       .page_limit = pages,
                       .slice_limit = total + spare,
                       .start = &start,
@@ -215,6 +217,7 @@ void run_peer(struct peer *p, const char *role, const struct spawn_slices *slice
                       .slice_kinds = kinds};
     p->env = (u32)OK(spawn(&s));
     peer_page = 0;
+    peer_cpus = 0;
     p->cap = s.env;
 }
 
@@ -226,12 +229,12 @@ void start_peer(struct peer *p, const char *role, u32 cpu) {
     run_peer(p, role, slices, cpu ? 2 : 1, 512, 0);
 }
 
-u32 find_child(void) {
+u32 find_child(u32 but) {
     u32 found = 0;
 
     for (u32 name = machine_info()->first_env; name && !found;) {
         const struct env *e = machine_env(name);
-        if (e && e->creator == rt_self() && e->state)
+        if (e && e->creator == rt_self() && e->state && name != but)
             found = name;
         name = e && e->state ? e->next : machine_info()->first_env; /* it ended meanwhile: from the start */
     }
@@ -246,8 +249,8 @@ struct cap cap_of_child(u32 env) {
     return cap;
 }
 
-void end_children(void) {
-    for (u32 name; (name = find_child());) {
+void end_children(u32 but) {
+    for (u32 name; (name = find_child(but));) {
         struct cap cap = cap_of_child(name);
         rt_destroy(&cap);
     }

@@ -80,7 +80,7 @@ static void allocating(void) {
     COST("allocate a page, zeroed", 765, allocate(1), give_back(1));
     COST("allocate 16 pages, zeroed", 16 * 512 + 1180, allocate(16), give_back(16));
     run = page_alloc(TIMES);
-    COST("free a page", 325, sys_page_free(0, run++, 1), );
+    COST("free a page", 340, sys_page_free(0, run++, 1), );
 }
 
 TEST(memory_cost, .needs = NEED_CONSOLE) {

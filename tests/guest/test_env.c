@@ -240,8 +240,8 @@ TEST(env_chain, .seconds = 60) {
     run_peer(&p, "link", &own, 1, 2400, 8 * LINKS);
     wait_for(&down->word[0], 1);
     OK(rt_destroy(&p.cap));
-    for (; find_child(); ended++) {
-        struct cap cap = cap_of_child(find_child());
+    for (; find_child(0); ended++) {
+        struct cap cap = cap_of_child(find_child(0));
         OK(rt_destroy(&cap));
     }
     EQUAL(ended, LINKS);

@@ -24,6 +24,23 @@ TEST(slice_slots) {
         EQUAL(sys_slice_alloc(0, 0, PAGE_ANY), E_NOT_FREE);
 }
 
+/* Slices are owned only on CPUs that the creator has allowed, whoever allocates or gives them. */
+TEST(slice_cpus, .cpus = 2) {
+    struct env_spec spec = {.name = "tied", .page_limit = 4, .slice_limit = 4, .cpus = 1};
+    struct cap cap;
+
+    OK(sys_env_create(page_alloc(1), page_alloc(1), &spec, &cap));
+    EQUAL(machine_env(cap.name)->cpus, 1);
+    EQUAL(machine_env(rt_self())->cpus, ~0ull);
+    s64 slot = OK(sys_slice_alloc(0, 1, PAGE_ANY));
+    EQUAL(sys_slice_alloc(&cap, 1, PAGE_ANY), E_LIMIT);
+    EQUAL(sys_slice_give(1, (u32)slot, &cap), E_LIMIT);
+    EQUAL(machine_slices(1)->slot[slot].owner, rt_self());
+    OK(sys_slice_free(&cap, 0, (u32)OK(sys_slice_alloc(&cap, 0, PAGE_ANY))));
+    machine_forget();
+    OK(rt_destroy(&cap));
+}
+
 /* ---- upcalls */
 static u64 started, start_cause, start_self;
 void note_start(u64 context, u64 cause);

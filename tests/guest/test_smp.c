@@ -176,7 +176,7 @@ ROLE(breeder) {
         else if (page >= 0 && n % 3)
             rt_destroy(&cap);
         if (page < 0 || self()->children > 20)
-            end_children();
+            end_children(0);
         up->word[0]++;
     }
 }
@@ -195,7 +195,7 @@ static void destroy_too(u64 unused) {
 TEST(smp_orphans, .cpus = 4, .seconds = 60) {
     u32 pages = self()->page_limit, slices = self()->slice_limit;
 
-    end_children(); /* maps what looking needs */
+    end_children(0); /* maps what looking needs */
     for (u32 round = 0; round < 3; round++) {
         struct peer p[3];
         down->word[0] = 0;
@@ -216,7 +216,7 @@ TEST(smp_orphans, .cpus = 4, .seconds = 60) {
         }
         while (!round && __atomic_load_n(&helping, __ATOMIC_SEQ_CST) < 2)
             pause_for(1);
-        end_children();
+        end_children(0);
         EQUAL(self()->children, 0);
         EQUAL(self()->page_limit, pages);
         EQUAL(self()->slice_limit, slices);

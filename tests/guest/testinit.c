@@ -39,6 +39,34 @@ static struct cap narrowed(const struct cap *from, u8 rights) {
     return cap;
 }
 
+/* Every region of a device's memory; ownership comes back here when the test ends. */
+static void add_devices(struct start *start) {
+    const struct info *info = machine_info();
+
+    for (const struct device *d = info->device; d < info->device + info->devices; d++) {
+        struct cap cap = {.type = CAP_PAGE,
+                          .rights = RIGHT_READ | RIGHT_WRITE | RIGHT_OWN,
+                          .name = d->first,
+                          .count = d->pages};
+        /* A test may have owned a part of it: then the pages have come back with different generations. */
+        sys_page_revoke(0, d->first, d->pages);
+        if (sys_cap_derive(0, &cap))
+            give_up("a device's memory is not this environment's");
+        add(start, "device", cap);
+        start->item[start->items - 1].a = (u64)d->vendor << 16 | d->device;
+        start->item[start->items - 1].b = d->bar;
+    }
+}
+
+static bool has_edu(void) {
+    const struct info *info = machine_info();
+
+    for (u32 i = 0; i < info->devices; i++)
+        if (info->device[i].vendor == 0x1234 && info->device[i].device == 0x11e8)
+            return true;
+    return false;
+}
+
 static s64 start_test(const struct test *t, struct spawn *s) {
     static struct start start;
     static const struct spawn_slices slices[] = {{0, 4}};
@@ -57,6 +85,8 @@ static s64 start_test(const struct test *t, struct spawn *s) {
         add(&start, "console", narrowed(&caps.console, RIGHT_WRITE));
     if (t->needs & NEED_FLOW)
         add(&start, "flow", caps.flow);
+    if (t->needs & (NEED_DEVICE | NEED_ANY_DEVICE))
+        add_devices(&start);
     *s = (struct spawn){.name = t->name,
                         .image = program,
                         .image_bytes = program_bytes,
@@ -121,6 +151,10 @@ static bool report(const struct test *t) {
     print("test: %s begin\n", t->name);
     if (machine_info()->cpus < t->cpus) {
         print("test: %s skip needs %u CPUs\n", t->name, t->cpus);
+        return true;
+    }
+    if (t->needs & NEED_DEVICE && !has_edu()) {
+        print("test: %s skip needs QEMU's edu\n", t->name);
         return true;
     }
     const char *wrong = run_one(t);

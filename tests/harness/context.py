@@ -48,7 +48,8 @@ class Context(contextlib.ExitStack):
         """Options of `targe run`, with the given ones changed."""
         options = SimpleNamespace(
             site=None, manifest=None, append=None, port=free_port(), smp=1, memory=None,
-            accel="tcg", machine="q35", net="user", pcap=None, headless=True)
+            accel="tcg", machine="q35", net="user", pcap=None, screen=None,
+            headless=True)
         vars(options).update(settings)
         return options
 

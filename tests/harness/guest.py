@@ -57,7 +57,8 @@ def test_machine(variant, smp, append, memory=256):
     """A machine with the test runner as init; `append` goes on its command line."""
     with boot.open_archive(test_parts(variant)) as file:
         config = Config(kernel=str(project.kernel(variant)), archive=file, memory=memory,
-                        append=f"testexit {append}", smp=smp, exit_device=True, net="user")
+                        append=f"testexit {append}", smp=smp, exit_device=True, net="user",
+                        devices=("edu", "pci-testdev"))
         with Machine(config) as machine:
             yield machine
 

@@ -55,6 +55,10 @@ void env_lock_two(struct env *a, struct env *b) {
     env_lock(a);
     env_lock(b);
 }
+void env_unlock_two(struct env *a, struct env *b) {
+    env_unlock(a);
+    env_unlock(b);
+}
 struct env *env_live(u32 page) {
     struct page *p = page_get(page);
     return p && page_type(p) == PAGE_ENV && env_of(page)->state == ENV_LIVE ? env_of(page) : NULL;

@@ -88,7 +88,13 @@ void lock_wait(u32 *word) { fail_msg("lock %p is taken already", (void *)word); 
 struct env *env_live(u32 page) { return page_ptr(page); }
 void env_lock_two(struct env *a, struct env *b) {
     env_lock(a);
-    env_lock(b);
+    if (a != b)
+        env_lock(b);
+}
+void env_unlock_two(struct env *a, struct env *b) {
+    env_unlock(a);
+    if (a != b)
+        env_unlock(b);
 }
 bool env_is_child(u32 page) { return !page; }
 void event_delivered(u32 env) { woken[env]++; }

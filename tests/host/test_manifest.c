@@ -34,7 +34,7 @@ static void test_all_words(void **state) {
     assert_null(parse(
         "# comment\n\n\tnet gateway=192.168.1.1 address=192.168.1.7/16 # more\r\n"
         "env web program=web.elf pages=8192 slices=0:40,3:1 flow=arp flow=icmp flow=tcp:80 "
-        "flow=udp:8000-65535 console=both site power trace control restart limit=9000 arg=one arg=two\n"
+        "flow=udp:8000-65535 device=1b36:00f5 console=both site power trace control restart limit=9000 arg=one arg=two\n"
         "env b program=b pages=1 slices=63:64 console=read\n" ENV " console=write"));
     assert_int_equal(m.address, 0xc0a80107);
     assert_int_equal(m.prefix, 16);
@@ -57,6 +57,8 @@ static void test_all_words(void **state) {
     assert_int_equal(e->flow[3].port, 8000);
     assert_int_equal(e->flow[3].last, 65535);
     assert_int_equal(e->flow[2].last, 80);
+    assert_int_equal(e->devices, 1);
+    assert_int_equal(e->device[0], 0x1b3600f5);
     assert_int_equal(e->console, RIGHT_READ | RIGHT_WRITE);
     assert_true(e->site && e->power && e->trace && e->control && e->restart);
     e = &m.env[1];
@@ -113,6 +115,10 @@ static void test_mistakes(void **state) {
         {"env a slices=0:1,", "slices= needs CPU:COUNT[,CPU:COUNT]"},
         {"env a slices=0:1,1:1,2:1,3:1,4:1,5:1,6:1,7:1,8:1", "too many CPUs"},
         {"env a flow=ip", "flow= needs tcp:PORT, udp:PORT, arp or icmp"},
+        {"env a device=1234:111", "device= needs VENDOR:DEVICE, four hexadecimal digits each"},
+        {"env a device=1234:1111,", "device= needs VENDOR:DEVICE, four hexadecimal digits each"},
+        {"env a device=123G:1111", "device= needs VENDOR:DEVICE, four hexadecimal digits each"},
+        {"env a device=0000:0001 device=0000:0001 device=0000:0001 device=0000:0001 device=0000:0001", "too many devices"},
         {"env a flow=arps", "flow= needs tcp:PORT, udp:PORT, arp or icmp"},
         {"env a flow=tcp:", PORTS},
         {"env a flow=tcp:0", PORTS},

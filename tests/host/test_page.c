@@ -160,6 +160,48 @@ static void test_run_is_whole_or_nothing(void **state) {
     assert_int_equal(page_take(alice, 100, 200, 0), 100);
 }
 
+/* Whether there is a run of free pages of this kind, one page after the other. */
+static bool has_run(u32 count, u32 order, u32 colour) {
+    for (u32 first = colour, n; first + count <= PAGES; first += 1u << order) {
+        for (n = 0; n < count && page_type(page_get(first + n)) == PAGE_FREE; n++)
+            ;
+        if (n == count)
+            return true;
+    }
+    return false;
+}
+
+/* In memory with any holes, a run is found if and only if there is one. */
+static void test_runs_between_holes(void **state) {
+    (void)state;
+    struct env *alice = env_of(ALICE);
+    u32 found = 0, missed = 0;
+
+    for (u32 round = 0; round < 2000; round++) {
+        u32 count = 1 + (u32)chance(chance(4) ? 12 : 200), order = (u32)chance(8), colour = (u32)chance(1u << order);
+        u32 every = 1 + (u32)chance(40);
+        for (u32 page = FIRST; round % 50 == 0 && page < PAGES; page++) /* other holes */
+            if (page_type(page_get(page)) == PAGE_FREE && !chance(every))
+                assert_int_equal(page_take(alice, page, 1, 0), page);
+            else if (page_type(page_get(page)) == PAGE_DATA && chance(every))
+                assert_int_equal(page_release(alice, page, PAGE_DATA), 0);
+        bool there = has_run(count, order, colour);
+        s64 page = page_take(alice, PAGE_ANY, count, order | colour << 8);
+        if (!there) {
+            assert_true(page == E_NOT_FREE || page == E_LIMIT);
+            missed++;
+            continue;
+        }
+        found++;
+        assert_true(page >= FIRST && page + count <= PAGES && (page & ((1u << order) - 1)) == colour);
+        for (u32 i = 0; i < count; i++)
+            if (chance(3))
+                assert_int_equal(page_release(alice, (u32)page + i, PAGE_DATA), 0);
+    }
+    assert_true(found > 100 && missed > 100);
+    check_all();
+}
+
 /* Limits hold for taking and for being given. */
 static void test_limits(void **state) {
     (void)state;
@@ -302,6 +344,7 @@ int main(void) {
         cmocka_unit_test_setup(test_exhaustion, fake_start),
         cmocka_unit_test_setup(test_runs, fake_start),
         cmocka_unit_test_setup(test_run_is_whole_or_nothing, fake_start),
+        cmocka_unit_test_setup(test_runs_between_holes, fake_start),
         cmocka_unit_test_setup(test_limits, fake_start),
         cmocka_unit_test_setup(test_holds, fake_start),
         cmocka_unit_test_setup(test_counts_are_bounded, fake_start),

@@ -3,7 +3,9 @@
 // sources: kernel/dev/pci.c
 #include "dev/pci.h"
 
+#include "core/info.h"
 #include "core/memory.h"
+#include "core/page.h"
 #include "dev/dev.h"
 #include "x86/interrupt.h"
 
@@ -17,6 +19,20 @@
 struct machine_tables tables = {.ecam = ECAM, .ecam_last_bus = 255};
 static u8 *bus[256];
 static u64 mapped_at, mapped_bytes;
+
+/* No page of memory is where a device could claim one. */
+static struct info the_info;
+struct info *info = &the_info;
+struct page *page_array;
+u32 page_count;
+struct page *page_get_device(u32 page) {
+    (void)page;
+    return NULL;
+}
+struct page *device_array;
+u32 device_count;
+void *boot_pages(u32 pages) { return page_array + pages; }
+void *expose(void *p, u32 pages) { return p && pages ? p : NULL; }
 
 /* A bus nobody has put a device on reads as ones. */
 static u8 *bus_memory(u32 n) {
@@ -187,6 +203,25 @@ static void test_msix(void **state) {
     assert_int_equal(vectors, 1);
 }
 
+/* What the kernel does not drive cannot reach memory any more; bridges and what is driven can. Memory that is no whole pages, as
+ * all is here, goes to nobody. */
+static void test_expose(void **state) {
+    (void)state;
+    u8 *driven, *other = add(0, 5, 0, 0x1234, 0x030000, 0), *bridge = add(0, 6, 0, 0x8086, 0x060400, 1);
+    const struct pci_device *d = one(&driven);
+    pci_enable(d);
+    put32(other, 4, 0x5);
+    put32(other, 0x10, 0xfd000000);
+    put32(other, 0x14, 0xfc000004);
+    put32(bridge, 4, 0x7);
+    pci_expose();
+    assert_int_equal(other[4], 0x2 | 0x1);
+    assert_int_equal(other[5], 0x4); /* no interrupt line */
+    assert_int_equal(driven[4] & 4, 4);
+    assert_int_equal(bridge[4], 0x7);
+    assert_int_equal(the_info.devices, 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_finds, clear),
@@ -195,6 +230,7 @@ int main(void) {
         cmocka_unit_test_setup(test_capabilities, clear),
         cmocka_unit_test_setup(test_bars, clear),
         cmocka_unit_test_setup(test_msix, clear),
+        cmocka_unit_test_setup(test_expose, clear),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     for (u32 i = 0; i < 256; i++)

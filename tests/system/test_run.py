@@ -213,6 +213,7 @@ def test_broken_manifest(ctx):
         ("env web program=web pages=x slices=0:1", "manifest:1: pages= needs a number"),
         ("env web program=web pages=1 slices=0", "manifest:1: slices= needs"),
         ("env web program=web pages=1 slices=0:1 flow=tcp:99999", "manifest:1: flow= needs"),
+        ("env web program=web pages=1 slices=0:1 device=1234", "manifest:1: device= needs"),
         ("env web program=web pages=1 slices=0:1 console=loud", "manifest:1: console= needs"),
         ("env a program=mini.elf pages=1 slices=0:1 flow=udp:9-8", "manifest:1: flow= needs"),
         ("env a program=mini.elf pages=1 slices=0:1 flow=tcp:70-80\n"

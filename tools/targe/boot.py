@@ -34,6 +34,8 @@ def check(options):
     manifest.read(manifest_file(options), cpus=options.smp)
     if options.net.startswith("tap="):
         _check_interface(options.net.removeprefix("tap="))
+    if options.screen and options.machine == "microvm":
+        raise Failure("--screen needs a machine with PCI, which microvm has not")
     if options.net == "none" and options.pcap:
         raise Failure("--pcap needs a network, but --net is none")
     if options.pcap:
@@ -133,6 +135,9 @@ def prepare(options, variant):
         kernel=str(project.kernel(variant)), machine=options.machine, smp=options.smp,
         memory=memory // _MIB, net=options.net, port=options.port, append=options.append or "",
         pcap=options.pcap, accel=accel.choose(options.accel, variant))
+    if options.screen:
+        config.devices = ("bochs-display",)
+        config.vnc = "" if options.screen == "none" else options.screen
     if settings.address != manifest.Manifest.address:
         config.guest = str(settings.address.ip)
         config.user_net = f",net={settings.address.network},host={settings.gateway}"

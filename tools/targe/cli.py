@@ -33,6 +33,7 @@ Options of run and debug:
     --machine NAME     q35, pc or microvm (q35)
     --manifest FILE    which environments to start (libos/init/manifest)
     --net MODE         user, tap=NAME or none (user)
+    --screen WHERE     a display that library OSes may draw on, shown by VNC (127.0.0.1:0; none)
     --pcap FILE        write all frames to this file
     --append TEXT      the kernel's command line
     --headless         run: no console, for scripts
@@ -110,6 +111,7 @@ def _machine_options(parser):
     parser.add_argument("--machine", default="q35", choices=MACHINES)
     parser.add_argument("--net", default="user")
     parser.add_argument("--pcap")
+    parser.add_argument("--screen")
 
 
 def _build_options(parser):

@@ -48,6 +48,8 @@ class Config:
     pcap: str = None
     exit_device: bool = False
     gdb_socket: str = None
+    devices: tuple = ()             # further devices, as QEMU's -device takes them
+    vnc: str = ""                   # where QEMU shows the screen, as -vnc takes it; none otherwise
     prefix: tuple = ()              # a command that starts QEMU in another namespace
 
 
@@ -75,6 +77,10 @@ def command(config):
                   "-device", "ide-cd,drive=iso,bootindex=0"]
     if config.firmware:
         words += ["-bios", str(config.firmware)]
+    for device in config.devices:
+        words += ["-device", device]
+    if config.vnc:
+        words += ["-vnc", config.vnc]
     if config.exit_device:
         words += ["-device", EXIT_DEVICE]
     if config.gdb_socket:
@@ -131,6 +137,8 @@ class Machine:
         self._dropped = 0
         self._errors = bytearray()
         self._drained = False
+        self._control = None
+        self._answers = []
 
     def __enter__(self):
         self.start()
@@ -159,6 +167,7 @@ class Machine:
                 raise Failure(f"cannot run {words[0]}: {error.strerror}") from error
         # QEMU reports why the machine ends only after this command.
         ours.sendall(b'{"execute": "qmp_capabilities"}\n')
+        self._control = ours
         self._reader = threading.Thread(target=self._read, args=(ours,), daemon=True)
         self._reader.start()
 
@@ -241,6 +250,18 @@ class Machine:
         self._reader.join(5)
         self._process.stdin.close()
 
+    def screendump(self, path, timeout=10):
+        """Has QEMU write what the screen shows to a PPM file; says whether it did."""
+        limit = time.monotonic() + timeout
+        with self._changed:
+            self._answers.clear()
+        self._control.sendall(json.dumps(
+            {"execute": "screendump", "arguments": {"filename": str(path)}}).encode() + b"\n")
+        with self._changed:
+            while not self._answers and time.monotonic() < limit:
+                self._changed.wait(limit - time.monotonic())
+            return bool(self._answers) and "return" in self._answers[0]
+
     def why(self):
         """How the machine ended: poweroff, reset, stopped (from outside), or an error's text."""
         if self.shutdown in ("guest-shutdown", "guest-reset"):
@@ -294,3 +315,7 @@ class Machine:
             message = json.loads(line)
             if message.get("event") == "SHUTDOWN":
                 self.shutdown = message["data"]["reason"]
+            if "return" in message or "error" in message:
+                with self._changed:
+                    self._answers.append(message)
+                    self._changed.notify_all()

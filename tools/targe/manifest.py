@@ -12,9 +12,10 @@ from targe.report import Failure
 
 _FLAGS = {"site", "power", "trace", "control", "restart"}
 _NUMBERS = {"pages", "limit"}
-_VALUES = {"program", "slices", "flow", "console", "arg"} | _NUMBERS
+_VALUES = {"program", "slices", "flow", "console", "arg", "device"} | _NUMBERS
 _SLICES = re.compile(r"\d{1,2}:\d{1,2}(,\d{1,2}:\d{1,2})*")
 _FLOW = re.compile(r"(tcp|udp):(\d{1,5})(?:-(\d{1,5}))?|arp|icmp")
+_DEVICE = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 _CPUS = _SLOTS = 64
 _INIT_SLICES = {0: 1}
@@ -22,6 +23,7 @@ _MOST_PAGES = 1 << 24
 # Sizes of init's own tables (libos/init/manifest.h).
 _MOST_ENVS = 32
 _MOST_FLOWS = 8
+_MOST_DEVICES = 4
 _MOST_SLICE_PAIRS = 8
 _MOST_PROGRAM = 63
 _MOST_ARGUMENTS = 255
@@ -95,7 +97,7 @@ def _env(result, words):
         key, equals, value = word.partition("=")
         if key not in (_VALUES if equals else _FLAGS):
             raise ValueError(f"unknown option '{word}'")
-        if key in found and key not in ("flow", "arg"):
+        if key in found and key not in ("flow", "arg", "device"):
             raise ValueError(f"'{key}' is given twice")
         found.setdefault(key, []).append(value)
         _check_value(key, value)
@@ -118,6 +120,8 @@ def _check_environment(name, found):
             raise ValueError(f"'{name}' lacks {key}=")
     if len(found.get("flow", ())) > _MOST_FLOWS:
         raise ValueError(f"'{name}' has more than {_MOST_FLOWS} flows")
+    if len(found.get("device", ())) > _MOST_DEVICES:
+        raise ValueError(f"'{name}' has more than {_MOST_DEVICES} devices")
     if len(" ".join(found.get("arg", ()))) > _MOST_ARGUMENTS:
         raise ValueError(f"'{name}' has more than {_MOST_ARGUMENTS} bytes of arguments")
 
@@ -141,6 +145,9 @@ def _check_value(key, value):
         if not match or not all(0 < port < 65536 for port in ports) or ports != sorted(set(ports)):
             raise ValueError("flow= needs tcp:PORT, udp:PORT, tcp:PORT-PORT, udp:PORT-PORT, arp or icmp, "
                              f"not '{value}'")
+    if key == "device" and not _DEVICE.fullmatch(value):
+        raise ValueError("device= needs VENDOR:DEVICE, four hexadecimal digits each, "
+                         f"not '{value}'")
     if key == "console" and value not in ("read", "write", "both"):
         raise ValueError(f"console= needs read, write or both, not '{value}'")
     if key == "program" and not 0 < len(value) <= _MOST_PROGRAM:

@@ -13,6 +13,7 @@
  *   flow      FLOW with READ, WRITE; a: protocol (a START_FLOW), b: port, and in the upper half how many more ports
  *   net       no cap; a: address << 32 | gateway (host order), b: prefix length
  *   archive   PAGE with READ, the pages of the boot archive; a: its bytes
+ *   device    PAGE with READ, WRITE, a region of a device's memory; a: vendor << 16 | device, b: which BAR
  *   control   no cap; a: name of an environment that takes orders by control transfer
  */
 enum start_flow { START_TCP = 6, START_UDP = 17, START_ICMP = 1, START_ARP = 0x806 };

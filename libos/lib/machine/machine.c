@@ -1,6 +1,6 @@
 /* Mapping the exposed pages. What the kernel keeps for ever (info, page array, slices, traces) is mapped
- * once. An environment or a flow can go, and a mapping of its page would keep the page from being used
- * again: those are mapped for as long as it takes to look, until machine_forget. */
+ * once. An environment or a flow can go, and the kernel then breaks the mapping of its page: those are
+ * mapped for as long as it takes to look, until machine_forget. */
 #include "machine/machine.h"
 
 #include "base/memory.h"
@@ -28,6 +28,25 @@ const struct page *machine_pages(void) {
         pages = memory_map(machine_info()->array, (u32)((bytes + RT_PAGE - 1) / RT_PAGE), 0, 0);
     }
     return pages;
+}
+
+const struct page *machine_page(u32 page) {
+    const struct info *i = machine_info();
+    static const struct page *devices;
+
+    if (page < i->pages)
+        return machine_pages() ? &pages[page] : NULL;
+    for (const struct device *d = i->device; d < i->device + i->devices; d++) {
+        if (page - d->first >= d->pages)
+            continue;
+        if (!devices) {
+            const struct device *last = &i->device[i->devices - 1];
+            u64 bytes = (last->index + last->pages) * sizeof(struct page);
+            devices = memory_map(i->device_array, (u32)((bytes + RT_PAGE - 1) / RT_PAGE), 0, 0);
+        }
+        return devices ? &devices[d->index + page - d->first] : NULL;
+    }
+    return NULL;
 }
 
 const struct slices *machine_slices(u32 cpu) {

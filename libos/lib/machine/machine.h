@@ -8,6 +8,7 @@
 
 const struct info *machine_info(void);
 const struct page *machine_pages(void); /* info->pages elements */
+const struct page *machine_page(u32 page); /* the descriptor of any page, devices' too */
 const struct env *machine_env(u32 page);
 const struct slices *machine_slices(u32 cpu);
 const struct trace *machine_trace(u32 cpu);
@@ -16,5 +17,5 @@ const struct flow *machine_flow(u32 page);
 /* For the program's exception handler: when an environment or a flow ends, the kernel unmaps its page from
  * whoever looks at it. True if this fault is of that kind; zeros are there to be read then, and the state says 'gone'. */
 bool machine_fault(const struct frame *frame);
-/* Lets go of environments and flows, so that their pages can be used again when they end. */
+/* Lets go of environments and flows, so that nothing of them is looked at that has ended. */
 void machine_forget(void);

@@ -138,7 +138,7 @@ static s64 build(struct spawn *s) {
 }
 
 s64 spawn(struct spawn *s) {
-    struct env_spec spec = {.page_limit = s->page_limit, .slice_limit = s->slice_limit};
+    struct env_spec spec = {.page_limit = s->page_limit, .slice_limit = s->slice_limit, .cpus = s->cpus};
     s64 page = s->page ? s->page : sys_page_alloc(0, PAGE_ANY, 1, 0, 0);
     s64 root = page < 0 ? page : sys_page_alloc(0, PAGE_ANY, 1, 0, 0);
 

@@ -11,6 +11,7 @@ struct spawn {
     u32 page;        /* one that the caller owns, to be its ENV page; 0: any */
     u32 page_limit;  /* pages that it may own, its program among them */
     u32 slice_limit;
+    u64 cpus;        /* on which it may own slices, a bit each; 0: all that the caller may */
     const struct start *start; /* copied to its start page; "self" is added */
     const struct spawn_slices *slices;
     u32 slice_kinds;
