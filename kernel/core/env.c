@@ -20,6 +20,7 @@
 #include "targe/call_table.h"
 #include "x86/apic.h"
 #include "x86/fpu.h"
+#include "x86/mmu.h"
 #include "x86/interrupt.h"
 
 #define PIECE 256   /* pages that one call of env_destroy handles */
@@ -40,9 +41,34 @@ u64 env_active(const struct env *e) {
     u64 active = 0;
 
     __atomic_thread_fence(__ATOMIC_SEQ_CST); /* what was changed before is seen by whoever loads the space after */
-    for (u32 n = 0; n < cpu_count; n++)
-        active |= (u64)(__atomic_load_n(&cpus[n]->env, __ATOMIC_SEQ_CST) == e) << n;
+    for (u32 n = 0; n < cpu_count; n++) { /* the fast control transfer announces by its record what it loads */
+        u64 runs = (u64)__atomic_load_n(&cpus[n]->record, __ATOMIC_SEQ_CST) / PAGE_SIZE * PAGE_SIZE;
+        active |= (u64)(__atomic_load_n(&cpus[n]->env, __ATOMIC_SEQ_CST) == e || runs == (u64)e) << n;
+    }
     return active;
+}
+
+void env_mark(struct env *e, u8 what) {
+    for (u32 n = 0; n < cpu_count; n++)
+        if (what != PENDING_STALE || cpus[n] != this_cpu() || current_env() != e) /* who has it loaded flushes it now */
+            __atomic_fetch_or(&e->context[n].pending, what, __ATOMIC_SEQ_CST);
+}
+
+/* PCIDs that are in use. 0 is for those who get none: their translations go whenever CR3 is loaded. */
+static u64 pcids[PCIDS / 64];
+
+void env_set_roots(struct env *e, u32 count) {
+    u64 root = phys_of_page(e->root).v;
+
+    for (u32 id = 1; pcid_present && id < PCIDS; id++)
+        if (!(__atomic_fetch_or(&pcids[id / 64], 1ull << id % 64, __ATOMIC_SEQ_CST) >> id % 64 & 1)) {
+            root |= id | 1ull << CR3_KEEP;
+            break;
+        }
+    for (u32 n = 0; n < count; n++) {
+        e->context[n].root = root;
+        e->context[n].pending = root >> CR3_KEEP ? PENDING_STALE : 0; /* whoever had the PCID before */
+    }
 }
 
 void env_lock_two(struct env *a, struct env *b) {
@@ -130,7 +156,7 @@ s64 env_make(struct env *creator, u32 page, u32 root, const struct env_spec *spe
     e->creator = creator->self;
     e->creator_generation = page_generation(page_get(creator->self));
     e->root = root;
-    e->root_address = phys_of_page(root).v;
+    env_set_roots(e, cpu_count);
     e->page_limit = spec->page_limit;
     e->slice_limit = spec->slice_limit;
     space_prepare(e);
@@ -219,6 +245,7 @@ void env_end(struct env *e, u32 reason, u64 code) {
         e->end_reason = reason;
         e->end_code = code;
         __atomic_store_n(&e->state, ENV_STOPPED, __ATOMIC_SEQ_CST);
+        env_mark(e, PENDING_ENDED);
     }
     env_unlock(e);
     if (!first)
@@ -404,7 +431,7 @@ static void return_limits(const struct env *e) {
 
 /* The heir has the page for a moment, so that it is somebody's. */
 static void last_page(struct env *e, struct env *heir) {
-    u32 page = e->self;
+    u32 page = e->self, id = e->context[0].root % PCIDS;
 
     return_limits(e);
     list_remove(e);
@@ -418,6 +445,7 @@ static void last_page(struct env *e, struct env *heir) {
     env_unlock(e);
     env_unlock(heir);
     quiesce(); /* nobody looks at it as an environment any more */
+    __atomic_fetch_and(&pcids[id / 64], ~(1ull << id % 64), __ATOMIC_SEQ_CST);
     env_lock(heir);
     CHECK(!page_release(heir, page, PAGE_KERNEL));
     env_unlock(heir);
