@@ -41,7 +41,7 @@ u32 first_env_make(void) {
     memcpy(e->name, "init", 5);
     e->self = page;
     e->root = root;
-    e->root_address = phys_of_page(root).v;
+    env_set_roots(e, MAX_CPUS);
     space_prepare(e);
     page_link(e, root);
     page_link(e, page);

@@ -77,10 +77,8 @@ s64 cap_present(u64 user, u8 type, u8 rights, struct cap *out) {
 
 s64 cap_object(u64 user, u8 type, u8 rights, u8 object_type, u32 *name) {
     struct cap c;
-    s64 error = cap_present(user, type, rights, &c);
 
-    if (error)
-        return error;
+    TRY(cap_present(user, type, rights, &c));
     struct page *p = page_get(c.name);
     if (!p || page_type(p) != object_type || page_generation(p) != c.generation)
         return E_BAD_CAPABILITY;
@@ -99,15 +97,13 @@ s64 cap_pages(u64 user, u32 name, u32 count, u8 rights, u32 *owner) {
         *owner = current_env()->self;
         return page_owned(*owner, name, count);
     }
-    s64 error = cap_present(user, CAP_PAGE, rights, &c);
-    if (error)
-        return error;
+    TRY(cap_present(user, CAP_PAGE, rights, &c));
     if (!covers(&c, name, count))
         return E_BAD_CAPABILITY;
     if (!page_get(name))
         return E_BAD_ARGUMENT;
     *owner = page_owner(page_get(name));
-    error = page_owned(*owner, name, count);
+    s64 error = page_owned(*owner, name, count);
     for (u32 i = 0; i < count && !error; i++)
         if (page_generation(page_get(name + i)) != c.generation)
             error = E_BAD_CAPABILITY;
@@ -163,10 +159,8 @@ static s64 derive_owned(struct cap *want) {
 
 static s64 derive_from(u64 from, struct cap *want) {
     struct cap c;
-    s64 error = cap_present(from, want->type, want->rights, &c);
 
-    if (error)
-        return error;
+    TRY(cap_present(from, want->type, want->rights, &c));
     if (!covers(&c, want->name, want->count) || !want->count)
         return E_BAD_CAPABILITY;
     if (c.holder && want->holder != c.holder)
@@ -182,13 +176,11 @@ static s64 derive_from(u64 from, struct cap *want) {
 
 s64 call_cap_derive(u64 from, u64 want) {
     struct cap c;
-    s64 error = user_read(&c, want, sizeof c);
 
-    if (error)
-        return error;
+    TRY(user_read(&c, want, sizeof c));
     if (c.zero || c.type < CAP_PAGE || c.type > CAP_MACHINE)
         return E_BAD_ARGUMENT;
-    error = from ? derive_from(from, &c) : derive_owned(&c);
+    s64 error = from ? derive_from(from, &c) : derive_owned(&c);
     if (!error && c.holder && !holder_generation(c.holder))
         error = E_BAD_ARGUMENT;
     if (error)

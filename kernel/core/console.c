@@ -53,10 +53,8 @@ s64 call_console_write(u64 console, u64 text, u32 length) {
 
 s64 call_console_bind(u64 console) {
     struct cap c;
-    s64 error = cap_present(console, CAP_CONSOLE, RIGHT_READ, &c);
 
-    if (error)
-        return error;
+    TRY(cap_present(console, CAP_CONSOLE, RIGHT_READ, &c));
     spin_lock(&lock);
     reader = current_env()->self;
     reader_generation = page_generation(page_get(reader));
@@ -79,10 +77,8 @@ s64 call_machine_off(u64 machine, u32 how) {
 
 s64 call_trace_set(u64 machine, u64 mask) {
     struct cap c;
-    s64 error = cap_present(machine, CAP_MACHINE, RIGHT_TRACE, &c);
 
-    if (error)
-        return error;
+    TRY(cap_present(machine, CAP_MACHINE, RIGHT_TRACE, &c));
     u64 old = this_cpu()->trace->mask;
     for (u32 n = 0; n < cpu_count; n++)
         __atomic_store_n(&cpus[n]->trace->mask, mask, __ATOMIC_RELAXED);

@@ -8,18 +8,26 @@
 #define CPU_RECORDS 24
 #define CPU_DIRECT 32
 #define CPU_USER_MASK 40
+#define CPU_RECORD 48
 #define CPU_USER_RSP 64
 #define CPU_USER_RAX 72
 #define CPU_USER_RCX 80
 #define CPU_CONTEXT 88
-#define CPU_RECORD 96
-#define CPU_NAME 104
-#define CPU_UNPLAIN 108
-#define CPU_PEER 112
-#define CPU_REPLY_PEER 120
-#define CPU_PAYER 128
-#define CPU_PAYING 136
-#define CPU_HANDLER 144
+#define CPU_NAME 96
+#define CPU_UNPLAIN 100
+#define CPU_PEER 104
+#define CPU_REPLY_PEER 112
+#define CPU_PAYER 120
+#define CPU_PAYING 128
+#define CPU_HANDLER 136
+
+/* In env_context.pending, besides upcalls. */
+#define PENDING_REVOKE 1
+#define PENDING_LOST 2
+#define PENDING_UPCALLS (PENDING_REVOKE | PENDING_LOST)
+#define PENDING_STALE 4 /* this CPU may have translations of the space that are no longer true */
+#define PENDING_ENDED 8 /* the environment has ended */
+#define CR3_KEEP 63     /* bit: translations with this PCID are kept when CR3 is loaded */
 
 #define USER_BITS 47 /* of an address that may be a libOS's */
 
@@ -37,12 +45,12 @@ struct cpu {
     u64 records;            /* name << 12 + this is where an environment's record for this CPU lies */
     u64 direct;             /* page << 12 + this is where a page lies */
     u64 user_mask;          /* makes an address one of the user's half */
+    struct env_context *record; /* of what runs; NULL: nothing does. Its environment counts as loaded, like env */
 
     ALIGNED(64) u64 user_rsp; /* the caller's, while the entry code changes stacks */
     u64 user_rax;           /* the caller's, in the fast control transfer */
     u64 user_rcx;           /* the same */
     struct context *context; /* context page of what runs; NULL: nothing does (idle) */
-    struct env_context *record; /* env's record for this CPU */
     u32 name;               /* env's name */
     bool ending;            /* the end upcall was made; `ends` is the end of the allowance */
     bool fpu;               /* extended state of `context` is in the registers */
@@ -71,6 +79,7 @@ struct cpu {
 
     ALIGNED(64) bool idle;  /* halted or about to be; read by other CPUs */
     u64 quiet;              /* rises whenever this CPU holds no pointer to a kernel object */
+    bool flush_every;       /* those of all spaces, and the kernel's own */
     u64 flush_wanted;       /* TLB shootdowns asked of this CPU (by others) */
     u64 flush_done;         /* and answered */
     u32 slices_lock;        /* guards slot owners and `owned` */

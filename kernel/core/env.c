@@ -20,6 +20,7 @@
 #include "targe/call_table.h"
 #include "x86/apic.h"
 #include "x86/fpu.h"
+#include "x86/mmu.h"
 #include "x86/interrupt.h"
 
 #define PIECE 256   /* pages that one call of env_destroy handles */
@@ -40,9 +41,34 @@ u64 env_active(const struct env *e) {
     u64 active = 0;
 
     __atomic_thread_fence(__ATOMIC_SEQ_CST); /* what was changed before is seen by whoever loads the space after */
-    for (u32 n = 0; n < cpu_count; n++)
-        active |= (u64)(__atomic_load_n(&cpus[n]->env, __ATOMIC_SEQ_CST) == e) << n;
+    for (u32 n = 0; n < cpu_count; n++) { /* the fast control transfer announces by its record what it loads */
+        u64 runs = (u64)__atomic_load_n(&cpus[n]->record, __ATOMIC_SEQ_CST) / PAGE_SIZE * PAGE_SIZE;
+        active |= (u64)(__atomic_load_n(&cpus[n]->env, __ATOMIC_SEQ_CST) == e || runs == (u64)e) << n;
+    }
     return active;
+}
+
+void env_mark(struct env *e, u8 what) {
+    for (u32 n = 0; n < cpu_count; n++)
+        if (what != PENDING_STALE || cpus[n] != this_cpu() || current_env() != e) /* who has it loaded flushes it now */
+            __atomic_fetch_or(&e->context[n].pending, what, __ATOMIC_SEQ_CST);
+}
+
+/* PCIDs that are in use. 0 is for those who get none: their translations go whenever CR3 is loaded. */
+static u64 pcids[PCIDS / 64];
+
+void env_set_roots(struct env *e, u32 count) {
+    u64 root = phys_of_page(e->root).v;
+
+    for (u32 id = 1; pcid_present && id < PCIDS; id++)
+        if (!(__atomic_fetch_or(&pcids[id / 64], 1ull << id % 64, __ATOMIC_SEQ_CST) >> id % 64 & 1)) {
+            root |= id | 1ull << CR3_KEEP;
+            break;
+        }
+    for (u32 n = 0; n < count; n++) {
+        e->context[n].root = root;
+        e->context[n].pending = root >> CR3_KEEP ? PENDING_STALE : 0; /* whoever had the PCID before */
+    }
 }
 
 void env_lock_two(struct env *a, struct env *b) {
@@ -59,18 +85,14 @@ void env_unlock_two(struct env *a, struct env *b) {
 
 s64 env_presented(u64 user, u8 rights, struct env **out) {
     u32 name;
-    s64 error = cap_object(user, CAP_ENV, rights, PAGE_ENV, &name);
-    if (error)
-        return error;
+
+    TRY(cap_object(user, CAP_ENV, rights, PAGE_ENV, &name));
     *out = env_live(name);
     return *out ? 0 : E_DEAD;
 }
 
 s64 env_lock_target(u64 user, u8 rights, struct env **out) {
-    s64 error = env_target(user, rights, out);
-
-    if (error)
-        return error;
+    TRY(env_target(user, rights, out));
     env_lock(*out);
     if ((*out)->state == ENV_LIVE)
         return 0;
@@ -108,10 +130,9 @@ static s64 take_from_creator(struct env *creator, u32 page, u32 root, const stru
         (u64)creator->slices + spec->slice_limit > creator->slice_limit || spec->cpus & ~creator->cpus)
         return E_LIMIT;
     u64 page_was, root_was;
-    s64 error = page_retype_from(root, creator->self, PAGE_DATA, PAGE_TABLE | 4 << 8, 0, &root_was);
-    if (error)
-        return error;
-    error = page_retype_from(page, creator->self, PAGE_DATA, PAGE_KERNEL, 0, &page_was); /* until it is filled in */
+
+    TRY(page_retype_from(root, creator->self, PAGE_DATA, PAGE_TABLE | 4 << 8, 0, &root_was));
+    s64 error = page_retype_from(page, creator->self, PAGE_DATA, PAGE_KERNEL, 0, &page_was); /* until it is filled in */
     if (error) {
         page_retype(root, creator->self, PAGE_TABLE, (u16)(PAGE_DATA | (root_was & STATE_ZERO)), 0);
         return error;
@@ -137,7 +158,7 @@ s64 env_make(struct env *creator, u32 page, u32 root, const struct env_spec *spe
     e->creator = creator->self;
     e->creator_generation = page_generation(page_get(creator->self));
     e->root = root;
-    e->root_address = phys_of_page(root).v;
+    env_set_roots(e, cpu_count);
     e->page_limit = spec->page_limit;
     e->slice_limit = spec->slice_limit;
     e->cpus = spec->cpus ? spec->cpus : creator->cpus;
@@ -176,11 +197,9 @@ s64 call_env_create(u32 page, u32 root, u64 user_spec, u64 out) {
 
 s64 call_context_bind(u64 user, u32 n, u32 page) {
     struct env *env;
-    s64 error = n < cpu_count ? env_lock_target(user, RIGHT_MANAGE, &env) : E_BAD_ARGUMENT;
 
-    if (error)
-        return error;
-    error = env->context[n].page ? E_BUSY : page_use(page, env->self, PAGE_CONTEXT, UINT32_MAX);
+    TRY(n < cpu_count ? env_lock_target(user, RIGHT_MANAGE, &env) : E_BAD_ARGUMENT);
+    s64 error = env->context[n].page ? E_BUSY : page_use(page, env->self, PAGE_CONTEXT, UINT32_MAX);
     if (!error) {
         struct context *context = page_ptr(page);
         context->env = env->self;
@@ -227,6 +246,7 @@ void env_end(struct env *e, u32 reason, u64 code) {
         e->end_reason = reason;
         e->end_code = code;
         __atomic_store_n(&e->state, ENV_STOPPED, __ATOMIC_SEQ_CST);
+        env_mark(e, PENDING_ENDED);
     }
     env_unlock(e);
     if (!first)
@@ -413,7 +433,7 @@ static void return_limits(const struct env *e) {
 
 /* The heir has the page for a moment, so that it is somebody's. */
 static void last_page(struct env *e, struct env *heir) {
-    u32 page = e->self;
+    u32 page = e->self, id = e->context[0].root % PCIDS;
 
     return_limits(e);
     list_remove(e);
@@ -426,6 +446,7 @@ static void last_page(struct env *e, struct env *heir) {
     page_retype(page, heir->self, PAGE_ENV, PAGE_KERNEL, 0);
     env_unlock_two(e, heir);
     quiesce(); /* nobody looks at it as an environment any more */
+    __atomic_fetch_and(&pcids[id / 64], ~(1ull << id % 64), __ATOMIC_SEQ_CST);
     env_lock(heir);
     CHECK(!page_release(heir, page, PAGE_KERNEL));
     env_unlock(heir);
@@ -435,10 +456,8 @@ static void last_page(struct env *e, struct env *heir) {
 s64 call_env_destroy(u64 cap) {
     u32 name;
     struct env *heir = current_env();
-    s64 error = cap_object(cap, CAP_ENV, RIGHT_OWN, PAGE_ENV, &name);
 
-    if (error)
-        return error;
+    TRY(cap_object(cap, CAP_ENV, RIGHT_OWN, PAGE_ENV, &name));
     struct env *e = env_of(name);
     struct page *p = page_get(name);
     u64 generation = page_generation(p);

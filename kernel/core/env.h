@@ -12,6 +12,10 @@ struct env *env_live(u32 page); /* NULL unless a live environment's page */
 /* The CPUs that have an environment's space loaded, a bit each. */
 u64 env_active(const struct env *e);
 
+/* Sets bits of `pending` in the records for all CPUs. */
+void env_mark(struct env *e, u8 what);
+/* What `count` CPUs load to enter the space; takes a PCID where there are any. */
+void env_set_roots(struct env *e, u32 count);
 static inline void env_lock(struct env *e) { word_lock(&e->lock, LOCK_ENV); }
 static inline bool env_try_lock(struct env *e) { return word_try_lock(&e->lock, LOCK_ENV); }
 static inline void env_unlock(struct env *e) { word_unlock(&e->lock, LOCK_ENV); }

@@ -102,21 +102,16 @@ static s64 refused(const struct code_program *program, struct code_spec *s) {
 
 static s64 read_program(struct work *w, struct code_spec *s) {
     u64 room = s->work_pages * PAGE_SIZE, used = sizeof *w + s->slots * sizeof(struct code_insn);
-    s64 error = used > room ? E_FULL : user_read(w->insn, s->program, used - sizeof *w);
 
-    if (error)
-        return error;
+    TRY(used > room ? E_FULL : user_read(w->insn, s->program, used - sizeof *w));
     w->spec = *s;
-    error = code_verify_start(&code_profiles[s->kind], w->insn, s->slots, verifier_memory(w), room - used);
+    s64 error = code_verify_start(&code_profiles[s->kind], w->insn, s->slots, verifier_memory(w), room - used);
     return error == E_BAD_ARGUMENT ? refused(verifier_memory(w), s) : error ? error : E_AGAIN;
 }
 
 static s64 begin(struct code_spec *s) {
-    s64 error = to_code(s->page, s->pages, s->page);
-
-    if (error)
-        return error;
-    error = to_code(s->work, s->work_pages, s->page);
+    TRY(to_code(s->page, s->pages, s->page));
+    s64 error = to_code(s->work, s->work_pages, s->page);
     if (error) {
         to_data(s->page, s->pages, false);
         return error;
@@ -180,17 +175,14 @@ static struct work *under_way(const struct code_spec *s) {
 s64 call_code_load(u64 user) {
     struct code_spec s;
     struct env *env = current_env();
-    s64 error = user_read(&s, user, sizeof s);
 
-    if (!error)
-        error = user_writable(user, sizeof s);
-    if (error)
-        return error;
+    TRY(user_read(&s, user, sizeof s));
+    TRY(user_writable(user, sizeof s));
     if (!is_well_formed(&s))
         return E_BAD_ARGUMENT;
     env_lock(env);
     struct work *w = under_way(&s);
-    error = w ? go_on(w, page_ptr(s.page), &s) : begin(&s);
+    s64 error = w ? go_on(w, page_ptr(s.page), &s) : begin(&s);
     env_unlock(env);
     if (error == E_REFUSED && user_write(user, &s, sizeof s))
         error = E_BAD_ADDRESS;

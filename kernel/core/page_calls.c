@@ -95,19 +95,16 @@ s64 call_page_free(u64 cap, u32 name, u32 count) {
 s64 call_page_give(u64 cap, u32 name, u32 count, u64 to) {
     u32 owner;
     struct env *taker;
-    s64 error = count <= PAGES_A_CALL ? cap_pages(cap, name, count, RIGHT_OWN, &owner) : E_BAD_ARGUMENT;
 
-    if (!error)
-        error = env_target(to, RIGHT_MANAGE, &taker);
-    if (error)
-        return error;
+    TRY(count <= PAGES_A_CALL ? cap_pages(cap, name, count, RIGHT_OWN, &owner) : E_BAD_ARGUMENT);
+    TRY(env_target(to, RIGHT_MANAGE, &taker));
     struct env *from = env_live(owner);
     if (!from)
         return E_DEAD;
     if (from == taker)
         return 0;
     env_lock_two(from, taker);
-    error = still_allowed(cap, name, count, from);
+    s64 error = still_allowed(cap, name, count, from);
     if (!error)
         error = page_move(from, taker, name, count);
     for (u32 i = 0; i < count && !error; i++)

@@ -147,10 +147,8 @@ static void break_uses(struct env *env, u32 page) {
 /* Everything that can be known before anything is broken. */
 static s64 begin(struct env *env, struct env *taker, u32 page) {
     struct page *p = page_get(page);
-    s64 error = revoke_due(env, RESOURCE_PAGES);
 
-    if (error)
-        return error;
+    TRY(revoke_due(env, RESOURCE_PAGES));
     if (!p)
         return E_BAD_ARGUMENT;
     if (page_owner(p) != env->self)

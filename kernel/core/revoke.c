@@ -13,9 +13,6 @@
 #include "x86/interrupt.h"
 #include "x86/io.h"
 
-#define PENDING_REVOKE 1
-#define PENDING_LOST 2
-
 /* Every context of the environment is told: it knows itself which one minds its resources. */
 static void make_pending(struct env *env, u8 what) {
     for (u32 n = 0; n < cpu_count; n++) {
@@ -30,13 +27,13 @@ static void make_pending(struct env *env, u8 what) {
 void revoke_deliver(struct regs *r) {
     struct cpu *cpu = this_cpu();
     u64 entry = __atomic_load_n(&cpu->context->revoke, __ATOMIC_RELAXED);
-    u8 pending = __atomic_load_n(&cpu->record->pending, __ATOMIC_SEQ_CST);
+    u8 pending = __atomic_load_n(&cpu->record->pending, __ATOMIC_SEQ_CST) & PENDING_UPCALLS;
     u8 what = pending & PENDING_LOST ? PENDING_LOST : PENDING_REVOKE;
 
     if (!pending || !frame_to_spare(cpu->context))
         return; /* without frames to spare it stays pending */
     if (!entry || entry >= USER_TOP) {
-        __atomic_store_n(&cpu->record->pending, 0, __ATOMIC_SEQ_CST);
+        __atomic_fetch_and(&cpu->record->pending, (u8)~PENDING_UPCALLS, __ATOMIC_SEQ_CST);
         return;
     }
     /* Without a free frame it stays pending until the next slice. */

@@ -66,7 +66,7 @@ static bool awakes(struct env_context *record, u64 now) {
         result = 0;
     else if (record->state == CONTEXT_WAITING && (result = wait_evaluate((u32)record->value)))
         ;
-    else if (record->pending)
+    else if (record->pending & PENDING_UPCALLS)
         result = 3;
     else if (record->deadline <= now)
         result = 1;
@@ -140,7 +140,7 @@ static void take_slices(const struct cpu *cpu, const struct choice *c, u32 count
 static inline bool sleeps_on(const struct env_context *record, u64 now) {
     const u64 *word = phys_ptr((phys){record->word});
 
-    return record->state == CONTEXT_SLEEPING && record->deadline > now && !record->pending &&
+    return record->state == CONTEXT_SLEEPING && record->deadline > now && !(record->pending & PENDING_UPCALLS) &&
            (!record->word || __atomic_load_n(word, __ATOMIC_SEQ_CST) == record->value);
 }
 
@@ -233,14 +233,20 @@ static void charge_put_off(struct cpu *cpu, u64 now) {
     cpu->put_off = false;
 }
 
+/* With PCIDs a CPU keeps the translations of spaces that it has left. Whoever changes a space marks all its
+ * records stale, and then interrupts the CPUs that have it loaded (shootdown). So the one who loads announces it first, loads, and
+ * looks for the mark afterwards: either he sees it, or the announcement was seen. The same tells of the environment's end. */
 static void load_space(struct cpu *cpu, struct env *env) {
     if (cpu->env == env)
         return;
-    /* Announced before it is used: whoever changes the space meanwhile flushes this CPU. Loading the
-     * root serializes, so the announcement is seen before the first translation is. */
     __atomic_store_n(&cpu->env, env, __ATOMIC_SEQ_CST);
     cpu->name = env ? env->self : 0;
-    load_root(env ? phys_of_page(env->root) : ptr_phys(kernel_root));
+    struct env_context *record = env ? &env->context[cpu->number] : NULL;
+    load_root(record ? (phys){record->root} : ptr_phys(kernel_root)); /* serializes */
+    if (record && unlikely(__atomic_load_n(&record->pending, __ATOMIC_SEQ_CST) & PENDING_STALE)) {
+        __atomic_fetch_and(&record->pending, (u8)~PENDING_STALE, __ATOMIC_SEQ_CST);
+        load_root(current_root()); /* nothing is kept */
+    }
 }
 
 void schedule_leave(void) {
@@ -323,12 +329,12 @@ void schedule_enter(void) {
         r.f.rsi = CAUSE_SLICE_START;
         good = upcall_enter(&r, entry);
     } else {
-        if (likely(!cpu->record->pending))
+        if (likely(!(cpu->record->pending & PENDING_UPCALLS)))
             frame_leave();
         good = frame_pop(&r);
     }
     if (good) {
-        if (unlikely(cpu->record->pending))
+        if (unlikely(cpu->record->pending & PENDING_UPCALLS))
             revoke_deliver(&r);
         resume(&r);
     }

@@ -9,12 +9,27 @@
 #include "x86/io.h"
 #include "x86/mmu.h"
 
+/* Translations with all PCIDs, and global ones. Where there is no INVPCID, a change of CR4.PGE does it. */
+static void flush_every(void) {
+    static const u64 all[2];
+    u64 cr4;
+
+    if (invpcid_present) {
+        __asm__ volatile("invpcid %0, %1" : : "m"(all), "r"(2ull) : "memory");
+        return;
+    }
+    __asm__ volatile("movq %%cr4, %0" : "=r"(cr4));
+    __asm__ volatile("movq %0, %%cr4; movq %1, %%cr4" : : "r"(cr4 ^ CR4_PGE), "r"(cr4) : "memory");
+}
+
 void shootdown_answer(void) {
     struct cpu *cpu = this_cpu();
     u64 wanted = __atomic_load_n(&cpu->flush_wanted, __ATOMIC_SEQ_CST);
 
     if (likely(wanted == cpu->flush_done))
         return;
+    if (__atomic_exchange_n(&cpu->flush_every, false, __ATOMIC_SEQ_CST))
+        flush_every();
     load_root(current_root());
     __atomic_store_n(&cpu->flush_done, wanted, __ATOMIC_SEQ_CST);
 }
@@ -39,16 +54,24 @@ static void flush_on(u64 active) {
     }
 }
 
-void shootdown_others(struct env *env) { flush_on(env_active(env) & ~(1ull << this_cpu()->number)); }
+void shootdown_others(struct env *env) {
+    if (pcid_present)
+        env_mark(env, PENDING_STALE); /* before it looks who is active: see load_space */
+    flush_on(env_active(env) & ~(1ull << this_cpu()->number));
+}
 
 void shootdown(struct env *env, u64 va, u32 count) {
     if (env == current_env())
         flush_local(va, count);
-    if (cpu_count > 1)
+    if (cpu_count > 1 || pcid_present)
         shootdown_others(env);
 }
 
 void shootdown_all(u64 va, u32 count) {
+    for (u32 n = 0; n < cpu_count; n++)
+        __atomic_store_n(&cpus[n]->flush_every, pcid_present, __ATOMIC_SEQ_CST);
+    if (pcid_present)
+        flush_every();
     flush_local(va, count);
     flush_on(~0ull >> (64 - cpu_count) & ~(1ull << this_cpu()->number));
 }

@@ -190,9 +190,7 @@ static NOINLINE s64 bind(const struct env *env, u32 page, u8 type, u32 flags, co
 
     if (granted >= 0 && wanted(flags) & ~(u64)granted)
         return E_NO_RIGHT;
-    s64 error = granted < 0 ? granted : page_bind(page, type);
-    if (error)
-        return error;
+    TRY(granted < 0 ? granted : page_bind(page, type));
     granted = permitted(env, p, type, cap); /* now it can no longer change its type */
     if (granted < 0)
         page_unbind(page);
@@ -291,10 +289,8 @@ static NOINLINE s64 map_range(struct env *env, const struct update *u, const str
 
 static NOINLINE s64 map_with(struct env *env, const struct update *u) {
     struct cap cap;
-    s64 error = cap_present(u->cap, CAP_PAGE, RIGHT_READ, &cap);
 
-    if (error)
-        return error;
+    TRY(cap_present(u->cap, CAP_PAGE, RIGHT_READ, &cap));
     if (u->page < cap.name || (u64)u->page + span_of(u) > (u64)cap.name + cap.count)
         return E_BAD_CAPABILITY;
     return u->level ? map_large(env, u, &cap) : map_range(env, u, &cap);
@@ -366,12 +362,11 @@ static NOINLINE s64 bind_table(struct env *env, const struct update *u) {
     if (*entry & PTE_PRESENT)
         return E_MAPPED;
     u64 was;
-    s64 error = page_retype_from(u->page, env->self, PAGE_DATA, (u16)(PAGE_TABLE | u->level << 8), 0, &was);
-    if (error)
-        return error;
+
+    TRY(page_retype_from(u->page, env->self, PAGE_DATA, (u16)(PAGE_TABLE | u->level << 8), 0, &was));
     page_zero(u->page, was);
     page_get(u->page)->where = page_of_phys(ptr_phys(parent));
-    error = page_bind(u->page, PAGE_TABLE);
+    s64 error = page_bind(u->page, PAGE_TABLE);
     ASSERT(!error);
     __atomic_store_n(entry, (u64)u->page << PAGE_SHIFT | PTE_PRESENT | PTE_WRITE | PTE_USER, __ATOMIC_SEQ_CST);
     count_entries(parent, 1);

@@ -65,12 +65,10 @@ static s64 bind_words(struct predicate *kept) {
 s64 wait_begin(const struct predicate *p, u32 page) {
     if (!is_well_formed(p))
         return E_BAD_ARGUMENT;
-    s64 error = page_use(page, current_env()->self, PAGE_WAIT, 0);
-    if (error)
-        return error;
+    TRY(page_use(page, current_env()->self, PAGE_WAIT, 0));
     struct predicate *kept = page_ptr(page);
     *kept = *p;
-    error = bind_words(kept);
+    s64 error = bind_words(kept);
     if (error)
         wait_end(page);
     return error;

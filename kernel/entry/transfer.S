@@ -22,6 +22,27 @@
 
 #define RECORD_STATE ENV_CONTEXT_STATE_AT /* what stands behind it in 4 bytes is 0 in plain cases; then, in 4 more, `caller` */
 
+/* The space of the record in rax, which CPU_RECORD announces already: then its environment is in rax. Loading CR3
+ * serializes, so marks that were set without seeing the announcement are seen here (see load_space in schedule.c). */
+.macro load_space scratch
+    movq ENV_CONTEXT_ROOT_AT(%rax), \scratch
+    movq \scratch, %cr3
+    testb $(PENDING_STALE | PENDING_ENDED), ENV_CONTEXT_PENDING_AT(%rax)
+    jnz 8f
+7:  andq $-4096, %rax
+    movq %rax, %gs:CPU_ENV
+    .subsection 1
+8:  lock andb $~PENDING_STALE, ENV_CONTEXT_PENDING_AT(%rax)
+    btrq $CR3_KEEP, \scratch
+    movq \scratch, %cr3
+    testb $PENDING_ENDED, ENV_CONTEXT_PENDING_AT(%rax)
+    jz 7b
+    andq $-4096, %rax
+    movq %rax, %gs:CPU_ENV
+    jmp schedule                        /* nobody goes on here */
+    .previous
+.endm
+
     .text
     .balign 16
     .globl entry_transfer
@@ -64,12 +85,7 @@ entry_transfer:
     movl %ecx, %gs:CPU_NAME
     movq %rax, %gs:CPU_RECORD
     movq %r11, %gs:CPU_CONTEXT
-    andq $-4096, %rax
-    movq %rax, %gs:CPU_ENV              /* before its space is loaded: see load_space */
-    movq ENV_ROOT_ADDRESS_AT(%rax), %rcx
-    movq %rcx, %cr3
-    cmpl $ENV_LIVE, ENV_STATE_AT(%rax)
-    jne died
+    load_space %rcx
     movq %rsp, %rax
     shlq $32, %rax                      /* caller << 32 | TRANSFER_CALL */
 enter_callee:
@@ -129,12 +145,7 @@ not_a_call:
     movb $CONTEXT_READY, RECORD_STATE(%rax)
     movq %rax, %gs:CPU_RECORD
     movq %rcx, %gs:CPU_CONTEXT
-    andq $-4096, %rax
-    movq %rax, %gs:CPU_ENV
-    movq ENV_ROOT_ADDRESS_AT(%rax), %r11
-    movq %r11, %cr3
-    cmpl $ENV_LIVE, ENV_STATE_AT(%rax)
-    jne died
+    load_space %r11
     movq CONTEXT_CALL_RSP_AT(%rcx), %rsp
     movq CONTEXT_CALL_RIP_AT(%rcx), %rcx
     andq %gs:CPU_USER_MASK, %rcx
@@ -200,13 +211,8 @@ give:
     movq %gs:CPU_USER_RSP, %rcx
     movq %rcx, FRAME_RSP_AT(%rsp)
     movq %gs:CPU_PAYER, %r11
-    andq $-4096, %rax
+    load_space %rcx
     movq %rax, %gs:CPU_PAYER
-    movq %rax, %gs:CPU_ENV              /* before its space is loaded: see load_space */
-    movq ENV_ROOT_ADDRESS_AT(%rax), %rcx
-    movq %rcx, %cr3
-    cmpl $ENV_LIVE, ENV_STATE_AT(%rax)
-    jne died
     movl %gs:CPU_PEER, %ecx
     movl %gs:CPU_NAME, %esp
     movq %rsp, %gs:CPU_PEER
@@ -237,6 +243,4 @@ slow:                   /* flags are lost either way; entry.S counts the call ag
     movl $(RFLAGS_IF | RFLAGS_FIXED), %r11d
     jmp entry_call
 
-died:                   /* an environment whose end was noticed only now: nobody goes on here */
-    jmp schedule
     .section .note.GNU-stack, "", @progbits

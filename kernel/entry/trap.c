@@ -96,7 +96,7 @@ static void interrupt_libos(struct regs *r, u32 vector) {
         schedule();
     if (vector == VECTOR_TIMER)
         schedule_tick(r);
-    else if (cpu->record->pending)
+    else if (cpu->record->pending & PENDING_UPCALLS)
         revoke_deliver(r);
 }
 

@@ -44,6 +44,14 @@ NORETURN COLD void panic(const char *format, ...) __attribute__((format(printf, 
 #define ASSERT(x) ((void)sizeof(x))
 #endif
 
+/* Returns from the function with the error that x gives, if it gives one. Nothing may have to be undone. */
+#define TRY(x) \
+    do { \
+        s64 failed_ = (x); \
+        if (failed_) \
+            return failed_; \
+    } while (0)
+
 void *memcpy(void *to, const void *from, size_t n);
 void *memmove(void *to, const void *from, size_t n);
 void *memset(void *to, int byte, size_t n);

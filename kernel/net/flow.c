@@ -104,10 +104,8 @@ static s64 flow_make(u64 user_parent, u32 page, const struct masked *receive, co
     struct page *p = page_get(page);
     u32 self = current_env()->self;
     u64 generation = page_new_generation();
-    s64 error = flow_from(user_parent, RIGHT_OWN, &parent);
 
-    if (error)
-        return error;
+    TRY(flow_from(user_parent, RIGHT_OWN, &parent));
     if (!p || page_owner(p) != self)
         return E_NO_RIGHT;
     if (!filter_implies(receive, &parent->receive) || !filter_implies(transmit, &parent->transmit))
@@ -116,9 +114,7 @@ static s64 flow_make(u64 user_parent, u32 page, const struct masked *receive, co
         return E_FULL;
     if (out && user_writable(out, sizeof(struct cap)))
         return E_BAD_ADDRESS;
-    error = page_retype(page, self, PAGE_DATA, PAGE_FLOW, 0);
-    if (error)
-        return error;
+    TRY(page_retype(page, self, PAGE_DATA, PAGE_FLOW, 0));
     __atomic_store_n(&p->generation, generation, __ATOMIC_SEQ_CST);
     struct flow *f = flow_of(page);
     flow_start(f, page, self, parent->self);
@@ -132,16 +128,12 @@ static s64 flow_make(u64 user_parent, u32 page, const struct masked *receive, co
 s64 call_flow_create(u64 parent, u32 page, u64 spec, u64 out) {
     struct flow_spec s;
     struct masked receive, transmit;
-    s64 error = user_read(&s, spec, sizeof(s));
 
-    if (!error)
-        error = filter_normalize(&s.receive, &receive);
-    if (!error)
-        error = filter_normalize(&s.transmit, &transmit);
-    if (error)
-        return error;
+    TRY(user_read(&s, spec, sizeof(s)));
+    TRY(filter_normalize(&s.receive, &receive));
+    TRY(filter_normalize(&s.transmit, &transmit));
     lock_with_caller();
-    error = flow_make(parent, page, &receive, &transmit, out);
+    s64 error = flow_make(parent, page, &receive, &transmit, out);
     unlock_with_caller();
     return error;
 }
@@ -181,17 +173,13 @@ static s64 admit(const struct flow *flow, const struct masked *filter, u32 *conf
 
 static s64 bind(u64 user_flow, struct flow_binding *b, const struct masked *filter, const u32 *page) {
     struct flow *f;
-    s64 error = flow_from(user_flow, RIGHT_READ, &f);
 
-    if (error)
-        return error;
+    TRY(flow_from(user_flow, RIGHT_READ, &f));
     if (f->bound)
         return E_BUSY;
-    error = admit(f, filter, &b->conflict);
-    if (error)
-        return error;
+    TRY(admit(f, filter, &b->conflict));
     f->filter = *filter;
-    error = classify_add(f);
+    s64 error = classify_add(f);
     if (!error) {
         error = hold_all(b->ring, page, b->count);
         if (error)
@@ -217,20 +205,15 @@ s64 call_flow_bind(u64 flow, u64 binding) {
     struct flow_binding b;
     struct masked filter;
     u32 page[RING_PAGES];
-    s64 error = user_read(&b, binding, sizeof(b));
 
-    if (error)
-        return error;
+    TRY(user_read(&b, binding, sizeof(b)));
     if (!b.count || b.count > RING_PAGES || !b.entries || b.entries > RING_ENTRIES ||
         (b.entries & (b.entries - 1)) || b.zero)
         return E_BAD_ARGUMENT;
-    error = filter_normalize(&b.filter, &filter);
-    if (!error)
-        error = user_read(page, b.pages, b.count * sizeof(u32));
-    if (error)
-        return error;
+    TRY(filter_normalize(&b.filter, &filter));
+    TRY(user_read(page, b.pages, b.count * sizeof(u32)));
     lock_with_caller();
-    error = bind(flow, &b, &filter, page);
+    s64 error = bind(flow, &b, &filter, page);
     unlock_with_caller();
     if (error == E_CONFLICT) /* if it is not writable, the caller does without the name */
         user_write(binding + offsetof(struct flow_binding, conflict), &b.conflict, sizeof(b.conflict));
@@ -274,14 +257,12 @@ s64 call_flow_unbind(u64 flow) {
 s64 call_handler_bind(u64 flow, u64 handler) {
     struct handler_binding b;
     struct flow *f;
-    s64 error = user_read(&b, handler, sizeof(b));
 
-    if (error)
-        return error;
+    TRY(user_read(&b, handler, sizeof(b)));
     if (b.pages > HANDLER_PAGES || b.zero || b.zero2[0] || b.zero2[1] || (!b.code && (b.memory || b.pages)))
         return E_BAD_ARGUMENT;
     lock_with_caller();
-    error = flow_from(flow, RIGHT_READ | RIGHT_WRITE, &f);
+    s64 error = flow_from(flow, RIGHT_READ | RIGHT_WRITE, &f);
     if (!error && !f->bound)
         error = E_WRONG_TYPE;
     if (!error && page_owner(page_get(f->ring)) != current_env()->self)
@@ -302,9 +283,7 @@ static s64 flow_end(struct flow *f, u32 mappings) {
     struct page *p = page_get(page);
 
     /* As a KERNEL page nobody can map it, let alone write to it, while it is taken down. */
-    s64 error = page_retype(page, owner, PAGE_FLOW, PAGE_KERNEL, mappings);
-    if (error)
-        return error;
+    TRY(page_retype(page, owner, PAGE_FLOW, PAGE_KERNEL, mappings));
     if (f->bound)
         unbind(f);
     if (f->children)
@@ -356,15 +335,13 @@ static s64 destroy(u64 user, u32 page, struct env *owner, struct env *caller) {
 s64 call_flow_destroy(u64 flow) {
     u32 page;
     struct env *caller = current_env();
-    s64 error = cap_object(flow, CAP_FLOW, RIGHT_OWN, PAGE_FLOW, &page);
 
-    if (error)
-        return error;
+    TRY(cap_object(flow, CAP_FLOW, RIGHT_OWN, PAGE_FLOW, &page));
     u32 name = page_owner(page_get(page));
     struct env *owner = name ? env_live(name) : NULL;
     if (!owner)
         return name ? E_BUSY : E_NO_RIGHT; /* the first flow is the kernel's, and stays */
-    error = destroy(flow, page, owner, caller);
+    s64 error = destroy(flow, page, owner, caller);
     if (error == E_AGAIN) {
         repossess_last_mapping(page);
         error = destroy(flow, page, owner, caller);
@@ -525,17 +502,12 @@ static s64 queue(struct flow *f, const struct send *s, const u8 *headers, bool b
 static s64 send_one(struct flow *f, u64 user) {
     struct send s;
     u8 *headers = net_device_room();
-    s64 error = user_read(&s, user, sizeof(s));
 
-    if (!error)
-        error = check_form(&s);
-    if (error)
-        return error;
+    TRY(user_read(&s, user, sizeof(s)));
+    TRY(check_form(&s));
     if (!headers)
         return net_device_pairs ? E_FULL : E_NO_DEVICE;
-    error = user_read(headers, s.headers, s.length);
-    if (error)
-        return error;
+    TRY(user_read(headers, s.headers, s.length));
     if (!honest(f, &s, headers)) {
         f->refused++;
         return E_FORGED;

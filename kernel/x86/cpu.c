@@ -14,7 +14,7 @@
 struct cpu *cpus[MAX_CPUS];
 u32 cpu_count;
 u64 mmu_nx;
-bool bases_present;
+bool bases_present, pcid_present, invpcid_present;
 static u64 cr4_bits;
 
 extern char entry_vectors[], entry_syscall[], user_copy_open[], user_copy_close[], user_load_open[], user_load_close[], entry_trap_close[], entry_exception_close[], transfer_wipe_call[], transfer_wipe_reply[];
@@ -45,6 +45,11 @@ void cpu_features_init(void) {
     if (!bases_present) { /* the fast path wipes the bases where there are any to wipe */
         memset(transfer_wipe_call, 0x90, 10);
         memset(transfer_wipe_reply, 0x90, 10);
+    }
+    if (cpuid(1, 0).c >> 17 & 1) {
+        cr4_bits |= CR4_PCIDE;
+        pcid_present = true;
+        invpcid_present = seven.b >> 10 & 1;
     }
     if (seven.b >> 7 & 1)
         cr4_bits |= CR4_SMEP;

@@ -4,6 +4,8 @@
 #include "x86/registers.h"
 
 extern u64 *kernel_root; /* top table with only the kernel's half */
+extern bool pcid_present, invpcid_present; /* the CPU tags translations, and forgets them by tag */
+#define PCIDS 256         /* so many are used, of 4096 */
 extern u64 mmu_nx;       /* PTE_NX, or 0 where the CPU lacks it */
 
 static inline void load_root(phys root) { __asm__ volatile("movq %0, %%cr3" : : "r"(root.v) : "memory"); }

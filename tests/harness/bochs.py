@@ -1,4 +1,4 @@
-"""Guest tests under Bochs, by `./targe test --bochs`: its processor has what QEMU's emulation lacks (x2APIC,
+"""Guest tests under Bochs, by `./targe test --bochs`: its processor has what QEMU's emulation lacks (PCID, x2APIC,
 a timer that takes a TSC value). The machine boots from the image that `targe iso` writes. It is slow, so
 it is not part of the usual run. Time in it is instructions, so a busy host changes nothing.
 """
@@ -85,9 +85,13 @@ class BochsMachine:
         """How it ended: there is no device that tells, so what it printed last counts."""
         return PASSED if "test: end" in self.output else None
 
+    def running(self):
+        """Whether it still runs."""
+        return self._process.poll() is None
+
     def why(self):
         """In words."""
-        return "Bochs ended" if self._process.poll() is not None else "Bochs still runs"
+        return "Bochs still runs" if self.running() else "Bochs ended"
 
 
 class BochsSuite(GuestSuite):

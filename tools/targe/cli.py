@@ -50,7 +50,7 @@ Options of iso:
 Options of test:
     NAME or FOLDER ...  only these, such as `system/http`, `guest`
     --list              name the tests, run none
-    --bochs             run the guest tests under Bochs instead: x2APIC, TSC deadline
+    --bochs             run the guest tests under Bochs instead: PCID, x2APIC, TSC deadline
     --keep-going        run every test even if a build or a whole folder fails
 Options of bench:
     GROUP ...           only these rows: exceptions memory ipc processor network web size

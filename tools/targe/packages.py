@@ -25,7 +25,7 @@ NEEDED = {
     "debug": _BUILD + _RUN + _DEBUG,
     "iso": _BUILD + _ISO,
     "code": _BUILD + ("llvm",),
-    "bochs": _BUILD + _ISO + ("bochs", "bochs-term", "bochsbios"),
+    "bochs": _BUILD + _ISO + ("bochs", "bochs-term", "bochsbios", "vgabios"),
     "test": _BUILD + _RUN + _ISO + _DEBUG + _TEST + _BENCH,
 }
 # On Ubuntu the browser is a snap and no package: the test that needs it looks for itself.
