@@ -93,22 +93,15 @@ struct cpu {
     struct verified { struct cap cap; u64 holder_generation; } verified[CAP_CACHE]; /* capabilities whose tags are good */
 };
 _Static_assert(offsetof(struct cpu, idle) / 64 > offsetof(struct cpu, held) / 64, "no line is written by this CPU and read by others all the time");
-_Static_assert(offsetof(struct cpu, user_rsp) == CPU_USER_RSP, "entry.S");
-_Static_assert(offsetof(struct cpu, kernel_rsp) == CPU_KERNEL_RSP, "entry.S");
-_Static_assert(offsetof(struct cpu, user_rax) == CPU_USER_RAX, "entry.S");
-_Static_assert(offsetof(struct cpu, context) == CPU_CONTEXT, "entry.S");
-_Static_assert(offsetof(struct cpu, env) == CPU_ENV, "transfer.S");
-_Static_assert(offsetof(struct cpu, record) == CPU_RECORD, "transfer.S");
-_Static_assert(offsetof(struct cpu, records) == CPU_RECORDS, "transfer.S");
-_Static_assert(offsetof(struct cpu, direct) == CPU_DIRECT, "transfer.S");
-_Static_assert(offsetof(struct cpu, name) == CPU_NAME, "transfer.S");
+#define CPU_AT(field, at) (offsetof(struct cpu, field) == (at))
+_Static_assert(CPU_AT(user_rsp, CPU_USER_RSP) && CPU_AT(kernel_rsp, CPU_KERNEL_RSP) && CPU_AT(user_rax, CPU_USER_RAX) &&
+               CPU_AT(user_rcx, CPU_USER_RCX) && CPU_AT(context, CPU_CONTEXT) && CPU_AT(env, CPU_ENV) &&
+               CPU_AT(record, CPU_RECORD) && CPU_AT(records, CPU_RECORDS) && CPU_AT(direct, CPU_DIRECT) &&
+               CPU_AT(name, CPU_NAME) && CPU_AT(peer, CPU_PEER) && CPU_AT(reply_peer, CPU_REPLY_PEER) &&
+               CPU_AT(ending, CPU_UNPLAIN) && CPU_AT(fpu, CPU_UNPLAIN + 1) && CPU_AT(payer, CPU_PAYER) &&
+               CPU_AT(paying, CPU_PAYING) && CPU_AT(handler, CPU_HANDLER) && CPU_AT(user_mask, CPU_USER_MASK),
+               "what entry.S and transfer.S take for granted");
 _Static_assert(CONTEXT_BASES_AT == CONTEXT_DEPTH_AT + 4, "transfer.S compares both at once");
-_Static_assert(offsetof(struct cpu, peer) == CPU_PEER, "transfer.S");
-_Static_assert(offsetof(struct cpu, reply_peer) == CPU_REPLY_PEER, "transfer.S");
-_Static_assert(offsetof(struct cpu, ending) == CPU_UNPLAIN && offsetof(struct cpu, fpu) == CPU_UNPLAIN + 1, "transfer.S");
-_Static_assert(offsetof(struct cpu, user_rcx) == CPU_USER_RCX, "transfer.S");
-_Static_assert(offsetof(struct cpu, payer) == CPU_PAYER && offsetof(struct cpu, paying) == CPU_PAYING, "transfer.S");
-_Static_assert(offsetof(struct cpu, handler) == CPU_HANDLER && offsetof(struct cpu, user_mask) == CPU_USER_MASK, "entry.S");
 
 extern struct cpu *cpus[MAX_CPUS]; /* by number */
 extern u32 cpu_count;              /* those that run */
