@@ -15,7 +15,7 @@ PYTHON ?= /usr/bin/python3
 OUT := build/$(VARIANT)
 ABI := build/abi
 
-WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Werror
+WARN := -Wall -Wextra -Wno-unused-parameter -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Werror
 BASE := -std=gnu11 -O2 -g -ffreestanding -fno-pic -fno-pie -fno-stack-protector \
         -fno-asynchronous-unwind-tables -fcf-protection=none -fno-strict-aliasing \
         -fno-common -MMD -MP -m64 -march=x86-64 -I$(ABI) $(WARN)

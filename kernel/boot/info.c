@@ -63,12 +63,8 @@ static void parse_tag(const struct tag *tag) {
     const struct module_tag *module = (const void *)tag;
 
     switch (tag->type) {
-    case TAG_COMMAND_LINE:
-        set_command_line((const char *)(tag + 1));
-        break;
-    case TAG_MODULE:
-        set_archive(module->begin, module->end);
-        break;
+    case TAG_COMMAND_LINE: set_command_line((const char *)(tag + 1)); break;
+    case TAG_MODULE: set_archive(module->begin, module->end); break;
     case TAG_MEMORY:
         CHECK(m->entry_size == sizeof m->entry[0]);
         for (u32 i = 0; i < (tag->size - sizeof *m) / m->entry_size; i++)

@@ -197,13 +197,9 @@ static void emit_move(struct code_jit *j, const struct code_insn *i) {
 
 /* The opcode `op r/m, reg` of an operation; its number in the group of immediates is this / 8. */
 static u8 simple_opcode(u8 code) {
-    switch (code) {
-    case BPF_ADD: return 0x01;
-    case BPF_OR: return 0x09;
-    case BPF_AND: return 0x21;
-    case BPF_SUB: return 0x29;
-    default: return 0x31; /* BPF_XOR */
-    }
+    static const u8 table[16] = {[BPF_ADD >> 4] = 0x01, [BPF_OR >> 4] = 0x09, [BPF_AND >> 4] = 0x21,
+                                 [BPF_SUB >> 4] = 0x29, [BPF_XOR >> 4] = 0x31};
+    return table[code >> 4];
 }
 
 static void emit_alu(struct code_jit *j, const struct code_insn *i) {

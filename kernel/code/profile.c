@@ -46,13 +46,11 @@ static u64 copy_and_sum(u8 *to, const u8 *from, u64 size, u64 sum) {
 
 /* checksum(from, size, sum): adds the bytes to a sum; odd sizes only at the end. */
 static u64 helper_checksum(u64 from, u64 size, u64 sum, u64 d, u64 e, struct code_run *run) {
-    (void)d, (void)e, (void)run;
     return copy_and_sum(NULL, (const u8 *)from, size, (u32)sum);
 }
 
 /* copy(to, from, size, sum): copies, and adds what was copied to a sum, in one pass. */
 static u64 helper_copy(u64 to, u64 from, u64 size, u64 sum, u64 e, struct code_run *run) {
-    (void)e, (void)run;
     if (to - from < size) { /* the end would be overwritten before it is read */
         memmove((void *)to, (const void *)from, size);
         return copy_and_sum(NULL, (const u8 *)to, size, (u32)sum);
@@ -62,14 +60,12 @@ static u64 helper_copy(u64 to, u64 from, u64 size, u64 sum, u64 e, struct code_r
 
 /* send(size): the first bytes of the reply window are to be sent. */
 static u64 helper_send(u64 size, u64 b, u64 c, u64 d, u64 e, struct code_run *run) {
-    (void)b, (void)c, (void)d, (void)e;
     run->effects.send = (u32)min_u64(size, UINT32_MAX);
     return 0;
 }
 
 /* attach(from, size): these bytes of the memory window follow in the frame, read in place. */
 static u64 helper_attach(u64 from, u64 size, u64 c, u64 d, u64 e, struct code_run *run) {
-    (void)c, (void)d, (void)e;
     const struct code_window *memory = &run->window[WINDOW_MEMORY];
     u64 at = from - (u64)memory->base;
     if (at > memory->length || size > memory->length - at || size > PAGE_SIZE)
@@ -81,14 +77,12 @@ static u64 helper_attach(u64 from, u64 size, u64 c, u64 d, u64 e, struct code_ru
 
 /* wake(): the owner is to be woken. */
 static u64 helper_wake(u64 a, u64 b, u64 c, u64 d, u64 e, struct code_run *run) {
-    (void)a, (void)b, (void)c, (void)d, (void)e;
     run->effects.wake = 1;
     return 0;
 }
 
 /* event(a, b): an event for the owner. */
 static u64 helper_event(u64 a, u64 b, u64 c, u64 d, u64 e, struct code_run *run) {
-    (void)c, (void)d, (void)e;
     run->effects.event = 1;
     run->effects.a = a;
     run->effects.b = b;
@@ -97,7 +91,6 @@ static u64 helper_event(u64 a, u64 b, u64 c, u64 d, u64 e, struct code_run *run)
 
 /* publish(at, value): a word of the memory window, `at` bytes from its start, becomes the value. */
 static u64 helper_publish(u64 at, u64 value, u64 c, u64 d, u64 e, struct code_run *run) {
-    (void)c, (void)d, (void)e;
     const struct code_window *memory = &run->window[WINDOW_MEMORY];
     struct code_effects *effects = &run->effects;
     if (at % 8 || memory->length < 8 || at > memory->length - 8 || effects->published == PUBLISHES) {

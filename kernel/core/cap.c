@@ -119,17 +119,12 @@ s64 cap_grant(u64 user, u8 type, u8 rights, u32 name, u32 count, u64 generation)
     return user_write(user, &c, sizeof c);
 }
 
-static u8 all_rights(u8 type) {
-    switch (type) {
-    case CAP_PAGE:
-    case CAP_FLOW:
-        return RIGHT_READ | RIGHT_WRITE | RIGHT_OWN;
-    case CAP_ENV:
-        return RIGHT_OWN | RIGHT_MANAGE;
-    default:
-        return 0; /* the machine and the console are owned by nobody */
-    }
-}
+/* Of what one owns. The machine and the console are owned by nobody. */
+static const u8 all_rights[CAP_MACHINE + 1] = {
+    [CAP_PAGE] = RIGHT_READ | RIGHT_WRITE | RIGHT_OWN,
+    [CAP_FLOW] = RIGHT_READ | RIGHT_WRITE | RIGHT_OWN,
+    [CAP_ENV] = RIGHT_OWN | RIGHT_MANAGE,
+};
 
 /* By ownership: what the caller owns, it may hand out in full. */
 static s64 derive_owned(struct cap *want) {
@@ -139,7 +134,7 @@ static s64 derive_owned(struct cap *want) {
     if (want->count > DERIVED_PAGES)
         return E_BAD_ARGUMENT;
     want->generation = p ? page_generation(p) : 0; /* before it is known what the page is */
-    if (want->rights & ~all_rights(want->type))
+    if (want->rights & ~all_rights[want->type])
         return E_NO_RIGHT;
     if (want->type == CAP_ENV) {
         if (want->count != 1 || (want->name != current_env()->self && !env_is_child(want->name)))

@@ -279,7 +279,7 @@ static void release_contexts(struct env *e) {
         if (!record->page)
             continue;
         schedule_forget_sleep(record);
-        page_end_use(record->page, PAGE_CONTEXT);
+        page_end_use(record->page, PAGE_CONTEXT, PAGE_DATA);
         memset(record, 0, sizeof *record);
     }
 }

@@ -43,15 +43,14 @@ void event_release(struct env *env) {
     env->event_page = 0;
     word_unlock(&env->event_lock, LOCK_EVENT);
     if (page)
-        page_end_use(page, PAGE_RING);
+        page_end_use(page, PAGE_RING, PAGE_DATA);
 }
 
 s64 call_event_bind(u64 user, u32 page) {
     struct env *env;
-    s64 error = env_lock_target(user, RIGHT_MANAGE, &env);
+    s64 error = 0;
 
-    if (error)
-        return error;
+    TRY(env_lock_target(user, RIGHT_MANAGE, &env));
     if (!page)
         event_release(env);
     else

@@ -233,7 +233,6 @@ void page_unpin(u32 page) {
     u64 old = __atomic_fetch_sub(&page_get(page)->state, STATE_ONE_PIN, __ATOMIC_SEQ_CST);
 
     ASSERT(STATE_PINS(old) > 0);
-    (void)old;
 }
 
 s64 page_retype_from(u32 page, u32 owner, u8 from, u16 to, u32 bindings, u64 *was) {
@@ -265,8 +264,8 @@ s64 page_use(u32 page, u32 owner, u8 type, u32 bindings) {
     return error;
 }
 
-void page_end_use(u32 page, u8 type) {
-    CHECK(!page_retype(page, page_owner(page_get(page)), type, PAGE_DATA, UINT32_MAX));
+void page_end_use(u32 page, u8 type, u16 to) {
+    CHECK(!page_retype(page, page_owner(page_get(page)), type, to, UINT32_MAX));
     page_unbind(page);
 }
 

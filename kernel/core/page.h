@@ -95,8 +95,8 @@ void page_zero(u32 page, u64 was);
 /* Begins a use of a DATA page that `owner` owns and that has at most so many bindings, which holds it by one more: 0 or as
  * page_retype. */
 s64 page_use(u32 page, u32 owner, u8 type, u32 bindings);
-/* Ends that use: the page is DATA again. As long as it is in use it does not change hands, so this cannot fail. */
-void page_end_use(u32 page, u8 type);
+/* Ends that use: the page is DATA again, or as `to` says. As long as it is in use it does not change hands, so this cannot fail. */
+void page_end_use(u32 page, u8 type, u16 to);
 
 /* Allocates count pages for env, by name or PAGE_ANY aligned to 2^order; zeroed, one new
  * generation. Takes env's lock. The first page, or E_NOT_FREE, E_LIMIT, E_DEAD. */

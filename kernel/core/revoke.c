@@ -65,10 +65,9 @@ void revoke_given(struct env *env, u32 resource, u32 count) {
 
 s64 call_revoke(u64 cap, u32 resource, u32 count, u64 deadline) {
     struct env *env;
-    s64 error = resource < RESOURCES ? env_lock_target(cap, RIGHT_OWN, &env) : E_BAD_ARGUMENT;
+    s64 error = 0;
 
-    if (error)
-        return error;
+    TRY(resource < RESOURCES ? env_lock_target(cap, RIGHT_OWN, &env) : E_BAD_ARGUMENT);
     struct demand *q = &env->request[resource];
     if (env == current_env())
         error = E_BAD_ARGUMENT;
@@ -107,16 +106,15 @@ void revoke_lost(struct env *env, u32 resource, u32 name, u64 generation, u32 sa
 
 void revoke_release(struct env *env) {
     if (env->loss_page)
-        page_end_use(env->loss_page, PAGE_RING);
+        page_end_use(env->loss_page, PAGE_RING, PAGE_DATA);
     env->loss_page = 0;
 }
 
 s64 call_loss_bind(u64 user, u32 page) {
     struct env *env;
-    s64 error = env_lock_target(user, RIGHT_MANAGE, &env);
+    s64 error = 0;
 
-    if (error)
-        return error;
+    TRY(env_lock_target(user, RIGHT_MANAGE, &env));
     if (!page)
         revoke_release(env);
     else

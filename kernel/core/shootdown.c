@@ -9,17 +9,11 @@
 #include "x86/io.h"
 #include "x86/mmu.h"
 
-/* Translations with all PCIDs, and global ones. Where there is no INVPCID, a change of CR4.PGE does it. */
+/* Translations with all PCIDs, and global ones. */
 static void flush_every(void) {
     static const u64 all[2];
-    u64 cr4;
 
-    if (invpcid_present) {
-        __asm__ volatile("invpcid %0, %1" : : "m"(all), "r"(2ull) : "memory");
-        return;
-    }
-    __asm__ volatile("movq %%cr4, %0" : "=r"(cr4));
-    __asm__ volatile("movq %0, %%cr4; movq %1, %%cr4" : : "r"(cr4 ^ CR4_PGE), "r"(cr4) : "memory");
+    __asm__ volatile("invpcid %0, %1" : : "m"(all), "r"(2ull) : "memory");
 }
 
 void shootdown_answer(void) {

@@ -395,10 +395,7 @@ static NOINLINE s64 unbind_table(struct env *env, const struct update *u) {
     forget_leaf(env);
     shootdown(env, u->va, PAGES_A_CALL);
     page_get(page)->where = 0;
-    s64 error = page_retype(page, env->self, PAGE_TABLE, DATA_ZERO, 1);
-    ASSERT(!error);
-    (void)error;
-    page_unbind(page);
+    page_end_use(page, PAGE_TABLE, DATA_ZERO);
     return 0;
 }
 
@@ -429,12 +426,9 @@ static inline s64 apply(struct env *env, const struct update *u) {
         return 0;
     case UPDATE_CLEAN:
         return u->flags || u->page || u->cap ? E_BAD_ARGUMENT : clean(env, u);
-    case UPDATE_BIND_TABLE:
-        return bind_table(env, u);
-    case UPDATE_UNBIND_TABLE:
-        return u->page ? E_BAD_ARGUMENT : unbind_table(env, u);
-    default:
-        return E_BAD_ARGUMENT;
+    case UPDATE_BIND_TABLE: return bind_table(env, u);
+    case UPDATE_UNBIND_TABLE: return u->page ? E_BAD_ARGUMENT : unbind_table(env, u);
+    default: return E_BAD_ARGUMENT;
     }
 }
 
@@ -485,10 +479,7 @@ void space_detach_table(struct env *env, u32 table) {
     shootdown(env, 0, PAGES_A_CALL); /* from here on no CPU reaches what it maps */
     space_empty_table(table, &work);
     p->where = 0;
-    s64 error = page_retype(table, env->self, PAGE_TABLE, DATA_ZERO, UINT32_MAX);
-    ASSERT(!error);
-    (void)error;
-    page_unbind(table);
+    page_end_use(table, PAGE_TABLE, DATA_ZERO);
 }
 
 bool space_empty_table(u32 table, u32 *work) {

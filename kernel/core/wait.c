@@ -76,21 +76,17 @@ s64 wait_begin(const struct predicate *p, u32 page) {
 
 void wait_end(u32 page) {
     unbind_words(page_ptr(page));
-    page_end_use(page, PAGE_WAIT);
+    page_end_use(page, PAGE_WAIT, PAGE_DATA);
 }
 
 static bool holds(const struct factor *f) {
     u64 word = __atomic_load_n((const u64 *)phys_ptr((phys){f->word}), __ATOMIC_SEQ_CST);
 
     switch (f->how) {
-    case IS:
-        return word == f->value;
-    case IS_NOT:
-        return word != f->value;
-    case ABOVE:
-        return word > f->value;
-    default:
-        return word < f->value;
+    case IS: return word == f->value;
+    case IS_NOT: return word != f->value;
+    case ABOVE: return word > f->value;
+    default: return word < f->value;
     }
 }
 

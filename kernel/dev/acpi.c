@@ -121,9 +121,7 @@ static void read_madt(const struct view *t) {
             if (field(&e, 3, 1) != 255)
                 add_cpu((u32)field(&e, 3, 1), (u32)field(&e, 4, 4));
             break;
-        case 1:
-            add_ioapic(field(&e, 4, 4), (u32)field(&e, 8, 4));
-            break;
+        case 1: add_ioapic(field(&e, 4, 4), (u32)field(&e, 8, 4)); break;
         case 2: /* an ISA interrupt that is wired differently */
             if (e.length >= 10)
                 set_isa((u32)field(&e, 3, 1), (u32)field(&e, 4, 4), (u16)field(&e, 8, 2));
@@ -132,9 +130,7 @@ static void read_madt(const struct view *t) {
             if (field(&e, 4, 8))
                 tables.lapic = field(&e, 4, 8);
             break;
-        case 9: /* local x2APIC */
-            add_cpu((u32)field(&e, 4, 4), (u32)field(&e, 8, 4));
-            break;
+        case 9: add_cpu((u32)field(&e, 4, 4), (u32)field(&e, 8, 4)); break; /* local x2APIC */
         }
     }
 }
@@ -244,18 +240,10 @@ static void read_table(u64 address) {
     if (!table_open(&t, address))
         return;
     switch (field(&t, 0, 4)) {
-    case SIGNATURE('A', 'P', 'I', 'C'):
-        read_madt(&t);
-        break;
-    case SIGNATURE('M', 'C', 'F', 'G'):
-        read_mcfg(&t);
-        break;
-    case SIGNATURE('F', 'A', 'C', 'P'):
-        read_fadt(&t);
-        break;
-    case SIGNATURE('S', 'S', 'D', 'T'):
-        read_byte_code(&t);
-        break;
+    case SIGNATURE('A', 'P', 'I', 'C'): read_madt(&t); break;
+    case SIGNATURE('M', 'C', 'F', 'G'): read_mcfg(&t); break;
+    case SIGNATURE('F', 'A', 'C', 'P'): read_fadt(&t); break;
+    case SIGNATURE('S', 'S', 'D', 'T'): read_byte_code(&t); break;
     }
 }
 
@@ -338,7 +326,7 @@ static void settle(void) {
         cpu_relax();
 }
 
-/* The register that the tables name, the chipset's, the keyboard controller's, a triple fault. */
+/* The register that the tables name, the chipset's, a triple fault. */
 NORETURN static void reset(void) {
     struct {
         u16 limit;
@@ -348,8 +336,6 @@ NORETURN static void reset(void) {
     settle();
     outb(0xcf9, 2);
     outb(0xcf9, 6);
-    settle();
-    outb(0x64, 0xfe);
     settle();
     __asm__ volatile("lidt %0; int3" : : "m"(no_idt));
     __builtin_unreachable();

@@ -23,7 +23,6 @@ void serial_init(void) {
 }
 
 static void interrupt(u32 unused) {
-    (void)unused;
     if (serial_interrupt)
         serial_interrupt();
 }

@@ -77,7 +77,6 @@ static void nonsense(const char *what) {
 }
 
 static void interrupt(u32 unused) {
-    (void)unused;
     virtio_acknowledge(&device);
     net_device_interrupt();
 }

@@ -90,10 +90,10 @@ entry_frame:
     pushq %r11
     pushq $USER_CS
     pushq %rcx
-    pushq $0            /* previous */
-    pushq $0            /* address */
     pushq $0            /* error */
     pushq $0            /* cause */
+    pushq $0            /* previous */
+    pushq $0            /* address */
     push_registers $0, $0
     movq %rsp, %rdi
     call *%gs:CPU_HANDLER
@@ -249,17 +249,8 @@ entry_trap_close:       /* a libOS may have set AC, which opens user memory to t
     testb $3, 24(%rsp)
     jz entry_kernel
     swapgs
-1:  subq $16, %rsp      /* vector and error move down by two: cause, error, address, previous */
-    pushq %rdi
-    pushq %rsi
-    movq 32(%rsp), %rdi /* vector */
-    movq 40(%rsp), %rsi /* error */
-    movq %rdi, 16(%rsp)
-    movq %rsi, 24(%rsp)
-    movq $0, 32(%rsp)
-    movq $0, 40(%rsp)
-    popq %rsi
-    popq %rdi
+1:  pushq $0            /* previous */
+    pushq $0            /* address */
     push_registers %rcx, %r11
     cld
     movq %rsp, %rdi

@@ -73,14 +73,9 @@ static void interrupt(u32 vector) {
         cpu->timer = NEVER;
         flow_tick();
         break;
-    case VECTOR_SHOOTDOWN:
-        shootdown_answer();
-        break;
-    case VECTOR_KICK:
-        kick(cpu);
-        break;
-    case VECTOR_SPURIOUS:
-        break;
+    case VECTOR_SHOOTDOWN: shootdown_answer(); break;
+    case VECTOR_KICK: kick(cpu); break;
+    case VECTOR_SPURIOUS: break;
     default:
         cpu->trace->interrupts++;
         trace(TRACE_INTERRUPT, vector, 0);

@@ -161,7 +161,7 @@ static s64 hold_all(u32 ring, const u32 *page, u32 count) {
     if (error) {
         while (held)
             page_unbind(page[--held]);
-        page_end_use(ring, PAGE_RING);
+        page_end_use(ring, PAGE_RING, PAGE_DATA);
     }
     return error;
 }
@@ -227,7 +227,7 @@ static void unbind(struct flow *f) {
     f->bound = 0;
     for (u32 i = 0; i < f->buffers; i++)
         page_unbind(f->page[i]);
-    page_end_use(f->ring, PAGE_RING);
+    page_end_use(f->ring, PAGE_RING, PAGE_DATA);
     memset(&f->filter, 0, sizeof(f->filter));
     memset(f->page, 0, sizeof(f->page));
     f->buffers = f->ring = f->receiver = f->entries = 0;

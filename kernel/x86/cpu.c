@@ -14,7 +14,7 @@
 struct cpu *cpus[MAX_CPUS];
 u32 cpu_count;
 u64 mmu_nx;
-bool bases_present, pcid_present, invpcid_present;
+bool bases_present, pcid_present;
 static u64 cr4_bits;
 
 extern char entry_vectors[], entry_syscall[], user_copy_open[], user_copy_close[], user_load_open[], user_load_close[], entry_trap_close[], entry_exception_close[], transfer_wipe_call[], transfer_wipe_reply[];
@@ -46,11 +46,9 @@ void cpu_features_init(void) {
         memset(transfer_wipe_call, 0x90, 10);
         memset(transfer_wipe_reply, 0x90, 10);
     }
-    if (cpuid(1, 0).c >> 17 & 1) {
+    pcid_present = cpuid(1, 0).c >> 17 & seven.b >> 10 & 1; /* and INVPCID */
+    if (pcid_present)
         cr4_bits |= CR4_PCIDE;
-        pcid_present = true;
-        invpcid_present = seven.b >> 10 & 1;
-    }
     if (seven.b >> 7 & 1)
         cr4_bits |= CR4_SMEP;
     if (seven.c >> 2 & 1)

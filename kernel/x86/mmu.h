@@ -4,7 +4,7 @@
 #include "x86/registers.h"
 
 extern u64 *kernel_root; /* top table with only the kernel's half */
-extern bool pcid_present, invpcid_present; /* the CPU tags translations, and forgets them by tag */
+extern bool pcid_present; /* the CPU tags translations, and forgets them by tag (INVPCID) */
 #define PCIDS 256         /* so many are used, of 4096 */
 extern u64 mmu_nx;       /* PTE_NX, or 0 where the CPU lacks it */
 

@@ -664,8 +664,8 @@ TEST(revoke_destroyed) {
     EQUAL(self()->page_limit, pages);
     EQUAL(self()->slice_limit, slices);
     CHECK(self()->pages >= owned && self()->pages < owned + 8); /* tables for its own mappings */
-    for (u32 i = 0; i < 4; i++)
-        EQUAL(type_of(page + i), PAGE_FREE);
+    for (u32 i = 0; i < 4; i++) /* free, or this test's already for its tables */
+        CHECK(type_of(page + i) == PAGE_FREE || page_of(page + i)->owner == rt_self());
 }
 
 /* ---------------------------------------------------------------- against each other */
