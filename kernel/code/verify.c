@@ -546,13 +546,9 @@ static bool compare_pointers(struct code_verify *v, const struct code_insn *i,
 
 /* Distances have the signed order where addresses, none of which wraps, have either order. */
 static u8 pointer_condition(u8 op) {
-    switch (op & 0xf0) {
-    case BPF_JGT: return (op & 0x0f) | BPF_JSGT;
-    case BPF_JGE: return (op & 0x0f) | BPF_JSGE;
-    case BPF_JLT: return (op & 0x0f) | BPF_JSLT;
-    case BPF_JLE: return (op & 0x0f) | BPF_JSLE;
-    default: return op;
-    }
+    static const u8 ordered[16] = {[BPF_JGT >> 4] = BPF_JSGT, [BPF_JGE >> 4] = BPF_JSGE,
+                                   [BPF_JLT >> 4] = BPF_JSLT, [BPF_JLE >> 4] = BPF_JSLE};
+    return ordered[op >> 4] ? (op & 0x0f) | ordered[op >> 4] : op;
 }
 
 /* What a branch shows of a length holds for the window. */

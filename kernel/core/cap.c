@@ -140,9 +140,7 @@ static s64 derive_owned(struct cap *want) {
         if (want->count != 1 || (want->name != current_env()->self && !env_is_child(want->name)))
             return E_NO_RIGHT;
     } else {
-        s64 error = cap_pages(0, want->name, want->count, 0, &owner);
-        if (error)
-            return error;
+        TRY(cap_pages(0, want->name, want->count, 0, &owner));
         if (want->type == CAP_FLOW && (want->count != 1 || page_type(p) != PAGE_FLOW))
             return E_BAD_ARGUMENT;
         for (u32 i = 1; i < want->count; i++)
@@ -175,11 +173,9 @@ s64 call_cap_derive(u64 from, u64 want) {
     TRY(user_read(&c, want, sizeof c));
     if (c.zero || c.type < CAP_PAGE || c.type > CAP_MACHINE)
         return E_BAD_ARGUMENT;
-    s64 error = from ? derive_from(from, &c) : derive_owned(&c);
-    if (!error && c.holder && !holder_generation(c.holder))
-        error = E_BAD_ARGUMENT;
-    if (error)
-        return error;
+    TRY(from ? derive_from(from, &c) : derive_owned(&c));
+    if (c.holder && !holder_generation(c.holder))
+        return E_BAD_ARGUMENT;
     cap_seal(&c, c.generation);
     return user_write(want, &c, sizeof c);
 }

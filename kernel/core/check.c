@@ -193,7 +193,7 @@ s64 check_machine(void) {
 
 s64 call_check(u64 machine) {
     struct cap c;
-    s64 error = cap_present(machine, CAP_MACHINE, RIGHT_TRACE, &c);
 
-    return error ? error : check_machine();
+    TRY(cap_present(machine, CAP_MACHINE, RIGHT_TRACE, &c));
+    return check_machine();
 }

@@ -39,14 +39,11 @@ void console_init(void) {
 s64 call_console_write(u64 console, u64 text, u32 length) {
     struct cap c;
     char buffer[MOST_TEXT];
-    s64 error = cap_present(console, CAP_CONSOLE, RIGHT_WRITE, &c);
 
-    if (!error && length > MOST_TEXT)
-        error = E_BAD_ARGUMENT;
-    if (!error)
-        error = user_read(buffer, text, length);
-    if (error)
-        return error;
+    TRY(cap_present(console, CAP_CONSOLE, RIGHT_WRITE, &c));
+    if (length > MOST_TEXT)
+        return E_BAD_ARGUMENT;
+    TRY(user_read(buffer, text, length));
     serial_write(buffer, length);
     return 0;
 }
@@ -64,12 +61,10 @@ s64 call_console_bind(u64 console) {
 
 s64 call_machine_off(u64 machine, u32 how) {
     struct cap c;
-    s64 error = cap_present(machine, CAP_MACHINE, RIGHT_POWER, &c);
 
-    if (!error && how > POWER_FAIL)
-        error = E_BAD_ARGUMENT;
-    if (error)
-        return error;
+    TRY(cap_present(machine, CAP_MACHINE, RIGHT_POWER, &c));
+    if (how > POWER_FAIL)
+        return E_BAD_ARGUMENT;
     if (how == POWER_RESET) /* for who sees only a reset, as after a triple fault */
         print("targe: reset as asked\n");
     machine_end(how);

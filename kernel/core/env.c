@@ -181,15 +181,13 @@ s64 env_make(struct env *creator, u32 page, u32 root, const struct env_spec *spe
 
 s64 call_env_create(u32 page, u32 root, u64 user_spec, u64 out) {
     struct env_spec spec;
-    s64 result = user_read(&spec, user_spec, sizeof spec);
 
-    if (result)
-        return result;
+    TRY(user_read(&spec, user_spec, sizeof spec));
     if (spec.page_limit < 2 || page == root)
         return E_BAD_ARGUMENT;
     if (out && user_writable(out, sizeof(struct cap)))
         return E_BAD_ADDRESS;
-    result = env_make(current_env(), page, root, &spec);
+    s64 result = env_make(current_env(), page, root, &spec);
     if (result >= 0 && cap_grant(out, CAP_ENV, RIGHT_OWN | RIGHT_MANAGE, page, 1, page_generation(page_get(page))))
         return E_BAD_ADDRESS; /* unmapped meanwhile by another CPU of the caller: its own loss */
     return result;

@@ -12,16 +12,14 @@ s64 call_null(void) { return 0; }
 
 s64 call_page_alloc(u64 user, u32 name, u32 count, u32 order, u64 out) {
     struct env *env;
-    s64 result = env_target(user, RIGHT_MANAGE, &env);
 
-    if (result)
-        return result;
+    TRY(env_target(user, RIGHT_MANAGE, &env));
     if (!count || count > PAGES_A_CALL || (order & 0xff) > 18 || order >> 8 >> (order & 0xff) ||
         (name != PAGE_ANY && order))
         return E_BAD_ARGUMENT;
     if (out && user_writable(out, sizeof(struct cap)))
         return E_BAD_ADDRESS;
-    result = page_take(env, name, count, order);
+    s64 result = page_take(env, name, count, order);
     if (out && result >= 0 && cap_grant(out, CAP_PAGE, RIGHT_READ | RIGHT_WRITE | RIGHT_OWN, (u32)result, count,
                                  page_generation(page_get((u32)result))))
         return E_BAD_ADDRESS; /* unmapped meanwhile by another CPU of the caller */
@@ -47,9 +45,7 @@ static s64 lock_owner(u64 cap, u32 name, u32 count, s64 dead, struct env **out) 
         return E_BAD_ARGUMENT;
     if (cap) {
         u32 owner;
-        s64 error = cap_pages(cap, name, count, RIGHT_OWN, &owner);
-        if (error)
-            return error;
+        TRY(cap_pages(cap, name, count, RIGHT_OWN, &owner));
         env = env_live(owner);
         if (!env)
             return dead;

@@ -223,16 +223,12 @@ static s64 take_other(struct env *env, u32 resource, u32 name) {
 static s64 take(u64 cap, u64 at, bool *search) {
     struct env *env;
     struct taking t;
-    s64 error = env_target(cap, RIGHT_OWN, &env);
 
-    if (!error && env == current_env())
-        error = E_BAD_ARGUMENT;
-    if (!error)
-        error = user_read(&t, at, sizeof t);
-    if (!error)
-        error = user_writable(at, sizeof t);
-    if (error)
-        return error;
+    TRY(env_target(cap, RIGHT_OWN, &env));
+    if (env == current_env())
+        return E_BAD_ARGUMENT;
+    TRY(user_read(&t, at, sizeof t));
+    TRY(user_writable(at, sizeof t));
     t.saved = 0;
     if (t.resource >= RESOURCES)
         t.result = E_BAD_ARGUMENT;
@@ -241,8 +237,8 @@ static s64 take(u64 cap, u64 at, bool *search) {
     else
         t.result = (s32)take_other(env, t.resource, t.name);
     *search |= t.result == E_AGAIN;
-    error = user_write(at, &t, sizeof t);
-    return error ? error : t.result != 0;
+    TRY(user_write(at, &t, sizeof t));
+    return t.result != 0;
 }
 
 s64 call_repossess(u64 cap, u64 batch, u32 count) {

@@ -161,10 +161,9 @@ s64 call_vital_set(u32 place, u32 page) {
 
 s64 call_env_limit(u64 cap, u32 pages, u32 slices) {
     struct env *env, *creator = current_env();
-    s64 error = env_target(cap, RIGHT_OWN, &env);
+    s64 error = 0;
 
-    if (error)
-        return error;
+    TRY(env_target(cap, RIGHT_OWN, &env));
     if (env == creator || env->creator != creator->self ||
         env->creator_generation != page_generation(page_get(creator->self)))
         return E_NO_RIGHT;

@@ -699,14 +699,12 @@ s64 call_slice_give(u32 n, u32 slot, u64 cap) {
 
 s64 call_slice_free(u64 user, u32 n, u32 slot) {
     struct env *env;
-    s64 result = env_target(user, RIGHT_MANAGE, &env);
 
-    if (result)
-        return result;
+    TRY(env_target(user, RIGHT_MANAGE, &env));
     if (n >= cpu_count || slot >= SLOTS)
         return E_BAD_ARGUMENT;
     env_lock(env);
-    result = schedule_take_slice(env, n, slot);
+    s64 result = schedule_take_slice(env, n, slot);
     if (!result)
         revoke_given(env, RESOURCE_SLICES, 1);
     env_unlock(env);
