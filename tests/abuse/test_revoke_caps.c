@@ -270,10 +270,14 @@ TEST(cap_cache_counts) {
     struct cap cap = owned(page, 1, ALL), want = cap;
 
     OK(sys_cap_derive(&cap, &want));
-    u64 hits = machine_trace(0)->cap_hits, misses = machine_trace(0)->cap_misses;
-    for (u32 i = 0; i < 100; i++)
-        OK(sys_cap_derive(&cap, &want));
-    hits = machine_trace(0)->cap_hits - hits; /* others on this CPU may present theirs meanwhile */
-    misses = machine_trace(0)->cap_misses - misses;
-    CHECK(hits >= 100 && hits < 150 && misses < 10);
+    for (u32 round = 0; round < 20; round++) { /* others on this CPU may present theirs meanwhile: one quiet round is enough */
+        u64 hits = machine_trace(0)->cap_hits, misses = machine_trace(0)->cap_misses;
+        for (u32 i = 0; i < 100; i++)
+            OK(sys_cap_derive(&cap, &want));
+        hits = machine_trace(0)->cap_hits - hits;
+        misses = machine_trace(0)->cap_misses - misses;
+        if (hits == 100 && !misses)
+            return;
+    }
+    FAIL("the same capability is verified again and again");
 }
