@@ -109,7 +109,7 @@ struct code_run {
     u64 stack_pointer; /* of the machine, at the start: the way out of nested functions */
     u64 (*call)(u64 a, u64 b, u64 c, u64 d, u64 e, struct code_run *run); /* code_call_helper */
     u32 status;
-    u32 helper; /* the number of the helper that is called */
+    u32 helper; /* the number of the helper that is called, and above 8 bits: which of its arguments point to the stack */
     const struct code_profile *profile;
     struct code_effects effects;
     u8 stack[CODE_DEPTH * CODE_FRAME] ALIGNED(16);
@@ -129,8 +129,8 @@ enum {
 /* What is known of an instruction. */
 struct code_mark {
     u8 flags;
-    u8 check;    /* 0: no check of bounds while it runs; or 1 + window, | CODE_CHECK_BELOW if it may
-                  * also lie below the window */
+    u8 check;    /* call of a helper: a bit for each argument that points to the stack. Else 0: no check of
+                  * bounds while it runs; or 1 + window, | CODE_CHECK_BELOW if it may also lie below the window */
     u8 function; /* index */
     u8 window;   /* 1 + window that it loads from or stores to, proved or not */
     u32 at;      /* verifier: index of the state. Later: place in the translated code */

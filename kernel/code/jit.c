@@ -381,7 +381,7 @@ static void emit_call(struct code_jit *j, const struct code_insn *i, u32 at) {
         move_imm(j, TEMP, (u64)(uintptr_t)helper->function);
     } else {
         op_memory(j, 0, 4, 0xc7, 0, RUN, RUN_OFFSET(helper));
-        put(j, (u32)i->imm, 4);
+        put(j, (u32)i->imm | (u32)p->mark[at].check << 8, 4);
         run_load(j, TEMP, RUN_OFFSET(call));
     }
     move(j, true, RCX, R9); /* the ABI's fourth argument */

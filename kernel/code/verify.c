@@ -478,6 +478,8 @@ static bool follow_helper(struct code_verify *v, const struct code_insn *i) {
         bool memory = want == CODE_READ || want == CODE_WRITE;
         if (memory && !helper_memory(v, value, want == CODE_WRITE, size))
             return false;
+        if (memory && value->kind == VALUE_STACK) /* and on all paths, or it would have no kind */
+            v->program->mark[v->at].check |= (u8)(1 << n);
         if (!memory && value->kind != VALUE_NUMBER)
             return refuse(v, v->at, "a helper's argument has the wrong kind");
     }

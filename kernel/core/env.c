@@ -278,7 +278,7 @@ static void release_contexts(struct env *e) {
             continue;
         schedule_forget_sleep(record);
         page_end_use(record->page, PAGE_CONTEXT, PAGE_DATA);
-        memset(record, 0, sizeof *record);
+        *record = (struct env_context){.root = record->root}; /* whose PCID last_page frees */
     }
 }
 

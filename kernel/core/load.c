@@ -88,7 +88,7 @@ bool load_is_sound(u32 page) {
 static bool is_well_formed(const struct code_spec *s) {
     return s->slots && s->slots <= CODE_SLOTS && s->kind < code_profile_count && s->pages && s->pages <= CODE_RUN &&
            s->work_pages && s->work_pages <= PAGES_A_CALL && s->page - info->code_first < info->code_pages &&
-           s->page + s->pages <= info->code_first + info->code_pages && s->work < page_count &&
+           s->page + s->pages <= info->code_first + info->code_pages && s->work && s->work < page_count &&
            s->work_pages <= page_count - s->work && !s->zero && !s->zero2;
 }
 

@@ -93,6 +93,8 @@ bool handler_run(struct flow *f, const u8 *frame, u32 length, bool checked) {
         return false;
     }
     u8 *reply = net_device_room();
+    if (reply) /* it held somebody's frame */
+        memset(reply, 0, SEND_HEADERS);
     run.window[WINDOW_PACKET] = (struct code_window){(u8 *)frame, length};
     run.window[WINDOW_MEMORY] = (struct code_window){page_ptr(f->memory), f->memory_pages * PAGE_SIZE};
     run.window[WINDOW_REPLY] = (struct code_window){reply ? reply : (u8 *)frame, reply ? SEND_HEADERS : 0};

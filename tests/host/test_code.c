@@ -561,6 +561,13 @@ static void test_helpers(void **state) {
     run_with(profile, PROGRAM(INSN(0x79, 1, 1, 0, 0), MOV(2, -1), MOV(3, 0), INSN(0x85, 0, 0, 0, 1),
                               EXIT), &status);
     assert_int_equal(status, CODE_ACCESS);
+    /* A pointer to a window that was moved to the run's own stack, to replace a pointer that is kept there. */
+    u64 there = (u64)&run.stack[CODE_FRAME - 8] - (u64)run.window[1].base;
+    run_with(profile, PROGRAM(INSN(0x79, 6, 1, 16, 0), INSN(0x79, 2, 1, 0, 0), INSN(0x7b, 10, 6, -8, 0),
+                              INSN(0x18, 5, 0, 0, (s32)there), INSN(0, 0, 0, 0, (s32)(there >> 32)),
+                              INSN(0xbf, 1, 6, 0, 0), INSN(0x0f, 1, 5, 0, 0), MOV(3, 8), MOV(4, 0),
+                              INSN(0x85, 0, 0, 0, 2), MOV(0, 0), EXIT), &status);
+    assert_int_equal(status, CODE_ACCESS);
 }
 
 /* What a handler asks for is kept for the end of the run; what cannot be stops it. */

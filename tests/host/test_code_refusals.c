@@ -288,6 +288,7 @@ static void test_helpers(void **state) {
                         LOAD(0, 10, -8), EXIT}},
         {NULL, 0, {COPY(1, 10), ADD(1, -8), MOV(2, 8), HELPER(3), LOAD(0, 10, -8), EXIT}},
         {NULL, 0, {COPY(1, 2), COPY(2, 4), HELPER(3), EXIT}},
+        {NULL, 0, {COPY(1, 2), ADD(1, 1000), MOV(2, 8), HELPER(3), EXIT}},
     };
     RUN(table);
 }

@@ -92,7 +92,7 @@ static bool run_memory(struct machine *m, const struct code_insn *i) {
 static bool run_call(struct machine *m, const struct code_insn *i, u32 *next) {
     u64 *r = m->reg;
     if (!bpf_is_local_call(i)) {
-        m->run->helper = (u32)i->imm;
+        m->run->helper = (u32)i->imm | (u32)m->program->mark[m->at].check << 8;
         r[0] = code_call_helper(r[1], r[2], r[3], r[4], r[5], m->run);
         return m->run->status == CODE_DONE;
     }
