@@ -139,7 +139,7 @@ void first_env_start(u32 page, u32 root_flow) {
     u64 size;
     u32 context_page;
 
-    e->page_limit = (u32)info->ram_pages + DEVICE_PAGES;
+    e->page_limit = (u32)info->ram_pages - info->kernel_pages + device_count; /* who is within his limit finds a page */
     e->slice_limit = cpu_count * SLOTS;
     e->cpus = ~0ull;
     const u8 *image = find_init(&size);

@@ -19,9 +19,8 @@ enum lock_rank {
 struct lock {
     u32 taken;
     u32 rank;
-    const char *name;
 };
-#define LOCK(text, order) {0, (order), (text)}
+#define LOCK(text, order) {0, (order)} /* text: for people */
 
 #if defined(DEBUG) || defined(HOST_TEST)
 void lock_note(u32 rank, bool taken); /* which ranks this CPU holds */

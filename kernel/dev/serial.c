@@ -23,8 +23,9 @@ void serial_init(void) {
 }
 
 static void interrupt(u32 unused) {
-    if (serial_interrupt)
-        serial_interrupt();
+    serial_interrupt();
+    outb(PORT + 1, 0); /* so that what it left interrupts again: the line is triggered by edges */
+    outb(PORT + 1, 1);
 }
 
 void serial_interrupts(void) {

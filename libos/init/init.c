@@ -289,6 +289,7 @@ int main(void) {
         fail("cannot map the boot archive", error_name(error));
     read_manifest();
     sys_event_bind(0, page);
+    end_orphans(); /* there is none yet: now init has the tables that it needs to look, and takes no page for it later */
     for (u32 i = 0; i < manifest.envs; i++)
         start_child(i);
     for (;;) {
