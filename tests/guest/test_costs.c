@@ -59,7 +59,7 @@ static void mapping(void) {
     COST("map one page", 292, one(UPDATE_MAP, region, first, 1, MAP_WRITE), OK(one(UPDATE_UNMAP, region, 0, 1, 0)));
     COST("map 16 pages", 985, one(UPDATE_MAP, region, first, 16, MAP_WRITE), OK(one(UPDATE_UNMAP, region, 0, 16, 0)));
     OK(one(UPDATE_MAP, region, first, 1, MAP_WRITE));
-    COST("unmap one page", 290, one(UPDATE_UNMAP, region, 0, 1, 0), OK(one(UPDATE_MAP, region, first, 1, MAP_WRITE)));
+    COST("unmap one page", 305, one(UPDATE_UNMAP, region, 0, 1, 0), OK(one(UPDATE_MAP, region, first, 1, MAP_WRITE)));
     OK(one(UPDATE_UNMAP, region, 0, 1, 0));
 }
 
