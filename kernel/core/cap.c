@@ -24,7 +24,7 @@ static u64 holder_generation(u32 holder) {
     return p && page_type(p) == PAGE_ENV ? page_generation(p) : 0;
 }
 
-u64 cap_tag(const struct cap *c) {
+static u64 cap_tag(const struct cap *c) {
     u64 word[4];
 
     memcpy(word, c, 24);
@@ -46,7 +46,7 @@ static bool same(const struct cap *a, const struct cap *b) {
 }
 
 /* The tag is genuine. Also the first compare is over all 32 bytes and the holder's generation, so a cached entry
- * proves only exactly what was verified. The holder is the caller, or nobody. */
+ * proves only exactly what was verified. The holder is who presents it, or nobody. */
 static bool genuine(const struct cap *c) {
     struct cpu *cpu = this_cpu();
     struct verified *cached = &cpu->verified[c->tag % CAP_CACHE];
@@ -63,8 +63,8 @@ static bool genuine(const struct cap *c) {
     return true;
 }
 
-s64 cap_verify(const struct cap *c, u8 type, u8 rights) {
-    if (c->type != type || c->zero || (c->holder && c->holder != current_env()->self) || !genuine(c))
+s64 cap_verify(const struct cap *c, u8 type, u8 rights, u32 env) {
+    if (c->type != type || c->zero || (c->holder && c->holder != env) || !genuine(c))
         return E_BAD_CAPABILITY;
     return (c->rights & rights) == rights ? 0 : E_NO_RIGHT;
 }
@@ -72,7 +72,7 @@ s64 cap_verify(const struct cap *c, u8 type, u8 rights) {
 s64 cap_present(u64 user, u8 type, u8 rights, struct cap *out) {
     s64 error = user_read(out, user, sizeof *out);
 
-    return error ? error : cap_verify(out, type, rights);
+    return error ? error : cap_verify(out, type, rights, current_env()->self);
 }
 
 s64 cap_object(u64 user, u8 type, u8 rights, u8 object_type, u32 *name) {

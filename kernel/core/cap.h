@@ -3,8 +3,6 @@
 #include "lib/base.h"
 
 void cap_init(const u64 key[2]);
-/* The tag that a capability should have. It covers the generation of the holder, if there is one. */
-u64 cap_tag(const struct cap *c);
 /* Fills in generation and tag. */
 void cap_seal(struct cap *c, u64 generation);
 
@@ -12,8 +10,8 @@ void cap_seal(struct cap *c, u64 generation);
  * `rights`. Generations are left to the caller, who knows what is named.
  * 0, E_BAD_ADDRESS, E_BAD_CAPABILITY, E_NO_RIGHT. */
 s64 cap_present(u64 user, u8 type, u8 rights, struct cap *out);
-/* The same, for a capability already copied. */
-s64 cap_verify(const struct cap *c, u8 type, u8 rights);
+/* The same, for a capability already copied, as this environment presents it. */
+s64 cap_verify(const struct cap *c, u8 type, u8 rights, u32 env);
 
 /* Presents a capability for an object that is a page of its own (ENV, FLOW): also checks its
  * generation and that the page has `page_type` still. */

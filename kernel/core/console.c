@@ -7,33 +7,49 @@
 #include "core/event.h"
 #include "core/lock.h"
 #include "core/page.h"
+#include "core/schedule.h"
 #include "core/user.h"
 #include "dev/dev.h"
 #include "dev/serial.h"
 #include "targe/call_table.h"
+#include "x86/clock.h"
+#include "x86/io.h"
 
 #define MOST_TEXT 1024
+#define AT_ONCE 64 /* characters that one interrupt handles */
+#define LOOKS 100 /* in a second, whether there is room for what is typed */
 
 static struct lock lock = LOCK("console", LOCK_CONSOLE);
 static u32 reader; /* environment that receives what is typed; 0: none */
 static u64 reader_generation;
 
-static void typed(void) {
-    int c;
+bool console_held;
 
+/* Reads what has come. When there is no room for more, the rest stays in the line, which holds back who sends, and the timer
+ * makes the line interrupt again. */
+static bool typed(void) {
     spin_lock(&lock);
     u32 to = reader;
     struct page *p = page_get(to);
     if (p && page_generation(p) != reader_generation)
         to = 0;
     spin_unlock(&lock);
-    for (int i = 0; i < 64 && (c = serial_read()) >= 0; i++)
+    for (int i = 0, c; i < AT_ONCE; i++) {
+        if (event_half_full(to)) {
+            console_held = true;
+            schedule_lend(0, rdtsc() + tsc_hz / LOOKS);
+            return false;
+        }
+        if ((c = serial_read()) < 0)
+            break;
         event_post(to, EVENT_CONSOLE, 0, (u64)c, 0);
+    }
+    return true;
 }
 
 void console_init(void) {
     serial_interrupt = typed;
-    serial_interrupts();
+    serial_begin();
 }
 
 s64 call_console_write(u64 console, u64 text, u32 length) {

@@ -480,8 +480,8 @@ s64 call_env_destroy(u64 cap) {
     if (e->phase == PHASE_RELEASE && flow_unbind_all(e->self)) {
         schedule_free_slices(e);
         release_contexts(e);
-        event_release(e);
-        revoke_release(e);
+        event_unbind(e, &e->event_page);
+        event_unbind(e, &e->loss_page);
         e->phase = PHASE_BINDINGS;
     }
     if (e->phase == PHASE_BINDINGS && break_bindings(e))

@@ -1,4 +1,4 @@
-/* Event rings lie in pages of their libOS; the count of events is the kernel's own. */
+/* Event rings and loss pages lie in pages of their libOS; what the kernel has written there, it counts for itself. */
 #include "core/event.h"
 
 #include "core/env.h"
@@ -37,32 +37,52 @@ void event_delivered(u32 to) {
     schedule_wake(env);
 }
 
-void event_release(struct env *env) {
+bool event_half_full(u32 to) {
+    const struct env *env = env_live(to);
+    u32 page = env ? env->event_page : 0;
+
+    return page && env->event_count - ((const volatile struct event_ring *)page_ptr(page))->consumed >= EVENTS / 2;
+}
+
+/* ---------------------------------------------------------------- binding event rings and loss pages */
+
+void event_unbind(struct env *env, u32 *place) {
     word_lock(&env->event_lock, LOCK_EVENT);
-    u32 page = env->event_page;
-    env->event_page = 0;
+    u32 page = *place;
+    *place = 0;
     word_unlock(&env->event_lock, LOCK_EVENT);
     if (page)
         page_end_use(page, PAGE_RING, PAGE_DATA);
 }
 
-s64 call_event_bind(u64 user, u32 page) {
+static void begin_events(struct env *env, struct event_ring *ring) {
+    ring->produced = ring->consumed = ring->lost = env->event_count = 0;
+}
+
+static void begin_losses(struct env *env, struct losses *l) { l->written = l->read = l->used = env->saves = 0; }
+
+static s64 bind(u64 user, u32 page, bool losses) {
     struct env *env;
     s64 error = 0;
 
     TRY(env_lock_target(user, RIGHT_MANAGE, &env));
+    u32 *place = losses ? &env->loss_page : &env->event_page;
     if (!page)
-        event_release(env);
+        event_unbind(env, place);
     else
-        error = env->event_page ? E_BUSY : page_use(page, env->self, PAGE_RING, UINT32_MAX);
+        error = *place ? E_BUSY : page_use(page, env->self, PAGE_RING, UINT32_MAX);
     if (page && !error) {
-        struct event_ring *ring = page_ptr(page);
-        ring->produced = env->event_count = 0;
-        ring->consumed = ring->lost = 0;
         word_lock(&env->event_lock, LOCK_EVENT);
-        env->event_page = page;
+        if (losses)
+            begin_losses(env, page_ptr(page));
+        else
+            begin_events(env, page_ptr(page));
+        *place = page;
         word_unlock(&env->event_lock, LOCK_EVENT);
     }
     env_unlock(env);
     return error;
 }
+
+s64 call_event_bind(u64 user, u32 page) { return bind(user, page, false); }
+s64 call_loss_bind(u64 user, u32 page) { return bind(user, page, true); }

@@ -208,20 +208,6 @@ s64 page_owned(u32 owner, u32 name, u32 count) {
 
 bool page_is_marked_free(u32 page) { return free_map[page / 64] >> page % 64 & 1; }
 
-s64 page_pin(u32 page) {
-    struct page *p = page_get(page);
-    u64 old = page_state(p);
-
-    do {
-        if (STATE_TYPE(old) != PAGE_DATA)
-            return E_WRONG_TYPE;
-        if (STATE_PINS(old) == UINT16_MAX || old & STATE_TAKEN)
-            return E_BUSY;
-    } while (!__atomic_compare_exchange_n(&p->state, &old, (old + STATE_ONE_PIN) & ~STATE_ZERO, false,
-                                          __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
-    return 0;
-}
-
 struct page *page_get_device(u32 page) {
     for (u32 i = 0; i < info->devices; i++)
         if (page - info->device[i].first < info->device[i].pages)

@@ -50,26 +50,27 @@ static inline u64 page_generation(const struct page *p) {
 }
 static inline u32 page_owner(const struct page *p) { return __atomic_load_n(&p->owner, __ATOMIC_SEQ_CST); }
 
-/* One binding more, if the page has this type still: 0, E_WRONG_TYPE, or E_BUSY when it is being taken or has too many. */
-static inline s64 page_bind(u32 page, u8 type) {
+/* One more of what holds a page, a count in its state whose bits are `all`, if it has this type still: 0, E_WRONG_TYPE, or
+ * E_BUSY when it is being taken or has too many. */
+static inline s64 page_hold(u32 page, u8 type, u64 all) {
     struct page *p = page_get(page);
     u64 old = page_state(p);
 
     do {
         if (unlikely(STATE_TYPE(old) != type || type == PAGE_FREE))
             return E_WRONG_TYPE;
-        if (unlikely(STATE_BINDINGS(old) == UINT32_MAX || old & STATE_TAKEN))
+        if (unlikely((old & all) == all || old & STATE_TAKEN))
             return E_BUSY;
-    } while (!__atomic_compare_exchange_n(&p->state, &old, (old + STATE_ONE_BINDING) & ~STATE_ZERO, false,
+    } while (!__atomic_compare_exchange_n(&p->state, &old, (old + (all & -all)) & ~STATE_ZERO, false,
                                           __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
     return 0;
 }
+static inline s64 page_bind(u32 page, u8 type) { return page_hold(page, type, (u64)UINT32_MAX << 32); }
 static inline void page_unbind(u32 page) {
     ASSERT(STATE_BINDINGS(page_state(page_get(page))) > 0);
     __atomic_fetch_sub(&page_get(page)->state, STATE_ONE_BINDING, __ATOMIC_SEQ_CST);
 }
-/* One pin by a device more, of a DATA page: 0, E_WRONG_TYPE, or E_BUSY when there are too many. */
-s64 page_pin(u32 page);
+static inline s64 page_pin(u32 page) { return page_hold(page, PAGE_DATA, (u64)UINT16_MAX << 16); } /* by a device */
 void page_unpin(u32 page);
 
 /* Sets or clears FLAG_VITAL; the owner's lock is held. 0, or E_BUSY if it is set already or the page is being taken. */

@@ -94,16 +94,9 @@ bool repossess_sweep(u32 *cursor, const struct env *dying) {
 
 /* ---------------------------------------------------------------- saving */
 
-/* Whether a capability that the environment offered is good for one page to be written. */
-static bool is_fit(const struct env *env, const struct cap *c, u32 taken) {
-    struct page *p = page_get(c->name);
-
-    return c->type == CAP_PAGE && c->rights & RIGHT_WRITE && !c->zero && cap_tag(c) == c->tag &&
-           (!c->holder || c->holder == env->self) && p && c->name != taken;
-}
-
-static u32 save_to(const struct cap *c, u32 taken) {
-    if (page_bind(c->name, PAGE_DATA))
+/* By a capability that the environment offered, if it is good for one page to be written: its number, or 0. */
+static u32 save_to(const struct env *env, const struct cap *c, u32 taken) {
+    if (cap_verify(c, CAP_PAGE, RIGHT_WRITE, env->self) || !page_get(c->name) || c->name == taken || page_bind(c->name, PAGE_DATA))
         return 0;
     bool good = page_generation(page_get(c->name)) == c->generation;
     if (good)
@@ -124,8 +117,7 @@ static u32 save(struct env *env, u32 taken) {
         struct cap c = l->save[env->saves++ % SAVES];
         __asm__ volatile("" : "+m"(c)); /* read once: the libOS may be writing it */
         l->used = env->saves;
-        if (is_fit(env, &c, taken))
-            saved = save_to(&c, taken);
+        saved = save_to(env, &c, taken);
     }
     return saved;
 }
@@ -136,7 +128,7 @@ static u32 save(struct env *env, u32 taken) {
 static void break_uses(struct env *env, u32 page) {
     env_lock(env);
     if (env->event_page == page)
-        event_release(env);
+        event_unbind(env, &env->event_page);
     if (page_type(page_get(page)) == PAGE_TABLE)
         space_detach_table(env, page);
     else if (page_type(page_get(page)) == PAGE_CODE && !STATE_BINDINGS(page_state(page_get(page_get(page)->where))))

@@ -104,30 +104,6 @@ void revoke_lost(struct env *env, u32 resource, u32 name, u64 generation, u32 sa
     event_post(env->self, EVENT_LOST, current_env()->self, (u64)resource << 32 | name, saved);
 }
 
-void revoke_release(struct env *env) {
-    if (env->loss_page)
-        page_end_use(env->loss_page, PAGE_RING, PAGE_DATA);
-    env->loss_page = 0;
-}
-
-s64 call_loss_bind(u64 user, u32 page) {
-    struct env *env;
-    s64 error = 0;
-
-    TRY(env_lock_target(user, RIGHT_MANAGE, &env));
-    if (!page)
-        revoke_release(env);
-    else
-        error = env->loss_page ? E_BUSY : page_use(page, env->self, PAGE_RING, UINT32_MAX);
-    if (page && !error) {
-        struct losses *l = page_ptr(page);
-        l->written = l->read = l->used = env->saves = 0;
-        env->loss_page = page;
-    }
-    env_unlock(env);
-    return error;
-}
-
 /* ---------------------------------------------------------------- vital pages */
 
 /* What others may map cannot be vital: it must be possible to break their mappings when it ends. */

@@ -9,7 +9,5 @@ s64 revoke_due(const struct env *env, u32 resource);
 void revoke_given(struct env *env, u32 resource, u32 count);
 /* Records a loss, in the loss page if there is one, and makes the upcall pending. */
 void revoke_lost(struct env *env, u32 resource, u32 name, u64 generation, u32 saved);
-/* Takes an environment's loss page out; its lock is held. */
-void revoke_release(struct env *env);
 /* Makes r one of the upcalls that wait for the current context, if it has an entry for them. */
 void revoke_deliver(struct regs *r);

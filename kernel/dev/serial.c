@@ -9,7 +9,7 @@
 #define PORT 0x3f8
 #define LINE_STATUS (PORT + 5)
 
-void (*serial_interrupt)(void);
+bool (*serial_interrupt)(void);
 static struct lock lock = LOCK("serial", LOCK_SERIAL);
 
 void serial_init(void) {
@@ -22,13 +22,18 @@ void serial_init(void) {
     outb(PORT + 4, 0x0b); /* DTR, RTS, interrupt line enabled */
 }
 
-static void interrupt(u32 unused) {
-    serial_interrupt();
-    outb(PORT + 1, 0); /* so that what it left interrupts again: the line is triggered by edges */
-    outb(PORT + 1, 1);
+void serial_listen(bool on) {
+    outb(PORT + 4, on ? 0x0b : 0x09);
+    outb(PORT + 1, on);
 }
 
-void serial_interrupts(void) {
+static void interrupt(u32 unused) {
+    serial_listen(false); /* so that what is left interrupts again: the line is triggered by edges */
+    if (serial_interrupt())
+        serial_listen(true);
+}
+
+void serial_begin(void) {
     u32 vector = interrupt_vector(interrupt, 0);
     u16 flags = tables.isa[4].flags;
 

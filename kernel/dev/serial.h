@@ -3,7 +3,8 @@
 #include "lib/base.h"
 
 void serial_init(void);            /* 115200 8N1, polled output */
-void serial_interrupts(void);      /* from now on received characters raise an interrupt */
+void serial_begin(void);           /* from now on received characters raise an interrupt */
+void serial_listen(bool on);       /* or they wait, and whoever sends is told to (RTS) */
 void serial_write(const char *text, u32 length); /* all of it, not mixed with another CPU's */
 int serial_read(void);             /* next received character, or -1 */
-extern void (*serial_interrupt)(void); /* called when characters wait */
+extern bool (*serial_interrupt)(void); /* called when characters wait; false: the rest of them has to */

@@ -1,4 +1,5 @@
 /* Exceptions and interrupts, once entry.S has saved the registers. */
+#include "core/console.h"
 #include "core/cpu.h"
 #include "core/env.h"
 #include "core/revoke.h"
@@ -72,6 +73,7 @@ static void interrupt(u32 vector) {
         cpu->trace->timer++;
         cpu->timer = NEVER;
         flow_tick();
+        console_tick();
         break;
     case VECTOR_SHOOTDOWN: shootdown_answer(); break;
     case VECTOR_KICK: kick(cpu); break;

@@ -143,10 +143,10 @@ int main(void) {
     }
     for (;;) {
         u64 seen = deliveries();
-        if (events)
-            take_keys();
         if (command_waits())
             work_on_order();
+        if (events) /* after that: keys that waited for its end have come already */
+            take_keys();
         u32 wait = network ? network_turn() : ~0u;
         if (command_waits() && wait > ORDER_LOOK_MS)
             wait = ORDER_LOOK_MS;

@@ -53,10 +53,20 @@ def test_mistakes(ctx):
     """Unknown commands and names get a line and nothing happens."""
     machine = ctx.serving()
     console = _Console(machine)
-    for command in ("nonsense", "kill nobody", "kill", "pages x", "a" * 100):
+    for command in ("nonsense", "kill nobody", "kill", "pages x", "a" * 300):
         assert 1 <= len(console.ask(command).strip().splitlines()) <= 3, command
     console.ask("")
     assert machine.running() and ctx.connect(machine).get("/").status == 200
+
+
+def test_pasting(ctx):
+    """What is pasted while the monitor does something else waits for it: nothing is lost."""
+    machine = ctx.serving()
+    _Console(machine)
+    mark = machine.mark()
+    machine.write(b"kill mini\r" + b"".join(b"pages %d\r" % page for page in range(100, 300)))
+    for page in range(100, 300):
+        assert machine.expect(rf"targe> pages {page}\r", 20, mark), f"pages {page} is lost"
 
 
 def test_kill_and_start(ctx):
