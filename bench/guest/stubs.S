@@ -1,5 +1,5 @@
 /* The parts of rows that must be exact to the instruction. */
-#include "targe/abi.h"
+#include "registers.h"
 
     .text
 /* ---- exceptions: an entry of one's own, without libos/rt. It keeps the time, steps over the
@@ -36,18 +36,12 @@ exception_entry:            /* rdi: frame */
     ret $128
 
 /* ---- control transfer */
-#define CALL_OF(kind) ((kind) << 8 | CALL_TRANSFER)
 
 /* u64 pct_one_way(u32 env): one call; ticks from before `syscall` to the callee's first
  * instruction. */
     .globl pct_one_way
 pct_one_way:
-    pushq %rbx
-    pushq %rbp
-    pushq %r12
-    pushq %r13
-    pushq %r14
-    pushq %r15
+    push_kept
     shlq $32, %rdi
     leaq CALL_OF(TRANSFER_CALL)(%rdi), %rsi
     rdtsc
@@ -56,12 +50,7 @@ pct_one_way:
     movq %rsi, %rax
     syscall
     movq %rdi, %rax
-    popq %r15
-    popq %r14
-    popq %r13
-    popq %r12
-    popq %rbp
-    popq %rbx
+    pop_kept
     ret
 /* the callee: rdi: the time of the call; rax: caller << 32 | TRANSFER_CALL */
     .globl pct_one_way_entry

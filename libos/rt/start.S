@@ -1,5 +1,5 @@
 /* Where a program begins, and where the kernel enters it afterwards. */
-#include "targe/abi.h"
+#include "registers.h"
 
 #define STACK 65536
 #define TRANSFER_STACK 16384
@@ -115,12 +115,7 @@ parked:
 /* s64 rt_transfer(u32 env, u32 kind, struct rt_message *message) */
     .globl rt_transfer
 rt_transfer:
-    pushq %rbx
-    pushq %rbp
-    pushq %r12
-    pushq %r13
-    pushq %r14
-    pushq %r15
+    push_kept
     pushq %rdx
     movq %rdi, %rax
     shlq $32, %rax
@@ -133,12 +128,7 @@ rt_transfer:
     syscall
     popq %rcx
     store_message %rcx
-    popq %r15
-    popq %r14
-    popq %r13
-    popq %r12
-    popq %rbp
-    popq %rbx
+    pop_kept
     ret
 
 /* Goes on with what a frame (its address in rdi) holds, all registers, on any CPU. */
@@ -189,7 +179,7 @@ rt_transfer_entry:
     jne 1f
     shrq $32, %rax              /* reply to the caller */
     shlq $32, %rax
-    orq $(TRANSFER_REPLY << 8 | CALL_TRANSFER), %rax
+    orq $CALL_OF(TRANSFER_REPLY), %rax
     movq %rsp, %rcx
     load_message %rcx
     movl $0, transfer_busy(%rip)
@@ -203,7 +193,7 @@ transfer_refused:
     jne 2f
     shrq $32, %rax
     shlq $32, %rax
-    orq $(TRANSFER_REPLY << 8 | CALL_TRANSFER), %rax
+    orq $CALL_OF(TRANSFER_REPLY), %rax
     movq $E_BUSY, %rdi
     syscall
 2:  jmp leave_top_frame

@@ -1,16 +1,11 @@
 /* What tests cannot say in C: calls with chosen registers, code that is broken off. */
-#include "targe/abi.h"
+#include "registers.h"
 
     .text
 /* void raw_call(struct raw *): see guest.h for the order of the fields. */
     .globl raw_call
 raw_call:
-    pushq %rbx
-    pushq %rbp
-    pushq %r12
-    pushq %r13
-    pushq %r14
-    pushq %r15
+    push_kept
     pushq %rdi
     movq 0(%rdi), %rax
     movq 16(%rdi), %rsi
@@ -47,23 +42,13 @@ raw_call_return:
     popq %rax
     movq %rax, 64(%rcx)
     popq %rdi
-    popq %r15
-    popq %r14
-    popq %r13
-    popq %r12
-    popq %rbp
-    popq %rbx
+    pop_kept
     ret
 
 /* bool attempt_run(void (*code)(u64), u64 argument): 0, or 1 when attempt_entry broke it off. */
     .globl attempt_run
 attempt_run:
-    pushq %rbx
-    pushq %rbp
-    pushq %r12
-    pushq %r13
-    pushq %r14
-    pushq %r15
+    push_kept
     pushq attempt_rsp(%rip)
     movq %rsp, attempt_rsp(%rip)
     movq %rdi, %rax
@@ -71,12 +56,7 @@ attempt_run:
     call *%rax
     xorl %eax, %eax
 1:  popq attempt_rsp(%rip)
-    popq %r15
-    popq %r14
-    popq %r13
-    popq %r12
-    popq %rbp
-    popq %rbx
+    pop_kept
     ret
 
 /* Entry for exceptions while an attempt is made: rdi: frame, rsi: cause. The stack may be anything,

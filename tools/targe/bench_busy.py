@@ -9,7 +9,7 @@ import sys
 
 from targe import archive, boot, manifest, project
 from targe.bench_machine import TIME, Running, machine_words
-from targe.bench_network import GUEST, TAP
+from targe.network import GUEST, TAP
 from targe.bench_result import Result
 from targe.report import Failure, Progress, say
 

@@ -18,7 +18,7 @@ from targe.bench_breakdown import Spent, Symbols, show
 from targe.bench_busy import measure_busy
 from targe.bench_linux import APPEND, load_program, lockstep_program
 from targe.bench_machine import ICOUNT, TIME, Counter, Running, machine_words
-from targe.bench_network import GUEST, TAP, Network
+from targe.network import GUEST, TAP, Network
 from targe.bench_result import Result
 from targe.report import Failure, Progress
 
@@ -60,7 +60,7 @@ def read_requests():
 
 def measure_outside(groups, linux, measures):
     """Results of the groups network, web and size. `measures`: the ways to take times."""
-    with Network() as network:
+    with Network(quiet=True) as network:
         bench = _Outside(network, linux, measures)
         results = bench.requests([row for row in read_requests() if row.group in groups])
         if "network" in groups:
@@ -78,7 +78,7 @@ def breakdown_outside(name):
         raise Failure(f"nothing on Targe answers the row '{row.row}'")
     progress = Progress(f"counting instructions of: {row.row}")
     system = _Targe(row.manifest)
-    with Network() as network, Guided(system, network, places=True) as guided:
+    with Network(quiet=True) as network, Guided(system, network, places=True) as guided:
         marks = guided.marks(row, guided.counter.places)
     progress.done(f"counted instructions of: {row.row}")
     spent = {place: count - 2 * marks[1].get(place, 0) + marks[0].get(place, 0)

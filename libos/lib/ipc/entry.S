@@ -1,8 +1,7 @@
 /* The entry for transfers, and the side of lrpc that saves registers. */
-#include "targe/abi.h"
+#include "registers.h"
 
 #define FRAME0(field) (CONTEXT_FRAME_AT + (field))
-#define CALL_OF(kind) ((kind) << 8 | CALL_TRANSFER)
 
     .text
 /* rax: caller << 32 | kind; rsp: at the word that names the context. Who is given a slice goes on where it
@@ -55,12 +54,7 @@ called:                 /* the context serves one call at a time, so the stack i
 /* s64 ipc_lrpc(u32 env, u64 a, u64 b, u64 *result): the server may reply with anything in any register. */
     .globl ipc_lrpc
 ipc_lrpc:
-    pushq %rbx
-    pushq %rbp
-    pushq %r12
-    pushq %r13
-    pushq %r14
-    pushq %r15
+    push_kept
     pushq %rcx
     movq %rdi, %rax
     shlq $32, %rax
@@ -70,12 +64,7 @@ ipc_lrpc:
     syscall
     popq %rcx
     movq %rdi, (%rcx)
-    popq %r15
-    popq %r14
-    popq %r13
-    popq %r12
-    popq %rbp
-    popq %rbx
+    pop_kept
     ret
 
     .bss

@@ -1,5 +1,5 @@
 /* Changing stacks, and the upcall for the end of a slice. */
-#include "targe/abi.h"
+#include "registers.h"
 
     .text
 /* void thread_switch_leave(u64 *save, u64 load): the thread that goes on lets the lock go by itself. For a
@@ -10,20 +10,10 @@ thread_switch_leave:
 /* void thread_switch(u64 *save, u64 load): what C expects to be kept is on the stacks. */
     .globl thread_switch
 thread_switch:
-    pushq %rbx
-    pushq %rbp
-    pushq %r12
-    pushq %r13
-    pushq %r14
-    pushq %r15
+    push_kept
     movq %rsp, (%rdi)
     movq %rsi, %rsp
-    popq %r15
-    popq %r14
-    popq %r13
-    popq %r12
-    popq %rbp
-    popq %rbx
+    pop_kept
     ret
 
 /* Where the contexts of other CPUs begin: rdi: the context page, no stack. */

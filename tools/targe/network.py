@@ -1,5 +1,6 @@
-"""The network of `targe bench`: a namespace with a tap device, on which the machine and its clients
-meet. It lives as long as a sleeping process in it, which ends with the command.
+"""A network namespace with a tap device, on which a machine and its clients meet.
+
+It lives as long as a sleeping process in it, which ends with whoever made it: nothing is left in the system.
 """
 
 import os
@@ -12,7 +13,11 @@ HOST, GUEST, TAP = "10.0.2.2", "10.0.2.15", "tap0"
 
 
 class Network:
-    """A context manager. `prefix` runs a command inside."""
+    """A context manager. `prefix` runs a command inside. In a quiet one nothing is sent by itself:
+    it has no IPv6, and knows the machine's link address."""
+
+    def __init__(self, quiet=False):
+        self._quiet = quiet
 
     def __enter__(self):
         user = [] if os.geteuid() == 0 else ["--map-root-user"]
@@ -29,13 +34,14 @@ class Network:
         self.prefix = ("nsenter", "--target", str(self._holder.pid), "--net", *join,
                        "setpriv", "--pdeathsig", "KILL")
         try:
-            for words in (["link", "set", "lo", "up"], ["tuntap", "add", "dev", TAP, "mode", "tap"],
-                          # Without an address IPv6 sends nothing of its own.
-                          ["link", "set", TAP, "addrgenmode", "none"],
-                          ["addr", "add", f"{HOST}/24", "dev", TAP], ["link", "set", TAP, "up"],
-                          ["neigh", "replace", GUEST, "lladdr", MAC, "dev", TAP,
-                           "nud", "permanent"]):
-                self.run("ip", *words)
+            self.run("ip", "link", "set", "lo", "up")
+            self.run("ip", "tuntap", "add", "dev", TAP, "mode", "tap")
+            if self._quiet:
+                self.run("ip", "link", "set", TAP, "addrgenmode", "none")
+            self.run("ip", "addr", "add", f"{HOST}/24", "dev", TAP)
+            self.run("ip", "link", "set", TAP, "up")
+            if self._quiet:
+                self.run("ip", "neigh", "replace", GUEST, "lladdr", MAC, "dev", TAP, "nud", "permanent")
         except Failure:
             self.__exit__()
             raise
@@ -48,7 +54,7 @@ class Network:
         self._holder.stderr.close()
 
     def run(self, *words, timeout=900, descriptors=()):
-        """Runs a command inside; gives its output."""
+        """Runs a command inside; gives its output, fails if it does."""
         try:
             done = subprocess.run([*self.prefix, *map(str, words)], stdin=subprocess.DEVNULL,
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
