@@ -220,10 +220,10 @@ TEST(campaign_delay, .seconds = 40) {
     pause_for(20);
     /* The vector: each of the others has one run of slots at most, init another, and this test its own. */
     for (u32 i = 0; i < 40; i++) {
-        u64 before = slices_begun(0), own = slices_begun(rt_self()), owed = self()->context[0].excess;
+        u64 before = slices_begun(0), had = slices_begun(rt_self()), owed = self()->context[0].excess;
         sys_yield();
         /* A busy host may stop the machine for the whole of a slice that it had. */
-        u64 between = slices_begun(0) - before, turns = slices_begun(rt_self()) - own;
+        u64 between = slices_begun(0) - before, turns = slices_begun(rt_self()) - had;
         if (owed >= machine_slices(0)->length)
             continue; /* it was late itself, on a busy host, and forfeits a turn */
         if (between > (ARRAY_SIZE(roles) + 3) * (turns ? turns : 1))
