@@ -468,13 +468,25 @@ static bool may_be_taken(u32 page) {
     return (u8)state == PAGE_DATA && !(state >> 8 & FLAG_VITAL);
 }
 
+/* The kernel goes on giving out pages behind this one, on this CPU: it is asked for by its colour, of which there is one. */
+static void look_from(u32 page) {
+    OK(sys_page_alloc(0, PAGE_ANY, 1, 18 | page << 8, 0));
+    OK(sys_page_free(0, page, 1));
+}
+
+static bool numbers_again; /* what was taken is what its loser is given next */
+static u32 given_again;    /* and so often it was */
+
 /* The newest pages of an environment, which its list begins with, are taken; the rest is the
  * program. */
 static u32 take_newest(struct peer *p, u32 count) {
     static struct taking taking[TAKINGS_A_CALL];
     const struct env *env = machine_env(p->env);
-    u32 n = 0, taken = 0;
+    u32 n = 0, taken = 0, first = PAGE_ANY;
 
+    for (u32 i = 0; i < TAKINGS_A_CALL; i++) /* those of last time */
+        given_again += taking[i].name && !taking[i].result && page_of(taking[i].name)->owner == p->env;
+    memset(taking, 0, sizeof taking);
     for (u32 page = env->first_page; page && n < count; page = page_of(page)->next)
         if (may_be_taken(page))
             taking[n++] = (struct taking){.resource = RESOURCE_PAGES, .name = page};
@@ -484,8 +496,11 @@ static u32 take_newest(struct peer *p, u32 count) {
         if (taking[i].result)
             continue;
         taken++;
+        first = taking[i].name < first ? taking[i].name : first;
         OK(sys_page_free(0, taking[i].name, 1));
     }
+    if (numbers_again && taken)
+        look_from(first);
     return taken;
 }
 
@@ -499,6 +514,8 @@ static void take_structures(struct peer *p) {
     CHECK(taking[0].saved && taking[1].saved);
     OK(sys_page_free(0, taking[0].name, 1));
     OK(sys_page_free(0, taking[1].name, 1));
+    if (numbers_again)
+        look_from(taking[0].name);
     u64 rounds = __atomic_load_n(&down->word[2], __ATOMIC_SEQ_CST);
     wait_for(&down->word[2], rounds + 2);
 }
@@ -530,4 +547,9 @@ static void taken_by_force(u32 cpu) {
     end_peer(&server);
 }
 TEST(vm_taken_by_force, .seconds = 40) { taken_by_force(0); }
+TEST(vm_taken_numbers_again, .seconds = 40) {
+    numbers_again = true;
+    taken_by_force(0);
+    CHECK(given_again > 30);
+}
 TEST(vm_taken_from_another_cpu, .cpus = 2, .seconds = 40) { taken_by_force(1); }

@@ -10,8 +10,8 @@ s64 memory_update(const struct cap *env, struct update *u, u32 count) {
 
     while (count) { /* the kernel leaves what is too much for one call */
         s64 result = sys_space_update(env, u, count);
-        if (result < 0)
-            return result;
+        if (result <= 0)
+            return result ? result : failed;
         for (; count && u->result != E_AGAIN; u++, count--)
             failed += u->result != 0;
     }

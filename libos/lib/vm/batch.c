@@ -3,21 +3,23 @@
 #include "vm/parts.h"
 
 struct vm_view vm_view;
-static struct update batch[BATCH];
-static u32 queued;
+struct vm_queue vm_queue;
 
 static s64 bind_one(u64 va, u8 level) {
-    u32 got, page = pages_take(1, &got);
+    struct vm_run run;
 
-    if (!page)
+    if (!pages_take(1, &run))
         return E_LIMIT;
-    struct update u = {.op = UPDATE_BIND_TABLE, .level = level, .va = va, .page = page, .count = 1};
+    struct update u = {.op = UPDATE_BIND_TABLE, .level = level, .va = va, .page = run.page, .count = 1};
     s64 failed = sys_space_update(0, &u, 1);
     s64 error = failed < 0 ? failed : u.result;
-    if (error)
-        page_drop(page);
-    else if (level == 1)
-        block_of((u32)((va - vm.base) / RT_PAGE))->table = page;
+    if (error) {
+        page_drop(run.page, run.generation);
+    } else if (level == 1) {
+        struct vm_block *b = block_of((u32)((va - vm.base) / RT_PAGE));
+        b->table = run.page;
+        b->generation = run.generation;
+    }
     return error;
 }
 
@@ -50,7 +52,7 @@ void unbind_block(u32 block) {
     memory_unmap((char *)vm_view.entry + block * RT_PAGE, 1);
     if (update_one(UPDATE_UNBIND_TABLE, 1, address_of(block * BLOCK_PAGES), 0, 1, 0, 0))
         return;
-    page_drop(b->table);
+    page_drop(b->table, b->generation);
     b->table = 0;
     memset(b->mapped, 0, sizeof b->mapped);
 }
@@ -85,15 +87,13 @@ s64 update_one(u8 op, u8 level, u64 va, u32 page, u32 count, u32 flags, const st
 }
 
 u32 queue_flush(void) {
-    s64 failed = memory_update(0, batch, queued);
+    u32 count = vm_queue.count;
 
-    queued = 0;
-    return (u32)failed;
+    vm_queue.count = 0;
+    return count ? (u32)memory_update(0, vm_queue.element, count) : 0;
 }
 
 void queue(u8 op, u64 va, u32 page, u32 count, u32 flags, const struct cap *cap) {
-    if (queued == BATCH)
-        queue_flush();
-    batch[queued++] = (struct update){.op = op, .flags = (u16)flags, .va = va, .page = page,
-                                      .count = count, .cap = (u64)cap};
+    *queue_place() = (struct update){.op = op, .flags = (u16)flags, .va = va, .page = page,
+                                     .count = count, .cap = (u64)cap};
 }

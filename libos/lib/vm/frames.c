@@ -7,12 +7,27 @@
 #include "base/memory.h"
 #include "vm/parts.h"
 
-static u32 fresh, fresh_left;
-static u32 spare[SPARES], spares;
+static struct vm_run fresh, spare[SPARES];
+static u32 spares;
 static u32 orphans; /* frames of exported pages that this side no longer uses */
 
-static s64 hand_back(u32 page) {
-    s64 error = sys_page_free(0, page, 1);
+/* ---------------------------------------------------------------- whose a page is */
+
+static bool is_mine(u32 page) { return vm.page_array[page].owner == vm.env->self; }
+
+u64 generation_of(u32 page) {
+    const volatile struct page *p = &vm.page_array[page];
+    u64 generation = p->generation; /* read first: it changes only while FLAG_TAKEN is set */
+
+    return !(p->state >> 8 & FLAG_TAKEN) && is_mine(page) ? generation : 0;
+}
+
+bool is_held(u32 page, u64 generation) {
+    return is_mine(page) && vm.page_array[page].generation == generation;
+}
+
+static s64 hand_back(u32 page, u64 generation) {
+    s64 error = is_held(page, generation) ? sys_page_free(0, page, 1) : E_NO_RIGHT;
 
     vm.counts.given += !error;
     return error;
@@ -20,15 +35,15 @@ static s64 hand_back(u32 page) {
 
 /* ---------------------------------------------------------------- stock */
 
-void page_drop(u32 page) {
-    if (spares == SPARES || memory_map_at(vm.window, page, 1, MAP_WRITE, 0)) {
-        hand_back(page);
+void page_drop(u32 page, u64 generation) {
+    if (spares == SPARES || !is_held(page, generation) || memory_map_at(vm.window, page, 1, MAP_WRITE, 0)) {
+        hand_back(page, generation);
         return;
     }
     memset((void *)vm.window, 0, RT_PAGE);
     update_one(UPDATE_UNMAP, 0, vm.window, 0, 1, 0, 0);
     if (!vm.torn)
-        spare[spares++] = page;
+        spare[spares++] = (struct vm_run){generation, page, 1};
     vm.torn = false;
 }
 
@@ -42,7 +57,7 @@ static void reap_orphans(void) {
 
     while (vm.settled && *link) {
         struct vm_frame *f = &vm.frame[*link];
-        if (hand_back(f->page) == E_BUSY) {
+        if (hand_back(f->page, f->generation) == E_BUSY) {
             link = &f->number;
         } else {
             *link = f->number;
@@ -51,62 +66,61 @@ static void reap_orphans(void) {
     }
 }
 
-static bool is_mine(u32 page) { return vm.page_array[page].owner == vm.env->self; }
-
 void stock_check(void) {
     for (u32 i = 0; i < spares;)
-        if (is_mine(spare[i]))
+        if (is_held(spare[i].page, spare[i].generation))
             i++;
         else
             spare[i] = spare[--spares];
-    for (u32 i = 0; i < fresh_left; i++)
-        if (!is_mine(fresh + i)) { /* the rest of the run is as good as any page */
-            for (u32 rest = i + 1; rest < fresh_left && spares < SPARES; rest++)
-                if (is_mine(fresh + rest))
-                    spare[spares++] = fresh + rest;
-            fresh_left = i;
+    for (u32 i = 0; i < fresh.count; i++)
+        if (!is_held(fresh.page + i, fresh.generation)) { /* the rest of the run is as good as any page */
+            for (u32 rest = i + 1; rest < fresh.count && spares < SPARES; rest++)
+                if (is_held(fresh.page + rest, fresh.generation))
+                    spare[spares++] = (struct vm_run){fresh.generation, fresh.page + rest, 1};
+            fresh.count = i;
         }
 }
 
-u32 stock_take(void) {
-    if (!fresh_left)
-        return spares ? spare[--spares] : 0;
-    return fresh + --fresh_left;
+bool stock_take(struct vm_run *run) {
+    if (!fresh.count && !spares)
+        return false;
+    *run = fresh.count ? (struct vm_run){fresh.generation, fresh.page + --fresh.count, 1} : spare[--spares];
+    return true;
 }
 
 static bool allocate_run(u32 most) {
     for (u32 n = most; n; n /= 2) {
         s64 page = sys_page_alloc(0, PAGE_ANY, n, 0, 0);
-        if (losses_waiting()) /* before a page that was lost can come back under the same number */
-            losses_take();
-        if (page >= 0) {
-            fresh = (u32)page;
-            fresh_left = n;
+        if (page < 0)
+            continue;
+        fresh = (struct vm_run){generation_of((u32)page), (u32)page, n};
+        if (fresh.generation)
             return true;
-        }
+        sys_page_free(0, (u32)page, n); /* somebody is taking it already */
+        fresh.count = 0;
     }
     return false;
 }
 
 static u32 evict_to(u32 pages, bool to_stock);
 
-u32 pages_take(u32 most, u32 *got) {
+bool pages_take(u32 most, struct vm_run *run) {
     if (losses_waiting())
         losses_take();
-    if (!fresh_left && !spares && !vm.env->request[RESOURCE_PAGES].left) {
+    if (!fresh.count && !spares && !vm.env->request[RESOURCE_PAGES].left) {
         reap_orphans();
         allocate_run(RUN);
     }
-    if (!fresh_left && !spares)
+    if (!fresh.count && !spares)
         evict_to(RUN, true);
-    *got = 1;
-    if (fresh_left) {
-        *got = fresh_left < most ? fresh_left : most;
-        fresh += *got;
-        fresh_left -= *got;
-        return fresh - *got;
-    }
-    return spares ? spare[--spares] : 0;
+    if (!fresh.count)
+        return stock_take(run);
+    *run = fresh;
+    if (run->count > most)
+        run->count = most;
+    fresh.page += run->count;
+    fresh.count -= run->count;
+    return true;
 }
 
 /* ---------------------------------------------------------------- frames */
@@ -114,12 +128,12 @@ u32 pages_take(u32 most, u32 *got) {
 #define FRAMES_A_PAGE (RT_PAGE / sizeof(struct vm_frame))
 
 static bool more_frames(void) {
-    u32 got, page = vm.made < vm.frames ? pages_take(1, &got) : 0;
+    struct vm_run run;
 
-    if (!page)
+    if (vm.made >= vm.frames || !pages_take(1, &run))
         return false;
-    if (meta_map((u64)&vm.frame[vm.made], page)) { /* addresses that vm_init has reserved */
-        page_drop(page);
+    if (meta_map((u64)&vm.frame[vm.made], &run)) { /* addresses that vm_init has reserved */
+        page_drop(run.page, run.generation);
         return false;
     }
     for (u32 i = FRAMES_A_PAGE; i--;) {
@@ -133,7 +147,7 @@ static bool more_frames(void) {
     return true;
 }
 
-struct vm_frame *frame_make(u32 number, u32 page, u16 flags) {
+struct vm_frame *frame_make(u32 number, u32 page, u64 generation, u16 flags) {
     if (!vm.free_frame && !more_frames())
         return NULL;
     u32 *at = vm.shape->make(number);
@@ -142,7 +156,7 @@ struct vm_frame *frame_make(u32 number, u32 page, u16 flags) {
     struct vm_frame *f = &vm.frame[vm.free_frame]; /* not before: `make` may have evicted */
     *at = vm.free_frame;
     vm.free_frame = f->number;
-    *f = (struct vm_frame){.page = page, .number = number, .refs = 1, .flags = flags};
+    *f = (struct vm_frame){.generation = generation, .page = page, .number = number, .refs = 1, .flags = flags};
     vm.counts.resident += page && !(flags & FRAME_FOREIGN);
     return f;
 }
@@ -164,7 +178,7 @@ static void frame_end(struct vm_frame *f) {
             reap_orphans();
             return;
         }
-        page_drop(f->page);
+        page_drop(f->page, f->generation);
     }
     if (f->place && !(f->flags & FRAME_FOREIGN)) {
         vm.counts.saved -= !f->page;
@@ -246,18 +260,18 @@ static bool save(struct vm_frame *f, u32 place) {
     return true;
 }
 
-/* Takes the page out of a frame that may be evicted: its number, or 0 if it cannot be saved. */
-static u32 take_out(struct vm_frame *f) {
-    u32 number = f->number, page = f->page;
+/* Takes the page out of a frame that may be evicted; false: it cannot be saved. */
+static bool take_out(struct vm_frame *f, struct vm_run *run) {
+    u32 number = f->number;
     u64 pte = vm_view.entry[number];
 
     if (!is_clean(f, pte)) {
         u32 place = place_take();
         if (!place)
-            return 0;
+            return false;
         if (!save(f, place)) {
             place_forget(place);
-            return 0;
+            return false;
         }
         unmap_page(number, f);
         f->place = place;
@@ -266,6 +280,7 @@ static u32 take_out(struct vm_frame *f) {
         unmap_page(number, f);
     }
     vm.counts.resident--;
+    *run = (struct vm_run){f->generation, f->page, 1};
     f->page = 0;
     if (f->place) {
         vm.counts.saved++;
@@ -273,7 +288,7 @@ static u32 take_out(struct vm_frame *f) {
         vm.counts.discarded++;
         frame_release(number);
     }
-    return page;
+    return true;
 }
 
 /* Second chance: the accessed bit of what the hand passes is cleared. Clearing takes the dirty
@@ -296,17 +311,15 @@ static bool is_wanted(struct vm_frame *f, enum cost cost) {
     return true;
 }
 
-/* One batch of pages that may go, unmapped: how many are in page[]. */
-static u32 collect(u32 most, enum cost cost, u32 *page) {
+/* One batch of pages that may go, unmapped: how many are in run[]. */
+static u32 collect(u32 most, enum cost cost, struct vm_run *run) {
     u32 found = 0, seen = 0;
 
     for (; seen < vm.made && found < most; seen++) {
         vm.hand = vm.hand + 1 < vm.made ? vm.hand + 1 : 1;
         struct vm_frame *f = &vm.frame[vm.hand];
-        if (!is_wanted(f, cost))
-            continue;
-        page[found] = take_out(f);
-        found += page[found] != 0;
+        if (is_wanted(f, cost))
+            found += take_out(f, &run[found]);
     }
     queue_flush();
     return found;
@@ -315,10 +328,10 @@ static u32 collect(u32 most, enum cost cost, u32 *page) {
 static u32 take_spares(u32 pages) {
     u32 given = 0;
 
-    while (given < pages && spares)
-        given += !hand_back(spare[--spares]);
-    for (; given < pages && fresh_left; fresh_left--)
-        given += !hand_back(fresh + fresh_left - 1);
+    for (struct vm_run run; given < pages && (spares || fresh.count);) {
+        run = spares ? spare[--spares] : (struct vm_run){fresh.generation, fresh.page + --fresh.count, 1};
+        given += !hand_back(run.page, run.generation);
+    }
     return given;
 }
 
@@ -340,17 +353,18 @@ static u32 take_tables(u32 pages) {
 }
 
 static u32 evict_to(u32 pages, bool to_stock) {
-    u32 page[BATCH], done = 0;
+    struct vm_run run[BATCH];
+    u32 done = 0;
 
     for (enum cost cost = FREE_COLD; cost < COSTS; cost++)
         for (u32 n = 1; n && done < pages;) {
             u32 most = pages - done < BATCH ? pages - done : BATCH;
-            n = collect(most, cost, page);
+            n = collect(most, cost, run);
             for (u32 i = 0; i < n; i++) {
                 if (to_stock)
-                    page_drop(page[i]);
+                    page_drop(run[i].page, run[i].generation);
                 else
-                    hand_back(page[i]);
+                    hand_back(run[i].page, run[i].generation);
             }
             done += n;
         }

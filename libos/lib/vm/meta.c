@@ -10,6 +10,7 @@
 static u64 base;
 static u32 next;               /* first address that was never handed out, in pages */
 static u32 page_at[META_PAGES];
+static u64 generation_at[META_PAGES];
 
 u64 meta_reserve(u32 pages) {
     if (!base)
@@ -20,25 +21,31 @@ u64 meta_reserve(u32 pages) {
     return base + (next - pages) * RT_PAGE;
 }
 
-s64 meta_map(u64 va, u32 page) {
-    s64 error = memory_map_at(va, page, 1, MAP_WRITE, 0);
+static void note(u32 place, const struct vm_run *run) {
+    page_at[place] = run->page;
+    generation_at[place] = run->generation;
+}
+
+s64 meta_map(u64 va, const struct vm_run *run) {
+    s64 error = memory_map_at(va, run->page, 1, MAP_WRITE, 0);
 
     if (error == E_LIMIT && evict(RUN))
-        error = memory_map_at(va, page, 1, MAP_WRITE, 0);
+        error = memory_map_at(va, run->page, 1, MAP_WRITE, 0);
     if (!error)
-        page_at[(va - base) / RT_PAGE] = page;
+        note((u32)((va - base) / RT_PAGE), run);
     return error;
 }
 
 void *meta(u32 pages) {
     u64 va = meta_reserve(pages);
 
-    for (u32 i = 0, got; va && i < pages; i++) {
-        u32 page = pages_take(1, &got);
-        if (page && !meta_map(va + i * RT_PAGE, page))
+    for (u32 i = 0; va && i < pages; i++) {
+        struct vm_run run;
+        bool taken = pages_take(1, &run);
+        if (taken && !meta_map(va + i * RT_PAGE, &run))
             continue;
-        if (page)
-            page_drop(page);
+        if (taken)
+            page_drop(run.page, run.generation);
         meta_free((void *)va, i);
         return NULL;
     }
@@ -48,10 +55,10 @@ void *meta(u32 pages) {
 void meta_free(void *at, u32 pages) {
     for (u32 i = 0; i < pages; i++) {
         char *va = (char *)at + i * RT_PAGE;
-        u32 *page = &page_at[((u64)va - base) / RT_PAGE];
+        u64 place = ((u64)va - base) / RT_PAGE;
         memory_unmap(va, 1);
-        page_drop(*page);
-        *page = 0;
+        page_drop(page_at[place], generation_at[place]);
+        page_at[place] = 0;
     }
 }
 
@@ -60,12 +67,15 @@ static bool bring_back(u32 place, u32 saved) {
     u64 va = base + place * RT_PAGE;
     struct cap cap;
     s64 page = sys_page_alloc(0, PAGE_ANY, 1, 0, 0);
+    struct vm_run run = {page < 0 ? 0 : generation_of((u32)page), (u32)page, 1};
 
-    if (page < 0)
-        page = stock_take();
-    if (page <= 0 || memory_map_at(va, (u32)page, 1, MAP_WRITE, 0))
+    if (page >= 0 && !run.generation) /* somebody is taking it already */
+        sys_page_free(0, (u32)page, 1);
+    if (!run.generation && !stock_take(&run))
         return false;
-    page_at[place] = (u32)page;
+    if (memory_map_at(va, run.page, 1, MAP_WRITE, 0))
+        return false;
+    note(place, &run);
     if (!saved || saved_view(saved, &cap) ||
         memory_map_at(vm.window + 3 * RT_PAGE, saved, 1, 0, &cap))
         return false;
@@ -78,7 +88,7 @@ bool meta_lost(const struct loss *l) {
     if (l->resource != RESOURCE_PAGES)
         return true;
     for (u32 i = 0; i < next; i++)
-        if (page_at[i] == l->name)
+        if (page_at[i] == l->name && generation_at[i] == l->generation)
             return bring_back(i, l->saved);
     return true;
 }
@@ -88,12 +98,12 @@ bool meta_fault(u64 va) {
 
     if (!base || va < base || place >= next || !page_at[place])
         return false;
-    u32 page = page_at[place];
-    for (u32 tries = 0; tries < PATIENCE && page_at[place] == page; tries++) {
-        if (!memory_map_at(base + place * RT_PAGE, page, 1, MAP_WRITE, 0))
+    u64 generation = generation_at[place];
+    for (u32 tries = 0; tries < PATIENCE && generation_at[place] == generation; tries++) {
+        if (is_held(page_at[place], generation) && !memory_map_at(base + place * RT_PAGE, page_at[place], 1, MAP_WRITE, 0))
             return true; /* only its translation had gone */
         if (!losses_see_meta())
             return false;
     }
-    return page_at[place] != page;
+    return generation_at[place] != generation;
 }

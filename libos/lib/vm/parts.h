@@ -5,6 +5,9 @@
  * taken away at any time. A bit of block.mapped says only that a translation was once given to the
  * kernel.
  *
+ * Page numbers are used again: what is remembered of a page has the generation that it had when it came, and a loss is of
+ * that generation.
+ *
  * While `busy` is set the structures are under change: a request that comes then only leaves a
  * note. */
 #pragma once
@@ -21,8 +24,17 @@
 
 struct vm_block {
     u64 mapped[8], write[8], hidden[8], copy[8]; /* a bit for each page */
-    u32 table;  /* the page of its table; 0: none is bound */
-    u32 region; /* its region's number */
+    u64 generation; /* of `table` */
+    u32 table;      /* the page of its table; 0: none is bound */
+    u32 region;     /* its region's number */
+    u32 pages;      /* so many of its pages, from the first, are the region's */
+    u32 flags;      /* MAP_EXECUTE, or 0 */
+};
+
+/* Pages of this environment's own, in a row and of one generation. */
+struct vm_run {
+    u64 generation;
+    u32 page, count;
 };
 
 enum frame_flag {
@@ -35,6 +47,7 @@ enum frame_flag {
     FRAME_ASTRAY = 64   /* `number` no longer has it: some other page does */
 };
 struct vm_frame {
+    _Alignas(32) u64 generation; /* of `page`; 0: it was not to be known */
     u32 page;   /* where it is in memory; 0: nowhere */
     u32 place;  /* where its contents are saved; 0: nowhere */
     u32 number; /* the arena's page that has it (one of them); of a free frame or an orphan: the
@@ -69,6 +82,14 @@ static inline void clear_bit(u64 *bits, u32 number) {
     bits[number / 64 % 8] &= ~(1ull << number % 64);
 }
 static inline u64 address_of(u32 number) { return vm.base + number * RT_PAGE; }
+static inline u32 number_at(u64 address) { return (u32)((address - vm.base) / RT_PAGE); }
+/* The block of an address that is some region's; NULL: it is none's. */
+static inline struct vm_block *block_at(u64 address) {
+    u64 number = (address - vm.base) / RT_PAGE;
+    struct vm_block *b = number < vm.pages ? vm.block[number / BLOCK_PAGES] : NULL;
+
+    return b && number % BLOCK_PAGES < b->pages ? b : NULL;
+}
 static inline struct vm_block *block_of(u32 number) { return vm.block[number / BLOCK_PAGES]; }
 static inline struct vm_region *region_of(u32 number) {
     return &vm.region[block_of(number)->region];
@@ -83,8 +104,18 @@ bool vm_bring_in(u32 number, bool write); /* whether the page can be used now */
 struct vm_region *vm_make_hidden(u64 pages, const struct vm_region *want);
 
 /* batch.c: elements for one environment, this one */
+struct vm_queue {
+    struct update element[BATCH];
+    u32 count;
+};
+extern struct vm_queue vm_queue;
 void queue(u8 op, u64 va, u32 page, u32 count, u32 flags, const struct cap *cap);
 u32 queue_flush(void);  /* how many elements failed */
+static inline struct update *queue_place(void) {
+    if (vm_queue.count == BATCH)
+        queue_flush();
+    return &vm_queue.element[vm_queue.count++];
+}
 s64 update_one(u8 op, u8 level, u64 va, u32 page, u32 count, u32 flags, const struct cap *cap);
 s64 bind_block(u32 number);   /* gives the block its table */
 void unbind_block(u32 block); /* and takes it; the page is in stock again */
@@ -95,17 +126,20 @@ s64 view_init(void);
 void *meta(u32 pages); /* NULL: there is none */
 void meta_free(void *at, u32 pages);
 u64 meta_reserve(u32 pages);        /* addresses, for meta_map; 0: none are left */
-s64 meta_map(u64 va, u32 page);
+s64 meta_map(u64 va, const struct vm_run *run);
 /* False: it was one of these pages, and cannot be had again. */
 bool meta_lost(const struct loss *loss);
 bool meta_fault(u64 va);            /* true: it is there again */
 
 /* frames.c */
-u32 stock_take(void);              /* a page from stock, without asking anybody; 0: none */
-u32 pages_take(u32 most, u32 *got); /* zeroed pages in a row: the first; 0: none can be had */
-void page_drop(u32 page);          /* its contents are of no use any more */
+/* The generation of a page that is this environment's own; 0: it is being taken, or gone. */
+u64 generation_of(u32 page);
+bool is_held(u32 page, u64 generation); /* whether it is still what it was */
+bool stock_take(struct vm_run *run);    /* a page from stock, without asking anybody */
+bool pages_take(u32 most, struct vm_run *run); /* zeroed pages; false: none can be had */
+void page_drop(u32 page, u64 generation); /* its contents are of no use any more */
 void stock_check(void);            /* pages in stock may have been taken */
-struct vm_frame *frame_make(u32 number, u32 page, u16 flags); /* NULL: no room */
+struct vm_frame *frame_make(u32 number, u32 page, u64 generation, u16 flags); /* NULL: no room */
 void frame_release(u32 number);    /* the arena's page no longer has its frame */
 struct vm_frame *frame_of(u32 number);
 void unmap_page(u32 number, struct vm_frame *f); /* queues it; what its translation says is kept */

@@ -90,15 +90,14 @@ static void post(void) {
 }
 
 s64 vm_swap(u32 swap_server, u32 most) {
-    u32 got;
+    struct vm_run run;
 
     if (server || !swap_server || !most)
         return E_BAD_ARGUMENT;
     vm_enter();
     place = meta((u32)(((most + 1) * sizeof(struct place) + RT_PAGE - 1) / RT_PAGE));
-    u32 page = place ? pages_take(1, &got) : 0;
-    losses = page ? memory_map(page, 1, MAP_WRITE, 0) : NULL;
-    s64 error = losses ? sys_loss_bind(0, page) : E_LIMIT;
+    losses = place && pages_take(1, &run) ? memory_map(run.page, 1, MAP_WRITE, 0) : NULL;
+    s64 error = losses ? sys_loss_bind(0, run.page) : E_LIMIT;
     if (!error) {
         server = swap_server;
         most_places = most + 1;
@@ -124,9 +123,9 @@ static u32 place_of(u32 page, u64 to) {
     return 0;
 }
 
-static const struct loss *find_loss(const struct loss *loss, u32 count, u32 page) {
+static const struct loss *find_loss(const struct loss *loss, u32 count, u32 page, u64 generation) {
     for (u32 i = 0; i < count; i++)
-        if (loss[i].resource == RESOURCE_PAGES && loss[i].name == page)
+        if (loss[i].resource == RESOURCE_PAGES && loss[i].name == page && (!generation || loss[i].generation == generation))
             return &loss[i];
     return NULL;
 }
@@ -181,17 +180,17 @@ static void see_frames(const struct loss *loss, u32 count, u64 to, bool by_owner
         struct vm_frame *f = &vm.frame[i];
         if (!f->refs || !f->page || f->flags & FRAME_FOREIGN)
             continue;
-        const struct loss *l = some >> f->page % 64 & 1 ? find_loss(loss, count, f->page) : NULL;
-        if (l || (by_owner && vm.page_array[f->page].owner != vm.env->self))
+        const struct loss *l = some >> f->page % 64 & 1 ? find_loss(loss, count, f->page, f->generation) : NULL;
+        if (l || (by_owner && !is_held(f->page, f->generation)))
             lose_frame(f, l ? place_of(l->saved, to) : 0);
     }
 }
 
 static void see_tables(const struct loss *loss, u32 count, bool by_owner) {
     for (u32 n = 0; n < vm.pages / BLOCK_PAGES; n++) {
-        u32 table = vm.block[n] ? vm.block[n]->table : 0;
-        if (table && (find_loss(loss, count, table) ||
-                      (by_owner && vm.page_array[table].owner != vm.env->self)))
+        const struct vm_block *b = vm.block[n];
+        if (b && b->table &&
+            (find_loss(loss, count, b->table, b->generation) || (by_owner && !is_held(b->table, b->generation))))
             lose_table(n);
     }
 }

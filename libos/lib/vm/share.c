@@ -120,7 +120,7 @@ void vm_settle(void) { vm.settled = true; }
 
 static s64 import_page(u32 number, u32 page, u32 cap_place, bool copy) {
     struct vm_block *b = block_of(number);
-    struct vm_frame *f = frame_make(number, page, FRAME_FOREIGN | FRAME_CONTENT);
+    struct vm_frame *f = frame_make(number, page, 0, FRAME_FOREIGN | FRAME_CONTENT);
 
     if (!f)
         return E_LIMIT;

@@ -13,6 +13,9 @@
 #define PATIENCE 10000000
 #define BLOCKS_A_PAGE (RT_PAGE / sizeof(struct vm_block))
 
+/* Kept out of what is done most often, which then needs few registers. */
+#define RARE __attribute__((noinline))
+
 struct vm vm;
 static struct vm_options options;
 static struct vm_block *free_block; /* linked by their first word */
@@ -116,6 +119,8 @@ struct vm_region *vm_make_hidden(u64 pages, const struct vm_region *want) {
             return NULL;
         }
         vm.block[n]->region = number;
+        vm.block[n]->pages = (u32)(pages - (n - first) * BLOCK_PAGES < BLOCK_PAGES ? pages - (n - first) * BLOCK_PAGES : BLOCK_PAGES);
+        vm.block[n]->flags = want && want->flags & VM_EXECUTE ? MAP_EXECUTE : 0;
     }
     struct vm_region *r = &vm.region[number];
     *r = want ? *want : (struct vm_region){0};
@@ -156,7 +161,7 @@ static u32 flags_of(u32 number) {
     struct vm_block *b = block_of(number);
     bool write = bit(b->write, number) && !bit(b->copy, number);
 
-    return (write ? MAP_WRITE : 0u) | (region_of(number)->flags & VM_EXECUTE ? MAP_EXECUTE : 0u);
+    return (write ? MAP_WRITE : 0u) | b->flags;
 }
 
 static s64 map_run(u32 number, u32 page, u32 count, u32 flags, const struct cap *cap) {
@@ -225,18 +230,19 @@ static bool fill(u32 number) {
 static bool bring_fresh(u32 number) {
     struct vm_region *r = region_of(number);
     u32 got, most = r->fill || r->ahead == 1 ? 1 : untouched(number, r->ahead);
-    u32 page = pages_take(most, &got);
+    struct vm_run run;
 
-    if (!page)
+    if (!pages_take(most, &run))
         return false;
+    got = run.count;
     for (u32 i = 0; i < got; i++)
-        if (!frame_make(number + i, page + i, FRAME_BUSY)) { /* busy: not evicted by the next */
+        if (!frame_make(number + i, run.page + i, run.generation, FRAME_BUSY)) { /* busy: not evicted by the next */
             for (u32 rest = i; rest < got; rest++)
-                page_drop(page + rest);
+                page_drop(run.page + rest, run.generation);
             got = i;
         }
     s64 error =
-        got ? map_run(number, page, got, r->fill ? MAP_WRITE : flags_of(number), 0) : E_LIMIT;
+        got ? map_run(number, run.page, got, r->fill ? MAP_WRITE : flags_of(number), 0) : E_LIMIT;
     for (u32 i = 0; i < got; i++) {
         frame_of(number + i)->flags &= (u16)~FRAME_BUSY;
         if (error)
@@ -248,41 +254,39 @@ static bool bring_fresh(u32 number) {
 
 /* Copies a page that is mapped at `from` or, with a capability, of this number, into a fresh
  * one. */
-static u32 copied(u64 from, u32 source, const struct cap *cap) {
+static bool copied(u64 from, u32 source, const struct cap *cap, struct vm_run *run) {
     u64 to = vm.window + 2 * RT_PAGE;
-    u32 got, page = pages_take(1, &got);
 
-    if (!page)
-        return 0;
-    if (memory_map_at(to, page, 1, MAP_WRITE, 0) ||
+    if (!pages_take(1, run))
+        return false;
+    if (memory_map_at(to, run->page, 1, MAP_WRITE, 0) ||
         (cap && memory_map_at(from, source, 1, 0, cap))) {
         memory_unmap((void *)to, 1);
-        page_drop(page);
-        return 0;
+        page_drop(run->page, run->generation);
+        return false;
     }
     memcpy((void *)to, (void *)from, RT_PAGE);
     queue(UPDATE_UNMAP, to, 0, cap ? 2 : 1, 0, 0);
     if (!vm.torn)
-        return page;
+        return true;
     vm.torn = false; /* the source has gone: its mapping is the scratch page's now */
     queue(UPDATE_UNMAP, from, 0, 1, 0, 0);
     queue_flush();
-    page_drop(page);
-    return 0;
+    page_drop(run->page, run->generation);
+    return false;
 }
 
 /* Contents that were saved come back; the saved copy stays good until the page is modified. */
 static bool bring_saved(u32 number) {
     struct cap cap;
+    struct vm_run run;
     struct vm_frame *f = frame_of(number);
 
-    if (place_view(f->place, &cap))
-        return false;
-    u32 page = copied(vm.window + 3 * RT_PAGE, cap.name, &cap);
-    if (!page)
+    if (place_view(f->place, &cap) || !copied(vm.window + 3 * RT_PAGE, cap.name, &cap, &run))
         return false;
     queue_flush();
-    f->page = page;
+    f->page = run.page;
+    f->generation = run.generation;
     vm.counts.saved--;
     vm.counts.resident++;
     vm.counts.reloads++;
@@ -296,6 +300,7 @@ static bool is_still_shared(struct vm_frame *f) {
         return false;
     bool alone = vm.settled && vm.page_array[f->page].state >> 32 <= 1;
     if (alone && !sys_page_revoke(0, f->page, 1)) { /* nobody can map it any more */
+        f->generation = generation_of(f->page);
         f->flags &= (u16)~FRAME_EXPORTED;
         return false;
     }
@@ -313,15 +318,15 @@ static bool unshare(u32 number) {
     }
     s64 error =
         bit(b->mapped, number) && vm_view.entry[number] & PTE_PRESENT ? 0 : vm_map_frame(number, f);
-    u32 page = error ? 0 : copied(address_of(number), 0, NULL);
-    if (!page)
+    struct vm_run run;
+    if (error || !copied(address_of(number), 0, NULL, &run))
         return false;
     unmap_page(number, NULL);
     queue_flush();
     frame_release(number);
-    f = frame_make(number, page, FRAME_CONTENT | FRAME_DIRTY);
+    f = frame_make(number, run.page, run.generation, FRAME_CONTENT | FRAME_DIRTY);
     if (!f) {
-        page_drop(page);
+        page_drop(run.page, run.generation);
         return false;
     }
     vm_view.dropped = 1;
@@ -359,13 +364,6 @@ static bool ask(u32 number, u64 address, u32 why) {
     return true;
 }
 
-static bool is_arena(u64 address) {
-    u64 number = (address - vm.base) / RT_PAGE;
-
-    return address >= vm.base && number < vm.pages && block_of((u32)number) &&
-           address < region_of((u32)number)->at + region_of((u32)number)->pages * RT_PAGE;
-}
-
 /* A page that is just being taken is gone from the space before its loss is written. */
 static void await_loss(u32 number) {
     struct vm_frame *f = frame_of(number);
@@ -379,28 +377,22 @@ static void await_loss(u32 number) {
 }
 
 /* While the library copies, the page can be taken by another CPU: a scratch page stands in. */
-static bool tear(u64 address) {
-    if (vm.torn || !(is_arena(address) || address - vm.window < 4 * RT_PAGE))
+RARE static bool tear(u64 address) {
+    if (vm.torn || !(block_at(address) || address - vm.window < 4 * RT_PAGE))
         return false;
     vm.torn = true;
     return !memory_map_at(address & ~(RT_PAGE - 1), vm.scratch, 1, MAP_WRITE, 0);
 }
 
-static bool fault(u64 address, bool write) {
+/* The library's own memory, and what is none of it. */
+RARE static bool fault_elsewhere(u64 address) {
     u64 view = address - (u64)vm_view.entry;
 
-    if (view < vm.pages * sizeof(u64))
-        return !view_fault(address);
-    if (meta_fault(address))
-        return true;
-    if (vm.busy)
-        return tear(address);
-    if (!is_arena(address))
-        return false;
-    u32 number = (u32)((address - vm.base) / RT_PAGE);
-    struct vm_block *b = block_of(number);
-    if (bit(b->hidden, number) || (write && !bit(b->write, number)))
-        return ask(number, address, write ? VM_DENIED_WRITE : VM_DENIED_READ);
+    return view < vm.pages * sizeof(u64) ? !view_fault(address) : meta_fault(address);
+}
+
+/* What is allowed, and not there yet or not any more. */
+RARE static bool fault_missing(u32 number, u64 address, bool write) {
     vm_enter();
     vm.counts.faults++;
     bool good = false;
@@ -415,6 +407,19 @@ static bool fault(u64 address, bool write) {
     bool lost = !good && f && is_lost(f);
     vm_leave();
     return good || (lost && ask(number, address, VM_LOST));
+}
+
+static inline bool fault(u64 address, bool write) {
+    struct vm_block *b = block_at(address);
+
+    if (!b)
+        return fault_elsewhere(address) || (vm.busy && tear(address));
+    if (vm.busy)
+        return tear(address);
+    u32 number = number_at(address);
+    if (bit(b->hidden, number) || (write && !bit(b->write, number)))
+        return ask(number, address, write ? VM_DENIED_WRITE : VM_DENIED_READ);
+    return fault_missing(number, address, write);
 }
 
 /* A fault that nobody wants ends the environment, as if there were no handler. */
@@ -480,7 +485,7 @@ static void protect_block(u32 first, u32 from, u32 to, u32 access) {
 }
 
 /* Some translation was not there any more: each page's own entry says whether it is. */
-static void protect_again(const struct vm_change *change, u32 count) {
+RARE static void protect_again(const struct vm_change *change, u32 count) {
     for (u32 i = 0; i < count; i++) {
         u32 number = (u32)(((u64)change[i].at - vm.base) / RT_PAGE);
         for (u64 n = 0; n < change[i].pages; n++, number++) {
@@ -495,66 +500,65 @@ static void protect_again(const struct vm_change *change, u32 count) {
     queue_flush();
 }
 
-static bool is_good(const struct vm_change *c) {
+static inline bool is_good(const struct vm_change *c) {
     u64 at = (u64)c->at;
+    const struct vm_block *b = block_at(at);
 
-    if (at % RT_PAGE || !c->pages || !is_arena(at) ||
-        (c->access != VM_NONE && c->access != VM_READ && c->access != VM_WRITE))
+    if (at % RT_PAGE || !b || c->access > VM_WRITE || c->access == (VM_WRITE & ~VM_READ))
         return false;
-    const struct vm_region *r = region_of((u32)((at - vm.base) / RT_PAGE));
-    return c->pages <= (r->at + r->pages * RT_PAGE - at) / RT_PAGE;
+    const struct vm_region *r = &vm.region[b->region];
+    return c->pages == 1 || (c->pages && c->pages <= (r->at + r->pages * RT_PAGE - at) / RT_PAGE);
 }
 
-s64 vm_protect_all(const struct vm_change *change, u32 count) {
+/* What the kernel knows of access that is not VM_NONE. */
+static inline u32 map_flag(u32 access) { return access >> 1; }
+_Static_assert(VM_READ >> 1 == 0 && VM_WRITE >> 1 == MAP_WRITE, "map_flag");
+
+/* The common case: one page that the kernel knows and that is not shared. False: it is not that. */
+static inline bool protect_page(const struct vm_change *c) {
+    u32 number = number_at((u64)c->at), word = number / 64 % 8;
+    struct vm_block *b = block_of(number);
+    u64 mask = 1ull << number % 64;
+
+    if (c->pages != 1 || c->access == VM_NONE || (b->mapped[word] & ~b->copy[word] & mask) == 0)
+        return false;
+    b->write[word] = (b->write[word] & ~mask) | (u64)map_flag(c->access) << number % 64;
+    *queue_place() = (struct update){.op = UPDATE_PROTECT, .flags = (u16)(b->flags | map_flag(c->access)), .va = (u64)c->at, .count = 1};
+    return true;
+}
+
+RARE static void protect_range(const struct vm_change *c) {
+    u32 number = number_at((u64)c->at);
+
+    for (u64 left = c->pages; left;) {
+        u32 from = number % BLOCK_PAGES;
+        u32 part = left < BLOCK_PAGES - from ? (u32)left : BLOCK_PAGES - from;
+        protect_block(number - from, from, from + part, c->access);
+        number += part;
+        left -= part;
+    }
+}
+
+static inline __attribute__((always_inline)) s64 protect_all(const struct vm_change *change, u32 count) {
     for (u32 i = 0; i < count; i++)
         if (!is_good(&change[i]))
             return E_BAD_ARGUMENT;
     vm_enter();
-    for (u32 i = 0; i < count; i++) {
-        u32 number = (u32)(((u64)change[i].at - vm.base) / RT_PAGE);
-        for (u64 left = change[i].pages; left;) {
-            u32 from = number % BLOCK_PAGES;
-            u32 part = left < BLOCK_PAGES - from ? (u32)left : BLOCK_PAGES - from;
-            protect_block(number - from, from, from + part, change[i].access);
-            number += part;
-            left -= part;
-        }
-    }
+    for (u32 i = 0; i < count; i++)
+        if (!protect_page(&change[i]))
+            protect_range(&change[i]);
     if (queue_flush())
         protect_again(change, count);
     vm_leave();
     return 0;
 }
 
-/* The common case: one page that the kernel knows. False: it is not that. */
-static bool protect_one(u64 va, u32 access) {
-    u32 number = (u32)((va - vm.base) / RT_PAGE);
-    struct vm_block *b = block_of(number);
-    struct update u = {
-        .op = UPDATE_PROTECT, .flags = access == VM_WRITE ? MAP_WRITE : 0, .va = va, .count = 1};
-
-    if (!bit(b->mapped, number) || bit(b->copy, number) || vm.region[b->region].flags & VM_EXECUTE)
-        return false;
-    if (access == VM_WRITE)
-        set_bit(b->write, number);
-    else
-        clear_bit(b->write, number);
-    if (sys_space_update(0, &u, 1)) /* taken meanwhile */
-        clear_bit(b->mapped, number);
-    return true;
-}
+s64 vm_protect_all(const struct vm_change *change, u32 count) { return protect_all(change, count); }
 
 s64 vm_protect(const volatile void *at, u64 pages, u32 access) {
     struct vm_change change = {at, pages, access};
 
-    if (pages == 1 && access != VM_NONE && is_good(&change)) {
-        vm_enter();
-        bool done = protect_one((u64)at, access);
-        vm_leave();
-        if (done)
-            return 0;
-    }
-    return vm_protect_all(&change, 1);
+    return protect_all(&change, 1);
 }
 
 /* ---------------------------------------------------------------- dirty pages */
@@ -598,7 +602,7 @@ static u64 reserve_blocks(u64 pages) {
 }
 
 s64 vm_init(const struct vm_options *given) {
-    u32 got;
+    struct vm_run zero, scratch;
 
     options = *given;
     vm = (struct vm){.shape = options.shape ? options.shape : &vm_radix, .frames = options.frames};
@@ -615,10 +619,11 @@ s64 vm_init(const struct vm_options *given) {
     vm.frame =
         (struct vm_frame *)meta_reserve((u32)(vm.frames * sizeof(struct vm_frame) / RT_PAGE + 1));
     vm.block = meta((u32)((vm.pages / BLOCK_PAGES * sizeof *vm.block + RT_PAGE - 1) / RT_PAGE));
-    vm.zero_page = pages_take(1, &got);
-    vm.scratch = pages_take(1, &got);
-    if (!vm.frame || !vm.block || !vm.zero_page || !vm.scratch || view_init() ||
-        !vm.shape->init(vm.pages))
+    if (!vm.frame || !vm.block || !pages_take(1, &zero) || !pages_take(1, &scratch))
+        return E_LIMIT;
+    vm.zero_page = zero.page;
+    vm.scratch = scratch.page;
+    if (view_init() || !vm.shape->init(vm.pages))
         return E_LIMIT;
     rt_on_exception(on_exception);
     rt_on_revoke(on_revoke);
