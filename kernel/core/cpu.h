@@ -2,7 +2,6 @@
 #pragma once
 
 #define CPU_TRACE (-TRACE_BYTES) /* it lies before struct cpu */
-#define CPU_SELF 0
 #define CPU_ENV 8
 #define CPU_KERNEL_RSP 16
 #define CPU_RECORDS 24

@@ -171,10 +171,10 @@ s64 env_make(struct env *creator, u32 page, u32 root, const struct env_spec *spe
     page_get(page)->owner = page_get(root)->owner = page;
     page_get(page)->where = page_get(root)->where = 0;
     page_get(page)->generation = page_new_generation(); /* no capability for it as memory lives on */
+    e->state = ENV_LIVE; /* before it can be found: another CPU of the creator may destroy it at once */
     page_retype(page, page, PAGE_KERNEL, PAGE_ENV, UINT32_MAX);
     env_unlock(creator);
     list_insert(e);
-    __atomic_store_n(&e->state, ENV_LIVE, __ATOMIC_SEQ_CST);
     trace(TRACE_ENV, 1, page);
     return page;
 }
@@ -393,8 +393,9 @@ static void pass_devices(struct env *e) {
             continue;
         page_take_end(page, e, heir);
         page_get(page)->generation = page_generation(page_get(e->self)); /* one for all, that no capability for them has had */
-        heir->page_limit += e->page_limit > 0;
-        e->page_limit -= e->page_limit > 0;
+        u32 *room = e->page_debt ? &e->page_debt : &e->page_limit;
+        heir->page_limit += *room > 0;
+        *room -= *room > 0;
     }
     env_unlock_two(e, heir);
 }
@@ -422,8 +423,8 @@ static void return_limits(const struct env *e) {
     struct env *to = heir_of(e);
 
     env_lock(to);
-    to->page_limit += e->page_limit;
-    to->slice_limit += e->slice_limit;
+    to->page_limit += e->page_limit + e->page_debt;
+    to->slice_limit += e->slice_limit + e->slice_debt;
     if (to->self == e->creator && to->children)
         to->children--;
     env_unlock(to);

@@ -135,6 +135,7 @@ s64 call_vital_set(u32 place, u32 page) {
 
 /* ---------------------------------------------------------------- limits */
 
+/* What it owns above a limit that was lowered is its debt, which its creator cannot lend to another yet. */
 s64 call_env_limit(u64 cap, u32 pages, u32 slices) {
     struct env *env, *creator = current_env();
     s64 error = 0;
@@ -144,7 +145,9 @@ s64 call_env_limit(u64 cap, u32 pages, u32 slices) {
         env->creator_generation != page_generation(page_get(creator->self)))
         return E_NO_RIGHT;
     env_lock_two(env, creator);
-    s64 more_pages = (s64)pages - env->page_limit, more_slices = (s64)slices - env->slice_limit;
+    u32 page_debt = env->pages - (u32)min_u64(env->pages, pages), slice_debt = env->slices - (u32)min_u64(env->slices, slices);
+    s64 more_pages = (s64)pages + page_debt - env->page_limit - env->page_debt;
+    s64 more_slices = (s64)slices + slice_debt - env->slice_limit - env->slice_debt;
     if (env->state != ENV_LIVE)
         error = E_DEAD;
     else if ((more_pages > 0 && more_pages > (s64)creator->page_limit - creator->pages) ||
@@ -152,7 +155,9 @@ s64 call_env_limit(u64 cap, u32 pages, u32 slices) {
         error = E_LIMIT;
     if (!error) {
         env->page_limit = pages;
+        env->page_debt = page_debt;
         env->slice_limit = slices;
+        env->slice_debt = slice_debt;
         creator->page_limit -= (u32)more_pages;
         creator->slice_limit -= (u32)more_slices;
     }

@@ -44,12 +44,6 @@ static inline u64 *find_table(u32 root, u64 va, u32 level) {
     return table;
 }
 
-u64 *space_entry(u32 root, u64 at) {
-    u64 *table = find_table(root, at, 1);
-
-    return table ? &table[index_of(at, 1)] : NULL;
-}
-
 static NOINLINE u64 *find_leaf(struct env *env, u64 va) {
     u64 *table = find_table(env->root, va, 1);
 
@@ -405,7 +399,8 @@ static inline s64 apply(struct env *env, const struct update *u) {
     if (unlikely(u->va % PAGE_SIZE || u->count - 1 >= PAGES_A_CALL || u->va > USER_TOP - u->count * PAGE_SIZE ||
                  u->flags & ~(MAP_WRITE | MAP_EXECUTE)))
         return E_BAD_ARGUMENT;
-    if (on_pages && u->level && (u->level != 1 || u->count != 1 || u->va % (LARGE * PAGE_SIZE) || u->page % LARGE))
+    if (on_pages && u->level && (u->level != 1 || u->count != 1 || u->va % (LARGE * PAGE_SIZE) ||
+                                 u->va > USER_TOP - LARGE * PAGE_SIZE || u->page % LARGE))
         return E_BAD_ARGUMENT;
     if (!on_pages && (u->level < 1 || u->level > 3 || u->flags || u->count != 1 || u->cap))
         return E_BAD_ARGUMENT;

@@ -8,8 +8,6 @@ void space_prepare(struct env *env);
 s64 space_lookup(u32 root, u64 at);
 /* The entry that maps `at`, with the number of just its page if it is a large one; 0: none. */
 u64 space_translate(u32 root, u64 at);
-/* The address of the entry that maps `at`, or NULL where there is no table. */
-u64 *space_entry(u32 root, u64 at);
 /* One element of a batch; takes no lock: env's lock is held. */
 s64 space_apply(struct env *env, const struct update *u);
 /* Removes, flushes and unbinds every mapping in a table of pages that are being taken; its environment's lock is held. */

@@ -65,10 +65,13 @@ static s64 bind_words(struct predicate *kept) {
 s64 wait_begin(const struct predicate *p, u32 page) {
     if (!is_well_formed(p))
         return E_BAD_ARGUMENT;
-    TRY(page_use(page, current_env()->self, PAGE_WAIT, 0));
+    env_lock(current_env()); /* under which alone pages change hands */
+    s64 error = page_use(page, current_env()->self, PAGE_WAIT, 0);
+    env_unlock(current_env());
+    TRY(error);
     struct predicate *kept = page_ptr(page);
     *kept = *p;
-    s64 error = bind_words(kept);
+    error = bind_words(kept);
     if (error)
         wait_end(page);
     return error;

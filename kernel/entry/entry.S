@@ -188,8 +188,8 @@ entry_exception_close:  /* a libOS may have set AC, which opens user memory to t
     movq %gs:CPU_CONTEXT, %rdi
     movq CONTEXT_EXCEPTION_AT(%rdi), %rsi
     leaq -1(%rsi), %rax
-    shrq $47, %rax              /* no entry, or not a user address */
-    jnz entry_exception_slow
+    cmpq %gs:CPU_USER_MASK, %rax /* no entry, or not a user address */
+    jae entry_exception_slow
     movq 64(%rsp), %rax
     subq CONTEXT_SELF_AT(%rdi), %rax
     cmpq $CONTEXT_BYTES, %rax

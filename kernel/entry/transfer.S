@@ -231,6 +231,7 @@ give:
 
 slow_give_known:
     movq FRAME_RIP_AT(%rsp), %rcx
+    andq %gs:CPU_USER_MASK, %rcx    /* another CPU may have written there: it is a user address all the same */
 slow_give:              /* rcx as it came */
     movq %gs:CPU_USER_RSP, %rsp
     movq %gs:CPU_USER_RAX, %rax

@@ -17,7 +17,6 @@ NORETURN void trap_halted(u32 vector);
 
 struct fixup { u64 at, to; };
 extern const struct fixup fixups_start[], fixups_end[];
-extern const char entry_iretq[];
 
 /* The kernel may fault only where it touches what a libOS controls. */
 static void kernel_exception(struct regs *r, u64 address) {

@@ -19,7 +19,6 @@
 #define COLD __attribute__((cold, noinline))
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
-#define container_of(p, type, member) ((type *)((char *)(p) - offsetof(type, member)))
 
 typedef struct { u64 v; } phys;  /* a physical address */
 typedef struct { u64 v; } uaddr; /* an address in a libOS's space: hostile until checked */

@@ -23,7 +23,6 @@ static inline void wrmsr(u32 msr, u64 v) {
     __asm__ volatile("wrmsr" : : "c"(msr), "a"((u32)v), "d"((u32)(v >> 32)) : "memory");
 }
 static inline void cpu_relax(void) { __asm__ volatile("pause" ::: "memory"); }
-static inline void barrier(void) { __asm__ volatile("" ::: "memory"); }
 
 struct cpuid { u32 a, b, c, d; };
 static inline struct cpuid cpuid(u32 leaf, u32 sub) {

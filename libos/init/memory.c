@@ -115,6 +115,7 @@ static void go_on_asking(void) {
     u32 left = child[now.victim].env == now.victim_env && e ? e->request[RESOURCE_PAGES].left : 0;
 
     if (!left) {
+        set_limit(now.victim, most(now.victim)); /* what it has given returns with this */
         now.asking = false;
     } else if (rt_tsc() >= now.deadline) {
         bool more = false;

@@ -606,10 +606,16 @@ TEST(limit_moves) {
     EQUAL(sys_env_limit(&e.cap, 200 + self()->page_limit - self()->pages + 1, 3), E_LIMIT);
     EQUAL(sys_env_limit(&e.cap, 0xffffffff, 3), E_LIMIT);
     EQUAL(sys_env_limit(&e.cap, 200, 0xffffffff), E_LIMIT);
-    u32 page = (u32)OK(sys_page_alloc(&e.cap, PAGE_ANY, 50, 0, 0));
+    struct cap cap;
+    u32 page = (u32)OK(sys_page_alloc(&e.cap, PAGE_ANY, 50, 0, &cap));
     OK(sys_env_limit(&e.cap, 10, 0));
-    EQUAL(self()->page_limit, pages - 10);
+    EQUAL(self()->page_limit, pages - 52); /* with the two that it is made of, it has so many still */
+    EQUAL(self()->slice_limit, slices);
     EQUAL(sys_page_alloc(&e.cap, PAGE_ANY, 1, 0, 0), E_LIMIT);
+    OK(sys_page_free(&cap, page + 30, 20));
+    EQUAL(self()->page_limit, pages - 52);
+    OK(sys_env_limit(&e.cap, 10, 0)); /* and this asks for what it has let go of */
+    EQUAL(self()->page_limit, pages - 32);
     EQUAL(page_of(page)->owner, e.env);
     OK(sys_env_limit(&e.cap, 0, 0));
     EQUAL(sys_env_limit(0, 10, 10), E_NO_RIGHT);

@@ -37,6 +37,19 @@ static void bind_tables(u64 va, u32 table[4]) {
     }
 }
 
+/* The entry that maps an address, found by a walk of the test's own; NULL where there is no table. */
+static u64 *space_entry(u32 root, u64 at) {
+    u64 *table = page_ptr(root);
+
+    for (u32 level = 4; level > 1; level--) {
+        u64 entry = table[at >> (3 + 9 * level) & 511];
+        if ((entry & (PTE_PRESENT | (level == 2 ? PTE_LARGE : 0))) != PTE_PRESENT)
+            return NULL;
+        table = phys_ptr((phys){entry & PTE_ADDRESS});
+    }
+    return &table[at >> 12 & 511];
+}
+
 static u64 entry_at(u32 root, u64 va) {
     u64 *entry = space_entry(root, va);
     return entry ? *entry : 0;
