@@ -71,9 +71,10 @@ static inline u64 fold(u64 bits, u64 key) {
     return (u64)product ^ (u64)(product >> 64);
 }
 
-/* Of what f wants where the group looks. */
+/* Of what f wants where the group looks. It begins with a key, so that filters that want nothing but zeros have another
+ * in each group: those of all groups stand in one table. */
 static u64 hash_of(const struct group *g, const struct masked *f) {
-    u64 hash = 0;
+    u64 hash = g->key[0];
     for (u32 w = 0; w < WINDOWS; w++)
         if (w < HOT || g->hashed >> w & 1)
             hash += fold(value_in(f, w) & mask_in(&g->shape, w), g->key[w]);
@@ -144,9 +145,7 @@ static inline const u8 *second_of(const struct group *g, const u8 *frame, u32 le
 static __attribute__((noinline)) struct flow *search_others(const u8 *frame, u32 length) {
     struct flow *found = NULL;
     for (const struct group *g = groups; g < groups_end && !found; g++) {
-        const u8 *second = NULL;
-        if (g->members && g->need == TOO_LONG)
-            second = second_of(g, frame, length, g->shape.length);
+        const u8 *second = g->members && g->need == TOO_LONG ? second_of(g, frame, length, g->shape.length) : NULL;
         if (second)
             found = search(g, frame, second);
     }
@@ -199,7 +198,8 @@ static struct group *group_for(const struct masked *f) {
 static void begin(struct group *g, const struct masked *f) {
     g->shape = *f;
     memcpy(g->agreed, f->mask, sizeof(g->agreed));
-    g->agreed_hash = g->hashed = 0;
+    g->agreed_hash = g->key[0];
+    g->hashed = 0;
     for (u32 w = 0; w < WINDOWS; w++)
         if (w < HOT)
             g->agreed_hash += fold(value_in(f, w), g->key[w]);
@@ -271,33 +271,50 @@ void classify_remove(struct flow *flow) {
 }
 
 /* ---- admission */
-/* The filter fixes all that the group counts, or has its range where the group has: then the hash, and
- * the end of the range, lead to the only one that it could take from. */
-static bool fixes_all(const struct masked *f, const struct group *g) {
+/* The filter fixes all that the group counts, and wants a run of values where the group has its range: then the hash,
+ * and the end of the run, lead to the only one that it could take from. */
+static bool fixes_all(const struct masked *f, const struct group *g, u32 *high) {
     u64 open = 0;
     for (u32 w = 0; w < WINDOWS; w++)
         open |= mask_in(&g->shape, w) & ~mask_in(f, w);
-    return !open && filter_same_shift(f, &g->shape) && (!g->shape.range_part || (g->shape.range_part == f->range_part &&
-                                     g->shape.range_offset == f->range_offset));
+    return !open && filter_same_shift(f, &g->shape) && (!g->shape.range_part || filter_run(f, &g->shape, high));
 }
 
-s64 classify_conflict(const struct masked *f, u32 *conflict) {
-    u32 doubts = DOUBTS;
-    for (const struct group *g = groups; g < groups_end; g++) {
-        if (!g->members || disagrees(g, f))
+/* Whether f takes from one of the group. */
+static s64 conflict_in(const struct group *g, const struct masked *f, u32 *doubts, u32 *conflict) {
+    u32 high = 0;
+    bool by_hash = fixes_all(f, g, &high);
+    const struct entry *e = by_hash ? first_entry(g, hash_of(g, f), high) : entries;
+    for (; by_hash ? e != NULL : e < entries_end; e = by_hash ? e->next : e + 1) {
+        if (e->group != g || filter_clash(f, &e->flow->filter))
             continue;
-        bool by_hash = fixes_all(f, g);
-        const struct entry *e = by_hash ? first_entry(g, hash_of(g, f), f->high) : entries;
-        for (; by_hash ? e != NULL : e < entries_end; e = by_hash ? e->next : e + 1) {
-            if (e->group != g || filter_clash(f, &e->flow->filter))
-                continue;
-            if (!doubts--)
-                return E_FULL;
-            if (!filter_disjoint(f, &e->flow->filter)) {
-                *conflict = e->flow->self;
-                return E_CONFLICT;
-            }
+        if (!(*doubts)--)
+            return E_FULL;
+        if (!filter_disjoint(f, &e->flow->filter)) {
+            *conflict = e->flow->self;
+            return E_CONFLICT;
         }
     }
     return 0;
+}
+
+/* A range where the group counts the whole field is tried value by value, if it has fewer than the group has members. */
+s64 classify_conflict(const struct masked *f, u32 *conflict) {
+    u32 doubts = DOUBTS, high;
+    s64 error = 0;
+    for (const struct group *g = groups; g < groups_end && !error; g++) {
+        struct masked one;
+        if (!g->members || disagrees(g, f))
+            continue;
+        bool few = f->range_part && !g->shape.range_part && f->high - f->low < (s64)g->members;
+        if (few)
+            filter_value(f, f->low, &one);
+        few = few && fixes_all(&one, g, &high);
+        if (!few)
+            error = conflict_in(g, f, &doubts, conflict);
+        for (u32 value = f->low; few && value <= f->high && !error; value++)
+            if (filter_value(f, value, &one))
+                error = conflict_in(g, &one, &doubts, conflict);
+    }
+    return error;
 }

@@ -332,6 +332,30 @@ bool filter_disjoint(const struct masked *a, const struct masked *b) {
     return filter_clash(a, b) || every_pair(a, b, impossible);
 }
 
+bool filter_run(const struct masked *f, const struct masked *g, u32 *high) {
+    const u8 *own = (g->range_part == 1 ? f->mask : f->mask2) + g->range_offset;
+    const u8 *shared = (g->range_part == 1 ? g->mask : g->mask2) + g->range_offset;
+    struct cell c = ANY_CELL;
+
+    cell_add_part(&c, f, g->range_part, 0, g->range_offset);
+    cell_tighten(&c);
+    *high = c.high;
+    return !(field(own) & ~field(shared) & below(c.low ^ c.high));
+}
+
+bool filter_value(const struct masked *f, u32 value, struct masked *to) {
+    *to = *f;
+    to->range_part = to->range_offset = 0;
+    to->low = to->high = 0;
+    u8 *mask = (f->range_part == 1 ? to->mask : to->mask2) + f->range_offset;
+    u8 *bits = (f->range_part == 1 ? to->value : to->value2) + f->range_offset;
+    bool fits = !((field(bits) ^ value) & field(mask));
+    mask[0] = mask[1] = 0xff;
+    bits[0] = (u8)(value >> 8);
+    bits[1] = (u8)value;
+    return fits;
+}
+
 /* ---- frames: eight bytes at a time, passing over words in which nothing counts */
 /* The next eight bytes, of which only `available` may be read; the others are 0. */
 static u64 frame_word(const u8 *p, u32 available) {

@@ -24,6 +24,13 @@ bool filter_match(const struct masked *f, const u8 *frame, u32 length);
 /* For a frame that satisfies f: the condition counts bits of the `count` bytes from `first` on. */
 bool filter_looks_at(const struct masked *f, const u8 *frame, u32 first, u32 count);
 
+/* For an f that can be satisfied: of the values of g's ranged field that g's mask allows, f allows those up to *high
+ * from some other on, and leaves none of them out. */
+bool filter_run(const struct masked *f, const struct masked *g, u32 *high);
+
+/* What is left of f, which has a range, where its field has one value; false: nothing is. */
+bool filter_value(const struct masked *f, u32 value, struct masked *to);
+
 /* Two conditions have one shift, or none: in a packet their second parts begin at one place. */
 bool filter_same_shift(const struct masked *a, const struct masked *b);
 /* Two conditions of the same shape count the same bits, and may differ in what these must be. */

@@ -31,7 +31,8 @@ $(eval $(call web_host,web-host-asan,$(WEB_SANITIZE)))
 
 # Host tests and the fuzzer build libOS sources as ordinary C.
 build/host/libos/% build/host/tests/host/test_http% build/host/tests/host/test_tcp% build/host/tests/host/wire%: HOST_CFLAGS += -Ilibos -Ilibos/lib
-build/host/fuzz_http: tests/fuzz/fuzz_http.c $(HTTP_SOURCES) libos/web/host/fake_machine.c \
+build/fuzz/fuzz_http: tests/fuzz/fuzz_http.c $(HTTP_SOURCES) libos/web/host/fake_machine.c \
                       $(ABI_STAMP)
+	@mkdir -p $(@D)
 	clang -std=gnu11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
 	      -I$(ABI) -Ilibos -Ilibos/lib -o $@ $(filter %.c,$^)

@@ -1,5 +1,5 @@
 /* Fuzzing of the HTTP server, by libFuzzer:
- *     make build/host/fuzz_http && build/host/fuzz_http -dict=tests/fuzz/http.dict [FOLDER]
+ *     tests/fuzz/run 60 fuzz_http
  *
  * The input says what happens: each step has a byte that chooses between received bytes (cut to any
  * length), acknowledgements, time, shortage of room, and the peer's end; connections are opened

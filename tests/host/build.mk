@@ -24,7 +24,12 @@ build/host/targe-filter: kernel/net/filter.c tools/filter/targe_filter.c kernel/
 	      -o $@ $(filter %.c,$^)
 
 FUZZ_CODE := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(wildcard tests/fuzz/fuzz_code_*.c))
-fuzz: $(FUZZ_CODE) build/fuzz/fuzz_tcp
+fuzz: $(FUZZ_CODE) build/fuzz/fuzz_filter build/fuzz/fuzz_tcp build/fuzz/fuzz_http
+build/fuzz/fuzz_filter: tests/fuzz/fuzz_filter.c kernel/net/filter.c kernel/net/classify.c tools/code/panic.c \
+                        $(wildcard kernel/net/*.h) kernel/lib/base.h $(ABI_STAMP)
+	@mkdir -p $(@D)
+	clang -std=gnu11 -O1 -g $(WARN) -fno-strict-aliasing -fsanitize=fuzzer,address,undefined \
+	      -fno-sanitize-recover=undefined -DHOST_TEST $(CODE_INCLUDES) -o $@ $(filter %.c,$^)
 build/fuzz/fuzz_tcp: tests/fuzz/fuzz_tcp.c tests/host/wire.c $(TCP_SOURCES) $(wildcard libos/lib/tcp/*.h) tests/host/wire.h \
                      $(ABI_STAMP)
 	@mkdir -p $(@D)

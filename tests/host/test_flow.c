@@ -989,6 +989,60 @@ static void test_all_flows(void **state) {
     assert_int_equal(count, PAGES / 8);
 }
 
+/* A range of which a mask leaves only what an earlier neighbour has: the next neighbour, where it ends, is not all there is. */
+static void test_range_with_a_mask(void **state) {
+    (void)state;
+    u32 page[3], conflict;
+    static const struct { u32 low, high; } range[] = {{0, 9}, {10, 19}};
+    for (u32 n = 0; n < 3; n++) {
+        struct flow_spec *spec = USER(struct flow_spec);
+        struct cap *c = USER(struct cap);
+        memset(spec, 0, sizeof(*spec));
+        page[n] = take(1);
+        assert_int_equal(call_flow_create(root_cap(), page[n], (u64)spec, (u64)c), 0);
+        many[n].cap = (u64)c;
+        struct condition filter = n < 2 ? even_port(range[n].low, range[n].high) : even_port(9, 10);
+        if (n == 2)
+            put(&filter, 15, 1, 1, 1); /* odd ones: 9 */
+        assert_int_equal(bind_many(n, &filter, &conflict), n < 2 ? 0 : E_CONFLICT);
+    }
+    assert_int_equal(conflict, page[0]);
+    struct condition filter = even_port(19, 20);
+    put(&filter, 15, 1, 1, 0); /* 20 */
+    assert_int_equal(bind_many(2, &filter, &conflict), 0);
+}
+
+/* Filters of different shapes that want zeros and ranges of one place or another: each is found, and taken out by itself. */
+static void test_ranges_of_zeros(void **state) {
+    (void)state;
+    u32 page[3], conflict;
+    for (u32 n = 0; n < 3; n++) {
+        struct flow_spec *spec = USER(struct flow_spec);
+        struct cap *c = USER(struct cap);
+        memset(spec, 0, sizeof(*spec));
+        page[n] = take(1);
+        assert_int_equal(call_flow_create(root_cap(), page[n], (u64)spec, (u64)c), 0);
+        many[n].cap = (u64)c;
+        struct condition filter = {0};
+        if (n < 2)
+            put(&filter, 16, 2, 0xfffc, 0);
+        if (n == 1)
+            put(&filter, 20, 1, 0x80, 0);
+        filter.atom[filter.count++] = n == 0 ? port_range(20, 65535) : port_range(2, 19);
+        if (n == 2)
+            filter.atom[0] = port_range(20, 65535), filter.atom[0].offset = 16;
+        assert_int_equal(bind_many(n, &filter, &conflict), 0);
+    }
+    u8 first[64] = {[15] = 30}, second[64] = {[15] = 10}, third[64] = {[15] = 10, [17] = 25};
+    assert_int_equal(nobody_or(flow_classify(first, 64)), page[0]);
+    assert_int_equal(nobody_or(flow_classify(second, 64)), page[1]);
+    assert_int_equal(nobody_or(flow_classify(third, 64)), page[2]);
+    assert_int_equal(call_flow_unbind(many[2].cap), 0);
+    assert_int_equal(nobody_or(flow_classify(first, 64)), page[0]);
+    assert_int_equal(nobody_or(flow_classify(second, 64)), page[1]);
+    assert_int_equal(nobody_or(flow_classify(third, 64)), 0);
+}
+
 /* Filters of random shapes, with and without a shift and a range, of two environments: what is admitted
  * is disjoint from all, the one that is named is not, and a frame goes where a walk says. */
 static struct condition random_filter(void) {
@@ -1193,6 +1247,7 @@ int main(void) {
         T(test_split),      T(test_destroy), T(test_bind),       T(test_delivery),
         T(test_binder_ends), T(test_send),   T(test_many_sends), T(test_ten_thousand_flows),
         T(test_many_shapes), T(test_send_while_freed), T(test_all_flows), T(test_random_filters),
+        T(test_range_with_a_mask), T(test_ranges_of_zeros),
         T(test_flood),
         T(test_handler),    T(test_answer),
     };

@@ -5,6 +5,7 @@ import struct
 import subprocess
 import sys
 
+from harness.fuzz import fuzz
 from harness.system import limit
 from targe import filter as tool
 from targe import project
@@ -173,3 +174,9 @@ def test_command(ctx):
     (ctx.folder / "none").write_text("no pcap", encoding="ascii")
     status, _, errors = _command("ip", "--pcap", ctx.folder / "none")
     assert status == 1 and "no pcap file" in errors, errors
+
+
+@limit(300)
+def test_fuzz(_ctx):
+    """Admission and classifier against brute force, from the kept corpus."""
+    fuzz("fuzz_filter")

@@ -2,6 +2,7 @@
 
 import time
 
+from harness.fuzz import fuzz
 from harness.http import Closed, Connection
 from harness.system import limit
 
@@ -178,3 +179,9 @@ def test_client_goes_away(ctx):
         with Connection("127.0.0.1", machine.config.port) as connection:
             connection.send(b"GET /text.txt HTTP/1.1\r\nHost: x\r\n\r\n" * 3)
     assert ctx.connect(machine).get("/text.txt").body == _TEXT
+
+
+@limit(300)
+def test_fuzz(_ctx):
+    """The HTTP server on bytes that come in any pieces, from the kept corpus."""
+    fuzz("fuzz_http")

@@ -1,6 +1,5 @@
 """The web library OS's TCP: over a bad wire, and fuzzed."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -11,6 +10,7 @@ from harness import sites
 from harness.context import until
 from harness.namespace import GUEST, HOST, TAP
 from harness.outcome import Skip
+from harness.fuzz import fuzz
 from harness.system import limit
 from targe import project
 
@@ -71,8 +71,4 @@ def test_instructions(ctx):
 @limit(300)
 def test_fuzz(_ctx):
     """Segments, time and a user of all kinds, from the kept corpus: for a minute in CI, else for 5 seconds."""
-    seconds = "60" if os.environ.get("CI") else "5"
-    done = subprocess.run([project.ROOT / "tests" / "fuzz" / "run", seconds, "fuzz_tcp"],
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True, errors="replace", check=False)
-    assert done.returncode == 0, done.stdout[-4000:]
+    fuzz("fuzz_tcp")
