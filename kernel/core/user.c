@@ -8,10 +8,9 @@
 s64 user_writable(u64 to, u64 n) {
     if (!user_has(to, n))
         return E_BAD_ADDRESS;
-    for (u64 at = to & ~(PAGE_SIZE - 1); at < to + n; at += PAGE_SIZE) {
+    for (u64 at = to & ~(PAGE_SIZE - 1); at < to + n; at += PAGE_SIZE)
         if (!(space_translate(current_env()->root, at) & PTE_WRITE))
             return E_BAD_ADDRESS;
-    }
     return 0;
 }
 

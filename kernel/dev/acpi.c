@@ -247,13 +247,9 @@ static void read_table(u64 address) {
     }
 }
 
-static bool rsdp_good(const struct view *t) {
-    return field(t, 0, 8) == 0x2052545020445352 /* "RSD PTR " */ && sums_to_zero(t, 20);
-}
-
 static void read_all(u64 rsdp) {
     struct view t, root;
-    if (!view_open(&t, rsdp, 20) || !rsdp_good(&t)) {
+    if (!view_open(&t, rsdp, 20) || field(&t, 0, 8) != 0x2052545020445352 /* "RSD PTR " */ || !sums_to_zero(&t, 20)) {
         print("acpi: no root pointer\n");
         return;
     }

@@ -211,6 +211,21 @@ bool pci_msix(const struct pci_device *d, void (*handler)(u32 entry), u32 count)
 /* ---------------------------------------------------------------- what the kernel does not drive */
 #define FIXED 0xfec00000u /* from here to 4 GiB: interrupt controllers and firmware, whatever a device claims */
 
+/* The registers of a device that may be BARs. A bridge has two; the others are something else. */
+static u32 bars_of(const struct pci_device *d) { return (pci_read8(d, HEADER_TYPE) & 0x7f) == 1 ? 2 : 6; }
+static bool is_wide(const struct pci_device *d, u32 bar) { return (pci_read32(d, BAR0 + 4 * bar) & 7) == 4; }
+
+/* How many BARs have some of these bytes, of any device. */
+static u32 claims(u64 address, u64 bytes) {
+    u64 other, size;
+    u32 count = 0;
+
+    for (const struct pci_device *d = devices; d < devices + found; d++)
+        for (u32 bar = 0; bar < bars_of(d); bar += 1 + is_wide(d, bar)) /* the next register is its upper half */
+            count += bar_extent(d, bar, &other, &size) && other < address + bytes && address < other + size;
+    return count;
+}
+
 /* Whether nothing else that is known lies in these pages. */
 static bool is_alone(u64 address, u64 bytes) {
     u64 ecam_end = tables.ecam + ((tables.ecam_last_bus + 1ull) << 20);
@@ -222,7 +237,7 @@ static bool is_alone(u64 address, u64 bytes) {
         if (at >> PAGE_SHIFT > UINT32_MAX || (p && page_type(p) != PAGE_ABSENT))
             return false;
     }
-    return true;
+    return claims(address, bytes) == 1;
 }
 
 /* Returns how many pages of the BAR are exposed. */
@@ -247,10 +262,8 @@ void pci_expose(void) {
         if (d->driven || d->class >> 16 == BRIDGE)
             continue;
         write16(d, COMMAND, (u16)((pci_read16(d, COMMAND) | MEMORY | NO_LINE) & ~MASTER));
-        for (u32 bar = 0; bar < 6; bar++) {
+        for (u32 bar = 0; bar < bars_of(d); bar += 1 + is_wide(d, bar))
             pages += expose_bar(d, bar, pages);
-            bar += (pci_read32(d, BAR0 + 4 * bar) & 7) == 4; /* the next register is its upper half */
-        }
     }
     if (!pages)
         return;

@@ -1,6 +1,7 @@
 /* PCI's configuration space, played by memory: what is found, and that hostile registers neither
  * lead astray nor round in circles. */
 // sources: kernel/dev/pci.c
+#define _GNU_SOURCE /* registers in signal contexts */
 #include "dev/pci.h"
 
 #include "core/info.h"
@@ -10,7 +11,10 @@
 #include "x86/interrupt.h"
 
 #include <setjmp.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <ucontext.h>
 
 #include <cmocka.h>
 
@@ -23,7 +27,8 @@ static u64 mapped_at, mapped_bytes;
 /* No page of memory is where a device could claim one. */
 static struct info the_info;
 struct info *info = &the_info;
-struct page *page_array;
+static struct page the_pages[2];
+struct page *page_array = the_pages;
 u32 page_count;
 struct page *page_get_device(u32 page) {
     (void)page;
@@ -36,8 +41,11 @@ void *expose(void *p, u32 pages) { return p && pages ? p : NULL; }
 
 /* A bus nobody has put a device on reads as ones. */
 static u8 *bus_memory(u32 n) {
-    if (!bus[n])
-        bus[n] = memset(malloc(1 << 20), 0xff, 1 << 20);
+    if (!bus[n]) {
+        bus[n] = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        assert_true(bus[n] != MAP_FAILED);
+        memset(bus[n], 0xff, 1 << 20);
+    }
     return bus[n];
 }
 
@@ -222,6 +230,67 @@ static void test_expose(void **state) {
     assert_int_equal(the_info.devices, 0);
 }
 
+/* BARs with a size, on bus 0: writing to it traps, and after each write the address bits that no BAR of its size
+ * has are 0 again, as are those that are no address. */
+#define FUNCTIONS 8
+static struct { u8 *registers; u32 bytes; } sized[FUNCTIONS];
+static void after_write(void) {
+    for (u32 i = 0; i < FUNCTIONS && sized[i].registers; i++) {
+        u32 value;
+        memcpy(&value, sized[i].registers + 0x10, 4);
+        put32(sized[i].registers, 0x10, value & -sized[i].bytes);
+    }
+}
+static void on_write(int number, siginfo_t *about, void *context) {
+    greg_t *flags = &((ucontext_t *)context)->uc_mcontext.gregs[REG_EFL];
+    (void)about;
+    if (number == SIGTRAP)
+        after_write();
+    mprotect(bus[0], 1 << 20, number == SIGTRAP ? PROT_READ : PROT_READ | PROT_WRITE);
+    *flags = number == SIGTRAP ? *flags & ~0x100ll : *flags | 0x100; /* one instruction goes on, and traps */
+}
+
+static u8 *memory_device(u32 slot, u32 class, u8 header, u32 address, u32 bytes) {
+    u8 *f = add(0, slot, 0, 0x1234, class, header);
+    put32(f, 0x10, address);
+    sized[slot - 1].registers = f;
+    sized[slot - 1].bytes = bytes;
+    return f;
+}
+
+/* Firmware that gave two devices the same place: neither is given to anybody. */
+static void test_overlapping(void **state) {
+    (void)state;
+    struct sigaction action = {.sa_sigaction = on_write, .sa_flags = SA_SIGINFO}, before[2];
+    the_info = (struct info){0};
+    memory_device(1, 0x030000, 0, 0xd0000000, 0x2000);
+    memory_device(2, 0x030000, 0, 0xd0000000, 0x4000); /* around the first */
+    memory_device(3, 0x030000, 0, 0xd0100000, 0x1000); /* alone */
+    memory_device(4, 0x020000, 0, 0xd0200000, 0x1000); /* driven by the kernel ... */
+    memory_device(5, 0x030000, 0, 0xd0200000, 0x2000); /* ... which this one claims as well */
+    u8 *bridge = memory_device(6, 0x060400, 1, 0xd0300000, 0x10000);
+    memory_device(7, 0x030000, 0, 0xd0304000, 0x4000); /* within the bridge's own registers */
+    memory_device(8, 0x030000, 0, 0xd0308000, 0x8000); /* and this one behind it, within them too */
+    put32(bridge, 0x18, 0x00050500); /* a bridge's buses are no BAR */
+    pci_init();
+    pci_enable(pci_find(NULL, 0x1234, 0x020000));
+    mprotect(bus[0], 1 << 20, PROT_READ);
+    sigaction(SIGSEGV, &action, &before[0]);
+    sigaction(SIGTRAP, &action, &before[1]);
+    pci_expose();
+    sigaction(SIGSEGV, &before[0], NULL);
+    sigaction(SIGTRAP, &before[1], NULL);
+    mprotect(bus[0], 1 << 20, PROT_READ | PROT_WRITE);
+    memset(sized, 0, sizeof(sized));
+    assert_int_equal(the_info.devices, 1);
+    assert_int_equal(the_info.device[0].first, 0xd0100000 >> 12);
+    assert_int_equal(the_info.device[0].pages, 1);
+    assert_int_equal(device_count, 1);
+    u32 buses;
+    memcpy(&buses, bridge + 0x18, 4);
+    assert_int_equal(buses, 0x00050500);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_finds, clear),
@@ -231,9 +300,7 @@ int main(void) {
         cmocka_unit_test_setup(test_bars, clear),
         cmocka_unit_test_setup(test_msix, clear),
         cmocka_unit_test_setup(test_expose, clear),
+        cmocka_unit_test_setup(test_overlapping, clear),
     };
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    for (u32 i = 0; i < 256; i++)
-        free(bus[i]);
-    return failed;
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }
