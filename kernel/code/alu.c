@@ -15,14 +15,6 @@ static u64 divide(u64 a, u64 b, bool sign) {
     return b == ~0ull ? 0 - a : (u64)((s64)a / (s64)b);
 }
 
-static u64 modulo(u64 a, u64 b, bool sign) {
-    if (b == 0)
-        return a;
-    if (!sign)
-        return a % b;
-    return b == ~0ull ? 0 : (u64)((s64)a % (s64)b);
-}
-
 static u64 byte_swap(const struct code_insn *i, u64 a) {
     bool swap = bpf_class(i) == BPF_ALU64 || i->op & BPF_X; /* to little endian: only cuts off */
     u64 swapped = __builtin_bswap64(a) >> (64 - i->imm);
@@ -47,7 +39,7 @@ u64 code_alu(const struct code_insn *i, u64 a, u64 b) {
     case BPF_SUB: result = a - b; break;
     case BPF_MUL: result = a * b; break;
     case BPF_DIV: result = divide(a, b, sign); break;
-    case BPF_MOD: result = modulo(a, b, sign); break;
+    case BPF_MOD: result = a - divide(a, b, sign) * b; break;
     case BPF_OR: result = a | b; break;
     case BPF_AND: result = a & b; break;
     case BPF_XOR: result = a ^ b; break;

@@ -17,13 +17,14 @@ static const u8 host[11] = {RAX, RDI, RSI, RDX, R9, R8, RBX, R12, R14, R15, RBP}
 /* Second bytes of conditional jumps; flipping bit 0 turns the condition round. */
 enum { CC_B = 0x82, CC_AE, CC_E, CC_NE, CC_BE, CC_A, CC_L = 0x8c, CC_GE, CC_LE, CC_G };
 
+#define RETRY_COST 8 /* instructions of the budget, as for a helper */
+
 #define RUN_OFFSET(field) ((s32)offsetof(struct code_run, field))
 
 static void put(struct code_jit *j, u64 bytes, u32 count) {
-    for (u32 n = 0; n < count; n++, j->at++) {
+    for (u32 n = 0; n < count; n++, j->at++)
         if (j->out && j->at < j->size)
             j->out[j->at] = (u8)(bytes >> 8 * n);
-    }
 }
 
 /* An opcode: up to 3 bytes, the first of which is the lowest. prefix 0: none. */
@@ -100,6 +101,12 @@ static u64 skip_if(struct code_jit *j, u8 condition) {
 static void land(struct code_jit *j, u64 from) {
     if (j->out && from <= j->size)
         j->out[from - 1] = (u8)(j->at - from);
+}
+
+static void emit_charge(struct code_jit *j, u32 cost) {
+    op_memory(j, 0, 8, 0x81, 5, RUN, RUN_OFFSET(budget)); /* sub */
+    put(j, cost, 4);
+    jump_if(j, CC_L, j->stop[CODE_BUDGET]);
 }
 
 /* ---------------------------------------------------------------- arithmetic */
@@ -274,7 +281,8 @@ static void emit_store(struct code_jit *j, const struct code_insn *i) {
         put(j, (u32)i->imm, size < 4 ? size : 4);
 }
 
-/* fetch-or, -and, -xor: there is no such instruction, so it is tried until nobody interferes. */
+/* fetch-or, -and, -xor: there is no such instruction, so it is tried until nobody interferes. The first try is
+ * charged with the instruction, each other here: whoever interferes for ever ends the run with BUDGET. */
 static void emit_fetch_loop(struct code_jit *j, const struct code_insn *i) {
     u32 size = bpf_size(i);
     bool wide = size == 8;
@@ -286,8 +294,10 @@ static void emit_fetch_loop(struct code_jit *j, const struct code_insn *i) {
     move(j, wide, TEMP, RAX);
     op_rr(j, wide, simple_opcode((u8)(i->imm & 0xf0)), src == RAX ? TEMP3 : src, TEMP);
     op_memory(j, 0xf0, size, 0xb10f, TEMP, TEMP2, 0);
-    put(j, CC_NE - 0x10, 1);
-    put(j, again - (j->at + 1), 1);
+    u64 alone = skip_if(j, CC_E);
+    emit_charge(j, RETRY_COST);
+    jump(j, 0xe9, again);
+    land(j, alone);
     if (src != RAX) {
         move(j, wide, src, RAX);
         move(j, true, RAX, TEMP3);
@@ -325,12 +335,6 @@ static void emit_memory(struct code_jit *j, const struct code_insn *i, const str
 }
 
 /* ---------------------------------------------------------------- control */
-static void emit_charge(struct code_jit *j, u32 cost) {
-    op_memory(j, 0, 8, 0x81, 5, RUN, RUN_OFFSET(budget)); /* sub */
-    put(j, cost, 4);
-    jump_if(j, CC_L, j->stop[CODE_BUDGET]);
-}
-
 static u8 condition_of(u8 code) {
     static const u8 table[16] = {
         [BPF_JEQ >> 4] = CC_E,   [BPF_JNE >> 4] = CC_NE,  [BPF_JSET >> 4] = CC_NE,
@@ -398,10 +402,9 @@ static void emit_saved(struct code_jit *j, u32 function, bool restore) {
     u8 list[7], count = 0;
     if (function == 0)
         list[count++] = RUN;
-    for (u32 r = 6; r <= 10; r++) {
+    for (u32 r = 6; r <= 10; r++)
         if (j->used[function] & 1u << r && (r < 10 || function == 0))
             list[count++] = host[r];
-    }
     if (count % 2 == 0)
         list[count++] = TEMP;
     for (u32 n = 0; n < count; n++) {
@@ -497,20 +500,15 @@ static bool emit_some(struct code_jit *j, u32 steps) {
     return j->next == p->count;
 }
 
-static void find_used(struct code_jit *j) {
-    const struct code_program *p = j->program;
+void code_jit_start(struct code_jit *j, struct code_program *p, u8 *to, u64 size) {
+    memset(j, 0, sizeof(*j));
+    j->program = p;
+    j->to = to;
+    j->size = size;
     for (u32 at = 0; at < p->count; at++)
         j->used[p->mark[at].function] |= (u16)(1u << p->insn[at].dst | 1u << p->insn[at].src);
     for (u32 f = 1; f < p->functions; f++) /* a run may be stopped in any function */
         j->used[0] |= (u16)(j->used[f] | 1 << 10);
-}
-
-void code_jit_start(struct code_jit *j, struct code_program *program, u8 *to, u64 size) {
-    memset(j, 0, sizeof(*j));
-    j->program = program;
-    j->to = to;
-    j->size = size;
-    find_used(j);
 }
 
 s64 code_jit_step(struct code_jit *j, u32 steps) {

@@ -61,35 +61,26 @@ static struct value alu(u8 code, const struct value *a, const struct value *b) {
         known = false;
     else if (positive)
         known = alu_positive(code, a, b, &to);
-    else if (code == BPF_AND && (a->lo >= 0 || b->lo >= 0)) {
-        to = value_number(0, a->lo >= 0 ? a->hi : b->hi);
-        known = true;
-    } else if (code == BPF_ARSH) {
-        to = value_number(a->lo >> b->lo, a->hi >> b->lo);
-        known = true;
-    } else if (code == BPF_RSH && b->lo > 0) {
-        to = value_number(0, (s64)(~0ull >> b->lo));
-        known = true;
-    } else if (code == BPF_MOD && b->lo > 0) {
-        to = value_number(0, b->hi - 1);
-        known = true;
-    }
+    else if (code == BPF_AND && (a->lo >= 0 || b->lo >= 0))
+        return value_number(0, a->lo >= 0 ? a->hi : b->hi);
+    else if (code == BPF_ARSH)
+        return value_number(a->lo >> b->lo, a->hi >> b->lo);
+    else if (code == BPF_RSH && b->lo > 0)
+        return value_number(0, (s64)(~0ull >> b->lo));
+    else if (code == BPF_MOD && b->lo > 0)
+        return value_number(0, b->hi - 1);
     return known ? to : value_unknown();
 }
 
 struct value value_alu(const struct code_insn *i, const struct value *a, const struct value *b) {
     u8 code = bpf_code(i);
     bool narrow = bpf_class(i) == BPF_ALU;
-    if (code == BPF_END) {
-        struct value whole = value_loaded((u32)i->imm / 8, false);
-        return value_is_constant(a) ? value_number((s64)code_alu(i, (u64)a->lo, 0),
-                                                   (s64)code_alu(i, (u64)a->lo, 0))
-                                    : whole;
-    }
     if (value_is_constant(a) && value_is_constant(b)) {
         s64 exact = (s64)code_alu(i, (u64)a->lo, (u64)b->lo);
         return value_number(exact, exact);
     }
+    if (code == BPF_END) /* b is 0, as with BPF_NEG */
+        return value_loaded((u32)i->imm / 8, false);
     if (code == BPF_NEG) /* 0 - a */
         return narrow ? value_number(0, U32_MAX)
                       : alu(BPF_SUB, &(struct value){.lo = 0}, a);

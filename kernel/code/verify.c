@@ -81,10 +81,6 @@ static bool well_formed(const struct code_insn *i, u32 left) {
     }
 }
 
-static bool writes_dst(const struct code_insn *i) {
-    return bpf_is_alu(i) || (bpf_class(i) & 6) == 0;
-}
-
 static bool check_form(struct code_verify *v) {
     struct code_program *p = v->program;
     for (u32 at = 0; at < p->count; at++) {
@@ -93,7 +89,7 @@ static bool check_form(struct code_verify *v) {
             return refuse(v, at, "no such instruction, or a reserved field is not zero");
         bool writes_src =
             bpf_class(i) == BPF_STX && bpf_mode(i) == BPF_ATOMIC && i->imm & BPF_FETCH;
-        if ((i->dst == 10 && writes_dst(i)) ||
+        if ((i->dst == 10 && (bpf_is_alu(i) || (bpf_class(i) & 6) == 0)) ||
             (i->src == 10 && writes_src && i->imm != BPF_CMPXCHG))
             return refuse(v, at, "r10 cannot be changed");
         if (i->op == (BPF_JMP | BPF_CALL) && i->src == BPF_CALL_HELPER &&
@@ -169,12 +165,6 @@ static bool check_depth(struct code_verify *v) {
 }
 
 /* ---------------------------------------------------------------- states */
-static struct value slot_of(const struct value *v) {
-    struct value slot = *v;
-    slot.bytes = v->kind == VALUE_NUMBER ? ALL_BYTES : 0;
-    return slot;
-}
-
 static bool slot_join(struct value *into, const struct value *from, bool widen) {
     u8 before = into->bytes, bytes = into->bytes & from->bytes;
     bool changed = value_join(into, from, widen);
@@ -267,10 +257,12 @@ static bool access_stack(struct code_verify *v, const struct value *pointer, s64
         *load = *slot;
     if (store && value_is_pointer(store) && !whole)
         return refuse(v, v->at, "a pointer is stored only whole, to an aligned place in the stack");
-    if (store && whole)
-        *slot = slot_of(store);
-    else if (store)
+    if (store && !whole) {
         frame_scribble(&v->work, first, last, exact);
+    } else if (store) {
+        *slot = *store;
+        slot->bytes = store->kind == VALUE_NUMBER ? ALL_BYTES : 0;
+    }
     return true;
 }
 
@@ -496,10 +488,9 @@ static bool follow_local_call(struct code_verify *v, const struct code_insn *i) 
     memset(entry, 0, sizeof(*entry));
     memcpy(entry->minimum, v->work.minimum, sizeof(entry->minimum));
     entry->reg[10] = v->work.reg[10];
-    for (u32 r = 1; r <= CODE_ARGUMENTS; r++) {
+    for (u32 r = 1; r <= CODE_ARGUMENTS; r++)
         if (v->work.reg[r].kind != VALUE_STACK) /* it would point into the wrong frame */
             entry->reg[r] = v->work.reg[r];
-    }
     arrive(v, target, entry);
     struct value *result = &v->results[v->program->mark[target].function];
     if (result->kind == RESULT_NOT_SEEN)
@@ -571,24 +562,20 @@ static void restricted(struct state *state, const struct code_insn *i, const str
 /* Sends the state to where the branch goes. False if the path ends here. */
 static bool follow_branch(struct code_verify *v, const struct code_insn *i, bool *goes_on) {
     u32 target = (u32)bpf_target(i, v->at);
-    struct value *a, *b, number;
+    struct value b;
     *goes_on = bpf_code(i) != BPF_JA;
     if (!*goes_on) {
         arrive(v, target, &v->work);
         return true;
     }
-    a = read_register(v, i->dst);
-    if (!a)
+    const struct value *a = read_register(v, i->dst);
+    if (!a || !read_operand(v, i, &b))
         return false;
-    number = value_number(i->imm, i->imm);
-    b = i->op & BPF_X ? read_register(v, i->src) : &number;
-    if (!b)
-        return false;
-    struct value a_taken = *a, b_taken = *b, a_not = *a, b_not = *b;
+    struct value a_taken = *a, b_taken = b, a_not = *a, b_not = b;
     bool taken = true, same = i->op & BPF_X && i->dst == i->src;
     struct code_insn compare = *i;
-    if (value_is_pointer(a) || value_is_pointer(b)) {
-        if (!compare_pointers(v, i, a, b))
+    if (value_is_pointer(a) || value_is_pointer(&b)) {
+        if (!compare_pointers(v, i, a, &b))
             return false;
         compare.op = pointer_condition(i->op);
     }
@@ -681,20 +668,16 @@ static void start_state(const struct code_profile *profile, struct state *state)
 }
 
 /* ---------------------------------------------------------------- interface */
-static u64 leaders_at_most(const struct code_insn *insn, u32 count) {
-    u64 leaders = 1;
-    for (u32 at = 0; at < count; at++)
-        leaders += bpf_is_local_call(&insn[at]) ? 2 : bpf_is_branch(&insn[at]);
-    return leaders;
-}
-
 u64 code_program_size(const struct code_program *program) {
     return sizeof(*program) + program->count * sizeof(struct code_mark);
 }
 
 u64 code_verify_memory(const struct code_insn *insn, u32 count) {
+    u64 states = 2; /* of the first leader, and scratch */
+    for (u32 at = 0; at < count; at++)
+        states += bpf_is_local_call(&insn[at]) ? 2 : bpf_is_branch(&insn[at]);
     return sizeof(struct code_program) + count * sizeof(struct code_mark) +
-           sizeof(struct code_verify) + (leaders_at_most(insn, count) + 1) * sizeof(struct state);
+           sizeof(struct code_verify) + states * sizeof(struct state);
 }
 
 struct code_verify *code_verify_of(void *memory) {
@@ -731,10 +714,9 @@ s64 code_verify_start(const struct code_profile *profile, const struct code_insn
         return E_BAD_ARGUMENT;
     }
     u32 leaders = 0;
-    for (u32 at = 0; at < count; at++) {
+    for (u32 at = 0; at < count; at++)
         if (p->mark[at].flags & CODE_MARK_LEADER)
             p->mark[at].at = leaders++;
-    }
     for (u32 f = 0; f < CODE_FUNCTIONS; f++)
         v->results[f].kind = RESULT_NOT_SEEN;
     start_state(profile, v->scratch);

@@ -1,10 +1,13 @@
 /* The virtual machine for downloaded code: what each instruction computes, by hand and by a second
  * implementation, in the interpreter and as translated code; budgets; helpers; windows. */
 // sources: kernel/code/alu.c tools/code/interpret.c kernel/code/jit.c kernel/code/profile.c kernel/code/run.c kernel/code/value.c kernel/code/verify.c tools/code/host.c
+#define _GNU_SOURCE /* registers in signal contexts */
 #include "../../tools/code/host.h"
 
 #include <setjmp.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <ucontext.h>
 
 #include <cmocka.h>
 
@@ -385,6 +388,48 @@ static void test_atomic(void **state) {
     }
 }
 
+/* Someone else who writes a word between any two instructions of a run: each instruction traps. */
+#define INTERFERENCES 1000000u
+static u32 interfered; /* how often */
+static bool interferes;
+static void interfere(int number, siginfo_t *about, void *context) {
+    (void)about;
+    greg_t *flags = &((ucontext_t *)context)->uc_mcontext.gregs[REG_EFL];
+    *flags = number == SIGUSR1 || interferes ? *flags | 0x100 : *flags & ~0x100ll;
+    if (number == SIGTRAP && interferes && interfered++ < INTERFERENCES)
+        memory[7]++;
+}
+
+/* An operation that is tried until nobody interferes is charged for each time: it ends with the budget. */
+static void test_atomic_contended(void **state) {
+    (void)state;
+    static const s32 operations[] = {0x41, 0x51, 0xa1};
+    struct sigaction action = {.sa_sigaction = interfere, .sa_flags = SA_SIGINFO}, before[2];
+    const struct code_profile *profile = host_profile("handler");
+    sigaction(SIGTRAP, &action, &before[0]);
+    sigaction(SIGUSR1, &action, &before[1]);
+    for (u32 n = 0; n < ARRAY_SIZE(operations); n++) {
+        struct host_program h;
+        start(profile);
+        assert_true(host_verify(&h, profile,
+                                PROGRAM(INSN(0x79, 3, 1, 16, 0), MOV(2, 1), INSN(0xdb, 3, 2, 0, operations[n]), MOV(0, 1), EXIT)));
+        assert_true(host_translate(&h));
+        interfered = 0;
+        interferes = true;
+        raise(SIGUSR1);
+        u64 result = code_enter(h.code, &run);
+        interferes = false; /* the next instruction is the last that traps */
+        assert_int_equal(result, 0);
+        assert_int_equal(run.status, CODE_BUDGET);
+        assert_in_range(interfered, profile->budget / 8, INTERFERENCES - 1);
+        assert_int_equal(code_enter(h.code, &run), 1); /* and alone, it is done at once */
+        assert_int_equal(run.status, CODE_DONE);
+        host_free(&h);
+    }
+    sigaction(SIGTRAP, &before[0], NULL);
+    sigaction(SIGUSR1, &before[1], NULL);
+}
+
 /* ---------------------------------------------------------------- functions, loops, budget */
 static void test_local_calls(void **state) {
     (void)state;
@@ -674,6 +719,7 @@ int main(void) {
         cmocka_unit_test(test_jumps),
         cmocka_unit_test(test_loads_and_stores),
         cmocka_unit_test(test_atomic),
+        cmocka_unit_test(test_atomic_contended),
         cmocka_unit_test(test_local_calls),
         cmocka_unit_test(test_deepest_calls),
         cmocka_unit_test(test_loop),
