@@ -3,12 +3,10 @@
  * The answer is made where the request lies: addresses and ports change places, which leaves
  * checksums as they are. A frame of up to SEND_HEADERS bytes goes to the kernel as headers,
  * which it copies and checks, so the buffer is free again at once; longer ones are not answered. */
-#include "base/condition.h"
-#include "base/memory.h"
+#include "base/ring.h"
 #include "base/start.h"
 
 #define ENTRIES 32
-#define BUFFER (RT_PAGE / 2)
 #define BATCH 16
 
 struct __attribute__((packed)) datagram {
@@ -81,7 +79,7 @@ static void serve(const struct cap *flow) {
             sys_sleep(NEVER, (const u64 *)DELIVERIES, filled); /* this ring has all of them */
         for (; consumed != filled && queued < BATCH; consumed++) {
             u32 entry = consumed % ENTRIES, length = ring->entry[entry].length;
-            u8 *at = buffers + entry * BUFFER;
+            u8 *at = buffers + entry * RING_BUFFER;
             if (answer((struct datagram *)at, length))
                 fill(&batch[queued++], (struct datagram *)at, (u16)length,
                      ring->entry[entry].flags & 1);
@@ -94,26 +92,11 @@ static void serve(const struct cap *flow) {
 
 int main(void) {
     const struct start_item *item = start_item("flow", 0);
-    struct flow_binding binding = {.count = ENTRIES / 2, .entries = ENTRIES};
-    u32 pages[ENTRIES / 2], buffer_page;
 
     if (!item)
         return 1;
-    const struct flow *flow = memory_map(item->cap.name, 1, 0, 0);
-    ring = memory_alloc_run(1, &binding.ring);
-    buffers = memory_alloc_run(ENTRIES / 2, &buffer_page);
-    if (!flow || !ring || !buffers)
+    if (ring_open(&item->cap, ENTRIES, &ring, &buffers))
         return 2;
-    condition_from(&binding.filter, &flow->receive);
-    memory_unmap((void *)flow, 1);
-    for (u32 i = 0; i < ENTRIES / 2; i++)
-        pages[i] = buffer_page + i;
-    binding.pages = (u64)pages;
-    for (u32 i = 0; i < ENTRIES; i++)
-        ring->entry[i].buffer = (u16)i;
-    ring->posted = ENTRIES;
-    if (sys_flow_bind(&item->cap, &binding))
-        return 3;
     serve(&item->cap);
     return 0;
 }

@@ -139,36 +139,31 @@ s64 call_flow_create(u64 parent, u32 page, u64 spec, u64 out) {
 }
 
 /* ---- binding */
-s64 flow_hold(u32 page) {
-    struct page *p = page_get(page);
+void flow_let_go(const u32 *page, u32 first, u32 count) {
+    while (count--)
+        page_unbind(page ? page[count] : first + count);
+}
 
-    if (!p || page_owner(p) != current_env()->self)
-        return E_NO_RIGHT;
-    return page_bind(page, PAGE_DATA);
+s64 flow_hold(const u32 *page, u32 first, u32 count) {
+    for (u32 held = 0; held < count; held++) {
+        u32 name = page ? page[held] : first + held;
+        struct page *p = page_get(name);
+        s64 error = p && page_owner(p) == current_env()->self ? page_bind(name, PAGE_DATA) : E_NO_RIGHT;
+        if (error) {
+            flow_let_go(page, first, held);
+            return error;
+        }
+    }
+    return 0;
 }
 
 /* All pages of a binding, or none. */
 static s64 hold_all(u32 ring, const u32 *page, u32 count) {
-    u32 held = 0;
-    s64 error = page_use(ring, current_env()->self, PAGE_RING, UINT32_MAX);
-
+    TRY(page_use(ring, current_env()->self, PAGE_RING, UINT32_MAX));
+    s64 error = flow_hold(page, 0, count);
     if (error)
-        return error;
-    while (held < count && !error) {
-        error = flow_hold(page[held]);
-        held += !error;
-    }
-    if (error) {
-        while (held)
-            page_unbind(page[--held]);
         page_end_use(ring, PAGE_RING, PAGE_DATA);
-    }
     return error;
-}
-
-/* A filter cannot lie: it stays within its flow, and takes from nobody. */
-static s64 admit(const struct flow *flow, const struct masked *filter, u32 *conflict) {
-    return filter_implies(filter, &flow->receive) ? classify_conflict(filter, conflict) : E_NOT_IMPLIED;
 }
 
 static s64 bind(u64 user_flow, struct flow_binding *b, const struct masked *filter, const u32 *page) {
@@ -177,7 +172,8 @@ static s64 bind(u64 user_flow, struct flow_binding *b, const struct masked *filt
     TRY(flow_from(user_flow, RIGHT_READ, &f));
     if (f->bound)
         return E_BUSY;
-    TRY(admit(f, filter, &b->conflict));
+    /* A filter cannot lie: it stays within its flow, and takes from nobody. */
+    TRY(filter_implies(filter, &f->receive) ? classify_conflict(filter, &b->conflict) : E_NOT_IMPLIED);
     f->filter = *filter;
     s64 error = classify_add(f);
     if (!error) {
@@ -225,8 +221,7 @@ static void unbind(struct flow *f) {
     if (f->handler)
         handler_detach(f);
     f->bound = 0;
-    for (u32 i = 0; i < f->buffers; i++)
-        page_unbind(f->page[i]);
+    flow_let_go(f->page, 0, f->buffers);
     page_end_use(f->ring, PAGE_RING, PAGE_DATA);
     memset(&f->filter, 0, sizeof(f->filter));
     memset(f->page, 0, sizeof(f->page));
@@ -307,9 +302,7 @@ static s64 destroy_owned(u64 user, u32 page, const struct env *owner) {
 
     spin_lock(&net_lock);
     s64 error = flow_from(user, RIGHT_OWN, &f);
-    if (!error && (f->self != page || f->owner != owner->self || owner->state != ENV_LIVE))
-        error = E_BUSY;
-    if (!error && f->children)
+    if (!error && (f->self != page || f->owner != owner->self || owner->state != ENV_LIVE || f->children))
         error = E_BUSY;
     if (!error)
         error = page_take_begin(page, owner->self);
@@ -649,12 +642,14 @@ bool flow_unbind_all(u32 env) {
     return unbound < UNBIND_AT_ONCE;
 }
 
-static bool uses_taken(const struct flow *f) {
-    bool found = page_is_taken(f->ring);
+bool flow_any_taken(const u32 *page, u32 first, u32 count) {
+    while (count && !page_is_taken(page ? page[count - 1] : first + count - 1))
+        count--;
+    return count;
+}
 
-    for (u32 i = 0; i < f->buffers; i++)
-        found |= page_is_taken(f->page[i]);
-    return f->bound && found;
+static bool uses_taken(const struct flow *f) {
+    return f->bound && (page_is_taken(f->ring) || flow_any_taken(f->page, 0, f->buffers));
 }
 
 u32 flow_break(u32 page) {

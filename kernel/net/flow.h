@@ -42,8 +42,10 @@ bool handler_is_taken(const struct flow *flow);
 bool handler_run(struct flow *flow, const u8 *frame, u32 length, bool checked);
 /* For handlers (flow.c): queues a frame of headers, checked here, and so many bytes of the handler's memory. */
 bool flow_answer(struct flow *flow, const u8 *headers, u32 length, u64 at, u32 bytes);
-/* Binds a page that must be DATA and the caller's. */
-s64 flow_hold(u32 page);
+/* Binds pages that must be DATA and the caller's, all or none: those of a list, or without one (NULL) those from the first on. */
+s64 flow_hold(const u32 *page, u32 first, u32 count);
+void flow_let_go(const u32 *page, u32 first, u32 count);
+bool flow_any_taken(const u32 *page, u32 first, u32 count); /* by force, now */
 
 /* ---- the classifier (classify.c); the lock is held. The filters that it knows are disjoint, so
  * at most one flow wants a frame. */

@@ -1,5 +1,6 @@
 /* Handlers: programs that answer a frame when it arrives, in the kernel, while their owner need not
- * be scheduled; the paper's application-specific safe handlers (docs/handlers.md).
+ * be scheduled; the paper's application-specific safe handlers (docs/handlers.md). Where a predicate is bound in place
+ * of one, it only says whether its owner wants the frame.
  *
  * All that a run needs was found when it was bound. The answer is written where the device will read
  * it. What the program asks for is remembered, and happens when it has ended well, all of it or
@@ -18,30 +19,25 @@
 
 static struct code_run run; /* the lock is held: one handler runs at a time */
 
-static s64 bind_program(u32 page) {
+/* A predicate is pure: it has no memory. */
+static s64 bind_program(u32 page, u32 memory) {
     const struct page *p = page_get(page);
     const struct program *program = page_ptr(page);
 
     if (!p || page_owner(p) != current_env()->self)
         return E_NO_RIGHT;
-    if (page_type(p) != PAGE_CODE || p->where != page || program->kind != KIND_HANDLER)
+    if (page_type(p) != PAGE_CODE || p->where != page ||
+        (program->kind != KIND_HANDLER && (program->kind != KIND_PREDICATE || memory)))
         return E_WRONG_TYPE;
     return program->work ? E_BUSY : page_bind(page, PAGE_CODE);
 }
 
 s64 handler_attach(struct flow *f, const struct handler_binding *b) {
-    u32 held = 0;
-    s64 error = f->handler ? E_BUSY : bind_program(b->code);
-
-    if (error)
-        return error;
-    while (held < b->pages && !error) {
-        error = flow_hold(b->memory + held);
-        held += !error;
-    }
+    if (f->handler)
+        return E_BUSY;
+    TRY(bind_program(b->code, b->pages));
+    s64 error = flow_hold(NULL, b->memory, b->pages);
     if (error) {
-        while (held)
-            page_unbind(b->memory + --held);
         page_unbind(b->code);
         return error;
     }
@@ -53,20 +49,14 @@ s64 handler_attach(struct flow *f, const struct handler_binding *b) {
 }
 
 void handler_detach(struct flow *f) {
-    for (u32 i = 0; i < f->memory_pages; i++)
-        page_unbind(f->memory + i);
+    flow_let_go(NULL, f->memory, f->memory_pages);
     page_unbind(f->handler);
     f->handler = f->memory = f->memory_pages = 0;
 }
 
 bool handler_is_taken(const struct flow *f) {
-    bool taken = false;
-
-    for (u32 i = 0; i < f->memory_pages; i++)
-        taken |= page_is_taken(f->memory + i);
-    for (u32 i = 0; f->handler && i < ((struct program *)page_ptr(f->handler))->pages; i++)
-        taken |= page_is_taken(f->handler + i);
-    return taken;
+    return flow_any_taken(NULL, f->memory, f->memory_pages) ||
+           (f->handler && flow_any_taken(NULL, f->handler, ((struct program *)page_ptr(f->handler))->pages));
 }
 
 static bool commit(struct flow *f, u32 owner, const u8 *reply) {
@@ -102,6 +92,8 @@ bool handler_run(struct flow *f, const u8 *frame, u32 length, bool checked) {
     run.value[1] = began;
     code_forget_effects(&run);
     u64 result = code_enter(program->code, &run);
+    if (program->kind == KIND_PREDICATE) /* what it does not want is dealt with */
+        result = result ? HANDLER_PASS : HANDLER_DONE;
     bool commits = run.status == CODE_DONE && (result == HANDLER_DONE || result == HANDLER_PASS);
     commits = commits && commit(f, owner->self, reply);
     f->stopped += run.status != CODE_DONE;

@@ -1,5 +1,5 @@
 # init: the first environment. LIBS_BASE are the sources that most programs link.
-LIBS_BASE := $(addprefix libos/lib/,base/print.c base/start.c base/memory.c base/wait.c base/condition.c base/random.c \
+LIBS_BASE := $(addprefix libos/lib/,base/print.c base/start.c base/memory.c base/wait.c base/condition.c base/ring.c base/random.c \
              machine/machine.c)
 LIBS_SPAWN := libos/lib/spawn/spawn.c libos/lib/base/archive.c
 LIBS_CODE := libos/lib/code/object.c libos/lib/code/install.c

@@ -355,6 +355,7 @@ static void write_flow(const struct flow *flow, u32 number) {
     field("sent", flow->sent);
     field("sent_bytes", flow->sent_bytes);
     field("refused", flow->refused);
+    field("handled", flow->handled);
     close_as('}');
 }
 

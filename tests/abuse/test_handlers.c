@@ -55,6 +55,45 @@ TEST(code_hostile) {
     }
 }
 
+/* A predicate is pure: it can store to nothing but its stack, call nothing, give away no address, and has no memory. */
+TEST(predicate_hostile, .needs = NEED_FLOW) {
+    static const u64 stores[] = {0x72ull | 1 << 8, MOV(0, 0), EXIT}; /* to the packet */
+    static const u64 adds[] = {MOV(2, 1), 0xdbull | 1 << 8 | 2 << 12, MOV(0, 0), EXIT};
+    static const u64 helper[] = {CALL(1), EXIT};
+    static const u64 tells[] = {COPY(0, 1), EXIT};
+    static const u64 context[] = {LOAD(3, 2, 0), MOV(0, 0), EXIT}; /* its length is no pointer */
+    static const u64 more[] = {COPY(0, 3), EXIT};                  /* a third argument, which there is not */
+    static const u64 good[] = {MOV(0, 1), EXIT};
+    static const struct {
+        const u64 *program;
+        u32 slots;
+    } bad[] = {{stores, 3}, {adds, 4}, {helper, 2}, {tells, 2}, {context, 3}, {more, 2}};
+    struct code_spec s = {.kind = KIND_PREDICATE, .page = code_page(), .pages = 1, .work_pages = 8};
+    struct handled h = handled(item("flow"));
+    struct handler_binding b = {.code = 0};
+
+    s.work = page_alloc(8);
+    for (u32 i = 0; i < ARRAY_SIZE(bad); i++) {
+        s.program = (u64)bad[i].program;
+        s.slots = bad[i].slots;
+        if (load(&s) != E_REFUSED)
+            FAIL("program %u is not refused", i);
+    }
+    EQUAL(sys_handler_bind(&h.flow, &b), 0);
+    s.program = (u64)good;
+    s.slots = ARRAY_SIZE(good);
+    EQUAL(load(&s), 0);
+    b = (struct handler_binding){.code = s.page, .memory = h.memory_page, .pages = 1};
+    EQUAL(sys_handler_bind(&h.flow, &b), E_WRONG_TYPE);
+    EQUAL(flow_page(&h)->handler, 0);
+    machine_forget();
+    b.pages = b.memory = 0;
+    EQUAL(sys_handler_bind(&h.flow, &b), 0);
+    EQUAL(sys_handler_bind(&h.flow, &b), E_BUSY);
+    handled_end(&h); /* with the flow ends the binding */
+    EQUAL(sys_code_unload(s.page), 0);
+}
+
 /* A program that another CPU changes while it is being loaded: what is verified is what was read. */
 static u64 changing[4];
 static u64 stop;

@@ -322,6 +322,51 @@ TEST(handler_stopped, .needs = NEED_FLOW) {
     handled_end(&h);
 }
 
+/* A predicate in the handler's place judges frames: what it wants goes to the ring, what it does not is dealt with, and
+ * wakes nobody. If it does not end, or looks where there is nothing, the ring gets the frame. */
+TEST(predicate_judges, .needs = NEED_FLOW) {
+    static const u64 short_one = 0xa5ull | 2 << 8 | 1 << 16 | 22ull << 32;            /* if r2 < 22 goto + 1 */
+    static const u64 wants[] = {MOV(0, 1), short_one, 0x71ull | 1 << 12 | 21 << 16, EXIT};   /* an answer: its operation is 2 */
+    static const u64 not_wants[] = {MOV(0, 1), short_one, 0x71ull | 1 << 12 | 20 << 16, EXIT}; /* 0, in the byte before */
+    static const u64 endless[] = {MOV(0, 0), 0x05ull | 0xffffull << 16};
+    static const u64 outside[] = {0x71ull | 1 << 12 | 2000 << 16, EXIT};
+    static const struct {
+        const u64 *program;
+        u32 slots, delivered, stopped;
+    } judge[] = {{wants, 4, 1, 0}, {not_wants, 4, 0, 0}, {endless, 2, 1, 1}, {outside, 2, 1, 1}, {not_wants, 4, 0, 0}};
+    struct handled h = handled(item("flow"));
+    struct handler_binding b = {.code = 0};
+    u64 filled = 0, handled_frames = 0, stopped = 0;
+    u32 pieces;
+
+    EQUAL(sys_handler_bind(&h.flow, &b), 0);
+    for (u32 i = 0; i < ARRAY_SIZE(judge); i++) {
+        struct code_spec s = spec_of(judge[i].program, judge[i].slots);
+        s.kind = KIND_PREDICATE;
+        EQUAL(load(&s, &pieces), 0);
+        b.code = s.page;
+        EQUAL(sys_handler_bind(&h.flow, &b), 0);
+        EQUAL(sys_code_unload(s.page), E_BUSY);
+        __atomic_store_n(&h.ring->posted, filled + 2, __ATOMIC_SEQ_CST);
+        u64 before = self()->deliveries;
+        if (!provoke(&h))
+            return;
+        filled += judge[i].delivered;
+        stopped += judge[i].stopped;
+        handled_frames += !judge[i].delivered;
+        u64 limit = rt_tsc() + milliseconds(5000);
+        while (h.ring->filled != filled || flow_page(&h)->handled != handled_frames)
+            CHECK(rt_tsc() < limit);
+        EQUAL(flow_page(&h)->stopped, stopped);
+        EQUAL(self()->deliveries - before, judge[i].delivered);
+        machine_forget();
+        b.code = 0;
+        EQUAL(sys_handler_bind(&h.flow, &b), 0);
+        EQUAL(sys_code_unload(s.page), 0);
+    }
+    handled_end(&h);
+}
+
 /* ---- bindings and their ends */
 
 /* What is bound stays what it is: program, memory, flow; and all is free when it is unbound. */

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import textwrap
 
-from harness.context import until
+from harness.machine_json import machine_json_at
 from harness.namespace import GUEST, TAP
 from targe import project
 
@@ -61,6 +61,27 @@ def test_echo(ctx):
     for port in (HANDLER, LIBRARY, LAST):
         for size in (60, 8, 9, 18, 59, 61, 150):
             assert _inside(network, _COUNTER, GUEST, port, 100, size).strip() == "100"
+
+
+def test_judge(ctx):
+    """A predicate keeps from the library OS what is no counter: its ring gets the others only."""
+    network, _ = _boot(ctx, "echo", "echo: ready")
+
+    def flow():
+        flows = machine_json_at(network, GUEST)["flows"]
+        return next(f for f in flows if str(LIBRARY) in f["takes"])
+
+    before = flow()
+    _inside(network, """
+        import socket, sys
+        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        for n in range(100):
+            s.sendto(bytes(n % 8), (sys.argv[1], int(sys.argv[2])))
+    """, GUEST, LIBRARY)
+    assert _inside(network, _COUNTER, GUEST, LIBRARY, 10, 60).strip() == "10"
+    after = flow()
+    assert after["handled"] - before["handled"] == 100, (before, after)
+    assert 10 <= after["filled"] - before["filled"] < 20, (before, after)  # some, if a datagram was sent again
 
 
 # ---- kvcache

@@ -6,7 +6,7 @@
  * hands them over together. The device reads what is not headers in place, page by page, so every
  * piece is cut at page ends. */
 #include "net/port_targe.h"
-#include "base/condition.h"
+#include "base/ring.h"
 #include "base/memory.h"
 #include "machine/machine.h"
 #include "net/backlog.h"
@@ -14,7 +14,6 @@
 
 #define BATCH 32 /* frames in one flow_send */
 #define KNOWN 256 /* pages of which the number is remembered */
-#define BUFFER (RT_PAGE / 2)
 #ifndef NET_CONNECTIONS /* the TCP above is built with the same value */
 #define NET_CONNECTIONS 2048
 #endif
@@ -118,9 +117,9 @@ static u64 waiting(void) {
 static u8 *oldest(u32 *length, bool *verified) {
     const struct ring_entry *entry = &targe.ring->entry[targe.consumed % ENTRIES];
 
-    *length = entry->length < BUFFER ? entry->length : (u32)BUFFER;
+    *length = entry->length < RING_BUFFER ? entry->length : (u32)RING_BUFFER;
     *verified = entry->flags & 1;
-    return targe.buffers + targe.consumed % ENTRIES * BUFFER;
+    return targe.buffers + targe.consumed % ENTRIES * RING_BUFFER;
 }
 
 /* Gives its buffer back. */
@@ -176,38 +175,14 @@ static u64 targe_now_ms(struct port *port) {
 
 /* ---- binding */
 
-static s64 bind_flow(const struct flow *flow, u32 ring_page, u32 first_buffer) {
-    static struct flow_binding binding;
-    static u32 pages[ENTRIES / 2];
-
-    for (u32 i = 0; i < ENTRIES / 2; i++)
-        pages[i] = first_buffer + i;
-    condition_from(&binding.filter, &flow->receive);
-    binding.pages = (u64)pages;
-    binding.count = ENTRIES / 2;
-    binding.ring = ring_page;
-    binding.entries = ENTRIES;
-    return sys_flow_bind(targe.config.flow, &binding);
-}
-
 s64 port_targe_open(const struct port_targe_config *config, struct port **port) {
-    const struct flow *flow = machine_flow(config->flow->name);
-    u32 ring_page, first_buffer;
-
     static u8 backlog[BACKLOG] __attribute__((aligned(8)));
 
     targe.config = *config;
     targe.boot_tsc = machine_info()->boot_tsc;
     targe.ticks_per_ms = machine_info()->tsc_hz / 1000;
     targe.backlog = (struct backlog){.bytes = backlog, .size = BACKLOG};
-    targe.ring = memory_alloc_run(1, &ring_page);
-    targe.buffers = memory_alloc_run(ENTRIES / 2, &first_buffer);
-    if (!flow || !targe.ring || !targe.buffers)
-        return E_LIMIT;
-    for (u32 i = 0; i < ENTRIES; i++)
-        targe.ring->entry[i].buffer = (u16)i;
-    targe.ring->posted = ENTRIES;
-    s64 error = bind_flow(flow, ring_page, first_buffer);
+    s64 error = ring_open(config->flow, ENTRIES, &targe.ring, &targe.buffers);
     machine_forget();
     if (error)
         return error;
