@@ -508,8 +508,6 @@ static s64 send_one(struct flow *f, u64 user) {
     return queue(f, &s, headers, false);
 }
 
-static bool answered; /* the device has not been told of an answer yet */
-
 bool flow_answer(struct flow *f, const u8 *headers, u32 length, u64 at, u32 bytes) {
     struct send s;
 
@@ -529,10 +527,7 @@ bool flow_answer(struct flow *f, const u8 *headers, u32 length, u64 at, u32 byte
         f->refused++;
         return false;
     }
-    if (queue(f, &s, headers, true))
-        return false;
-    answered = true;
-    return true;
+    return !queue(f, &s, headers, true); /* the device is told when the batch is over */
 }
 
 s64 call_flow_send(u64 flow, u64 frames, u32 count) {
@@ -579,9 +574,7 @@ static void serve(void) {
         spin_lock(&net_lock);
         reclaim();
         more = net_device_receive(BATCH, deliver) == BATCH;
-        if (answered)
-            net_device_kick();
-        answered = false;
+        net_device_kick();
         spin_unlock(&net_lock);
         now = rdtsc();
         enough = cpu->context ? line->spent + now - begun >= span / 2 : ++batches == BATCHES;

@@ -133,6 +133,7 @@ static struct {
     struct net_piece piece[SEND_PIECES];
 } leaving[300];
 static u32 leaving_count, kicks;
+static bool news; /* frames that the device was not told of */
 static s64 device_error;
 static bool taken[256]; /* numbers of frames */
 u32 net_device_pairs = 1;
@@ -162,11 +163,14 @@ s64 net_device_send(const void *headers, u32 length, const struct net_piece *pie
     leaving[leaving_count].pieces = pieces;
     while (taken[number])
         number++;
-    taken[number] = true;
+    taken[number] = news = true;
     leaving[leaving_count++].number = number;
     return number;
 }
-void net_device_kick(void) { kicks++; }
+void net_device_kick(void) {
+    kicks += news;
+    news = false;
+}
 static u32 may_finish; /* frames that the device has read */
 void net_device_reclaim(u32 least, void (*done)(u32 frame)) {
     u32 finished = 0;
