@@ -129,7 +129,7 @@ static const u8 *find_init(u64 *size) {
 static void grant(struct context *c, u32 index, u8 type, u8 rights, u32 name, u64 generation) {
     struct cap cap = {.type = type, .rights = rights, .name = name, .count = 1};
 
-    cap_seal(&cap, generation);
+    cap_seal(&cap, generation, 0);
     memcpy(&c->message[index * sizeof cap / 8], &cap, sizeof cap);
 }
 

@@ -24,17 +24,17 @@ static u64 holder_generation(u32 holder) {
     return p && page_type(p) == PAGE_ENV ? page_generation(p) : 0;
 }
 
-static u64 cap_tag(const struct cap *c) {
+static u64 tag_of(const struct cap *c, u64 holder) {
     u64 word[4];
 
     memcpy(word, c, 24);
-    word[3] = holder_generation(c->holder);
+    word[3] = holder;
     return siphash24(key, word);
 }
 
-void cap_seal(struct cap *c, u64 generation) {
+void cap_seal(struct cap *c, u64 generation, u64 holder) {
     c->generation = generation;
-    c->tag = cap_tag(c);
+    c->tag = tag_of(c, holder);
     if (!c->holder) /* it is soon presented, most likely */
         this_cpu()->verified[c->tag % CAP_CACHE] = (struct verified){*c, 0};
 }
@@ -57,7 +57,7 @@ static bool genuine(const struct cap *c) {
         return true;
     }
     cpu->trace->cap_misses++;
-    if (cap_tag(c) != c->tag)
+    if (tag_of(c, holder_generation(c->holder)) != c->tag)
         return false;
     *cached = (struct verified){*c, generation};
     return true;
@@ -115,7 +115,7 @@ s64 cap_grant(u64 user, u8 type, u8 rights, u32 name, u32 count, u64 generation)
 
     if (!user)
         return 0;
-    cap_seal(&c, generation);
+    cap_seal(&c, generation, 0);
     return user_write(user, &c, sizeof c);
 }
 
@@ -173,9 +173,11 @@ s64 call_cap_derive(u64 from, u64 want) {
     TRY(user_read(&c, want, sizeof c));
     if (c.zero || c.type < CAP_PAGE || c.type > CAP_MACHINE)
         return E_BAD_ARGUMENT;
+    u64 holder = !c.holder ? 0 : c.holder == current_env()->self ? page_generation(page_get(c.holder)) : c.generation;
+
     TRY(from ? derive_from(from, &c) : derive_owned(&c));
-    if (c.holder && !holder_generation(c.holder))
+    if (c.holder && (!holder || holder_generation(c.holder) != holder))
         return E_BAD_ARGUMENT;
-    cap_seal(&c, c.generation);
+    cap_seal(&c, c.generation, holder); /* whoever has the holder's page by now cannot present it */
     return user_write(want, &c, sizeof c);
 }

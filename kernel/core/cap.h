@@ -3,8 +3,8 @@
 #include "lib/base.h"
 
 void cap_init(const u64 key[2]);
-/* Fills in generation and tag. */
-void cap_seal(struct cap *c, u64 generation);
+/* Fills in generation and tag; `holder`: the generation of the holder, if there is one. */
+void cap_seal(struct cap *c, u64 generation, u64 holder);
 
 /* Copies a capability from the caller and verifies it: form, tag, holder, type, and that it has all of
  * `rights`. Generations are left to the caller, who knows what is named.

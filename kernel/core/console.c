@@ -29,10 +29,7 @@ bool console_held;
  * makes the line interrupt again. */
 static bool typed(void) {
     spin_lock(&lock);
-    u32 to = reader;
-    struct page *p = page_get(to);
-    if (p && page_generation(p) != reader_generation)
-        to = 0;
+    u32 to = page_generation(page_get(reader)) == reader_generation ? reader : 0;
     spin_unlock(&lock);
     for (int i = 0, c; i < AT_ONCE; i++) {
         if (event_half_full(to)) {

@@ -343,11 +343,6 @@ static bool free_pages(struct env *e) {
     return true;
 }
 
-/* Its own page is all that is left, and nobody looks at it. */
-static bool is_bare(const struct env *e) {
-    return e->pages == 1 && !STATE_BINDINGS(page_state(page_get(e->self))) && !e->children;
-}
-
 /* One piece of the search for whoever holds what is left, and for children. */
 static void sweep(u32 name, u64 generation, u32 cursor) {
     bool all = repossess_sweep(&cursor, env_of(name));
@@ -489,7 +484,7 @@ s64 call_env_destroy(u64 cap) {
         e->phase = PHASE_PAGES;
     bool last = false;
     if (e->phase == PHASE_PAGES && free_pages(e)) {
-        last = is_bare(e);
+        last = e->pages == 1 && !STATE_BINDINGS(page_state(p)) && !e->children; /* its own page is all, and nobody looks at it */
         e->phase = last ? PHASE_GONE : PHASE_SWEEP;
     }
     u32 cursor = e->cursor;

@@ -52,6 +52,14 @@ s64 revoke_due(const struct env *env, u32 resource) {
     return stands(q) && q->from == current_env()->self && rdtsc() >= q->deadline ? 0 : E_NOT_DUE;
 }
 
+void revoke_let_go(const struct env *env, u32 page) {
+    u8 type = page_type(page_get(page));
+    bool own = page_owner(page_get(page)) == env->self;
+
+    if (own && (type == PAGE_DATA || type == PAGE_DEVICE) && !stands(&env->request[RESOURCE_PAGES]))
+        page_take_end(page, NULL, NULL);
+}
+
 void revoke_given(struct env *env, u32 resource, u32 count) {
     struct demand *q = &env->request[resource];
 
@@ -106,13 +114,6 @@ void revoke_lost(struct env *env, u32 resource, u32 name, u64 generation, u32 sa
 
 /* ---------------------------------------------------------------- vital pages */
 
-/* What others may map cannot be vital: it must be possible to break their mappings when it ends. */
-static bool may_be_vital(const struct env *env, const struct page *p) {
-    u8 type = page_type(p);
-
-    return page_owner(p) == env->self && type != PAGE_ENV && type != PAGE_FLOW;
-}
-
 s64 call_vital_set(u32 place, u32 page) {
     struct env *env = current_env();
     struct page *p = page_get(page);
@@ -121,8 +122,10 @@ s64 call_vital_set(u32 place, u32 page) {
     if (place >= VITALS || (page && !p))
         return E_BAD_ARGUMENT;
     env_lock(env);
-    if (page)
-        error = may_be_vital(env, p) ? page_set_vital(page, true) : E_NO_RIGHT;
+    if (page && page_owner(p) == env->self && page_type(p) != PAGE_ENV && page_type(p) != PAGE_FLOW)
+        error = page_set_vital(page, true);
+    else if (page) /* also what others may map: it must be possible to break their mappings when it ends */
+        error = E_NO_RIGHT;
     if (!error) {
         if (env->vital[place])
             page_set_vital(env->vital[place], false);

@@ -11,6 +11,7 @@
 #include "core/env.h"
 #include "core/memory.h"
 #include "core/page.h"
+#include "core/revoke.h"
 #include "core/shootdown.h"
 #include "core/user.h"
 #include "targe/call_table.h"
@@ -184,6 +185,8 @@ static NOINLINE s64 bind(const struct env *env, u32 page, u8 type, u32 flags, co
 
     if (granted >= 0 && wanted(flags) & ~(u64)granted)
         return E_NO_RIGHT;
+    if (granted >= 0 && page_is_taken(page))
+        revoke_let_go(env, page);
     TRY(granted < 0 ? granted : page_bind(page, type));
     granted = permitted(env, p, type, cap); /* now it can no longer change its type */
     if (granted < 0)
@@ -257,13 +260,6 @@ static void remove_large(struct env *env, u64 *entry, u64 va) {
     count_entries(entry, -1ull);
     shootdown(env, va, LARGE);
     unbind_run(first, LARGE);
-}
-
-static void unmap_large(struct env *env, u64 va) {
-    u64 *entry = large_entry(env->root, va);
-
-    if (entry && is_large(*entry))
-        remove_large(env, entry, va);
 }
 
 static NOINLINE s64 map_range(struct env *env, const struct update *u, const struct cap *cap) {
@@ -395,6 +391,8 @@ static NOINLINE s64 unbind_table(struct env *env, const struct update *u) {
 
 static inline s64 apply(struct env *env, const struct update *u) {
     bool on_pages = u->op != UPDATE_BIND_TABLE && u->op != UPDATE_UNBIND_TABLE;
+    u64 *entry;
+    u32 n;
 
     if (unlikely(u->va % PAGE_SIZE || u->count - 1 >= PAGES_A_CALL || u->va > USER_TOP - u->count * PAGE_SIZE ||
                  u->flags & ~(MAP_WRITE | MAP_EXECUTE)))
@@ -414,10 +412,10 @@ static inline s64 apply(struct env *env, const struct update *u) {
     case UPDATE_UNMAP:
         if (u->flags || u->page || u->cap)
             return E_BAD_ARGUMENT;
-        if (u->level)
-            unmap_large(env, u->va);
-        else
+        if (!u->level)
             unmap(env, u->va, u->count);
+        else if ((entry = part_of(env, u, 0, &n)))
+            remove_large(env, entry, u->va);
         return 0;
     case UPDATE_CLEAN:
         return u->flags || u->page || u->cap ? E_BAD_ARGUMENT : clean(env, u);

@@ -55,8 +55,10 @@ static struct cap *put_cap(struct cap cap) {
 }
 
 static struct cap *derive(const struct cap *from, u8 type, u8 rights, u32 holder, u32 name) {
-    struct cap cap = {.type = type, .rights = rights, .holder = holder, .name = name, .count = 1};
+    struct cap cap = {.type = type, .rights = rights, .name = name, .count = 1};
 
+    if (holder)
+        cap = tied_to(cap, holder);
     OK(sys_cap_derive(from, &cap));
     return put_cap(cap);
 }

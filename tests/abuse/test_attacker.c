@@ -181,12 +181,12 @@ static void give_away(const struct peer *victim) {
     down->word[NAMES] = names;
     down->cap[VOID_PAGE] = cap;
     OK(sys_page_revoke(&cap, page, 1));
-    struct cap tied = {.type = CAP_ENV, .rights = RIGHT_OWN | RIGHT_MANAGE, .holder = victim->env, .name = victim->env, .count = 1};
+    struct cap tied = {.type = CAP_ENV, .rights = RIGHT_OWN | RIGHT_MANAGE, .name = victim->env, .count = 1};
+    tied = tied_to(tied, victim->env);
     OK(sys_cap_derive(&victim->cap, &tied));
     down->cap[TIED_ENV] = tied;
     page = (u32)OK(sys_page_alloc(&victim->cap, PAGE_ANY, 1, 0, &cap));
-    tied = cap;
-    tied.holder = victim->env;
+    tied = tied_to(cap, victim->env);
     OK(sys_cap_derive(&cap, &tied));
     down->cap[TIED_PAGE] = tied;
     down->word[NAME_0 + names++] = page;

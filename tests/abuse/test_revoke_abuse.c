@@ -213,7 +213,7 @@ TEST(revoke_bad_saves) {
     bad[count++] = p.peer.cap;
     bad[count] = (struct cap){.type = CAP_PAGE, .rights = RIGHT_READ, .name = mine, .count = 1};
     OK(sys_cap_derive(0, &bad[count++])); /* not for writing */
-    bad[count] = (struct cap){.type = CAP_PAGE, .rights = RIGHT_WRITE, .name = mine, .count = 1, .holder = q.peer.env};
+    bad[count] = tied_to((struct cap){.type = CAP_PAGE, .rights = RIGHT_WRITE, .name = mine, .count = 1}, q.peer.env);
     OK(sys_cap_derive(0, &bad[count++])); /* somebody else's */
     bad[count] = (struct cap){.type = CAP_PAGE, .rights = RIGHT_WRITE, .name = mine + 1, .count = 1};
     OK(sys_cap_derive(0, &bad[count++])); /* revoked */

@@ -132,6 +132,7 @@ TEST(cap_tied) {
     EQUAL(order_call(&p, PAGE_FREE, puppet_give_cap(&p, cap), page, 1), E_BAD_CAPABILITY);
     cap.holder = p.peer.env; /* changed, not derived */
     EQUAL(order_call(&p, PAGE_FREE, puppet_give_cap(&p, cap), page, 1), E_BAD_CAPABILITY);
+    cap = tied_to(cap, p.peer.env);
     OK(sys_cap_derive(0, &cap));
     EQUAL(sys_page_free(&cap, page, 1), E_BAD_CAPABILITY);
     OK(order_call(&p, PAGE_FREE, puppet_give_cap(&p, cap), page, 1));
@@ -152,10 +153,11 @@ TEST(cap_holder_replay) {
     peer_page = env;
     start_puppet(&p, 0, 0);
     EQUAL(p.peer.env, env);
-    cap.holder = env;
+    cap = tied_to(cap, env);
     OK(sys_cap_derive(0, &cap));
     for (u32 seen = 0; seen < 2; seen++) { /* the second time, the first holder has presented it */
         struct cap want = cap;
+        u64 first = page_of(env)->generation;
         want.rights = RIGHT_READ;
         *(struct cap *)p.scratch = want;
         if (seen)
@@ -171,8 +173,12 @@ TEST(cap_holder_replay) {
         EQUAL(order_call(&p, CAP_DERIVE, puppet_give_cap(&p, cap), p.orders->scratch), E_BAD_CAPABILITY);
         if (seen)
             EQUAL(order_call(&p, CAP_DERIVE, puppet_give_cap(&p, heirloom), p.orders->scratch), E_BAD_CAPABILITY);
+        cap.generation = first; /* it cannot come to be the new one's by mistake */
+        EQUAL(sys_cap_derive(0, &cap), E_BAD_ARGUMENT);
+        cap = tied_to(cap, env);
         OK(sys_cap_derive(0, &cap)); /* for the new one, and now its own */
         OK(order_call(&p, PAGE_REVOKE, puppet_give_cap(&p, cap), page, 1));
+        cap = tied_to(cap, env);
         OK(sys_cap_derive(0, &cap));
     }
     end_puppet(&p);

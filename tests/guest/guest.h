@@ -133,6 +133,12 @@ u32 find_child(u32 but);        /* an environment whose creator is this one, but
 struct cap cap_of_child(u32 env);  /* by ownership */
 void end_children(u32 but);     /* and their children, down to the last */
 void wait_for(const u64 *word, u64 value); /* until *word >= value; fails after 5 s */
+/* A capability to be derived, for this environment alone. */
+static inline struct cap tied_to(struct cap cap, u32 env) {
+    cap.holder = env;
+    cap.generation = page_of(env)->generation;
+    return cap;
+}
 /* An environment with nothing but its two pages. */
 struct peer bare_env(u32 page_limit, u32 slice_limit);
 /* Binds a page as this environment's context on another CPU, which runs code(argument) and then

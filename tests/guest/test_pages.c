@@ -19,9 +19,10 @@ static u32 some_free_page(void) {
 }
 
 static struct cap cap_for(u32 page, u32 count, u8 rights, u32 holder) {
-    struct cap c = {
-        .type = CAP_PAGE, .rights = rights, .holder = holder, .name = page, .count = count};
+    struct cap c = {.type = CAP_PAGE, .rights = rights, .name = page, .count = count};
 
+    if (holder)
+        c = tied_to(c, holder);
     OK(sys_cap_derive(0, &c));
     return c;
 }
@@ -178,6 +179,10 @@ TEST(cap_holder) {
 
     EQUAL(sys_page_free(&theirs, page, 1), E_BAD_CAPABILITY);
     EQUAL(page_of(page)->owner, rt_self());
+    theirs.generation = page_of(other.env)->generation + 1; /* is not what is there */
+    EQUAL(sys_cap_derive(0, &theirs), E_BAD_ARGUMENT);
+    theirs.generation = 0;
+    EQUAL(sys_cap_derive(0, &theirs), E_BAD_ARGUMENT);
     end_peer(&other);
 }
 

@@ -483,6 +483,35 @@ TEST(repossess_refused) {
 
 /* ---------------------------------------------------------------- the loss page */
 
+static s64 puppet_remap(u64 va, u32 page) {
+    *(struct update *)p.scratch = (struct update){.op = UPDATE_MAP, .flags = MAP_WRITE, .va = va, .page = page, .count = 1};
+    s64 failed = order_call(&p, SPACE_UPDATE, 0, p.orders->scratch, 1);
+    return failed < 0 ? failed : ((struct update *)p.scratch)->result;
+}
+
+/* A taking that is not gone on with: the page takes no new binding while the request stands, and is its owner's as before
+ * once it does not. */
+TEST(repossess_given_up) {
+    start_puppet(&p, 0, 0);
+    u32 page = puppet_pages(&p, 1);
+    u64 first = puppet_map(&p, page, 1, MAP_WRITE), second = puppet_map(&p, page, 1, MAP_WRITE);
+    struct taking t = {.resource = RESOURCE_PAGES, .name = page};
+
+    OK(order_write(&p, first, 0x1234));
+    ask_now(&p, RESOURCE_PAGES, 1);
+    EQUAL(sys_repossess(&p.peer.cap, &t, 1), 1);
+    EQUAL(t.result, E_AGAIN);
+    EQUAL(order_read(&p, second), UNREADABLE);
+    EQUAL(puppet_remap(second, page), E_BUSY);
+    OK(sys_revoke(&p.peer.cap, RESOURCE_PAGES, 0, 0));
+    EQUAL(puppet_remap(second, page), 0);
+    EQUAL(order_read(&p, second), 0x1234);
+    EQUAL(page_of(page)->state >> 8 & FLAG_TAKEN, 0);
+    EQUAL(sys_repossess(&p.peer.cap, &t, 1), 1);
+    EQUAL(t.result, E_NOT_DUE);
+    end_puppet(&p);
+}
+
 /* Contents are in the place that was preloaded before the page is anybody's again; places are used in their order. */
 TEST(repossess_saved) {
     start_puppet(&p, 0, 0);
@@ -491,8 +520,9 @@ TEST(repossess_saved) {
     u64 *place = (u64 *)mapped(server, 4, MAP_WRITE);
 
     for (u32 i = 0; i < 4; i++) {
-        struct cap cap = {.type = CAP_PAGE, .rights = RIGHT_WRITE, .name = server + i, .count = 1,
-                          .holder = i & 1 ? p.peer.env : 0};
+        struct cap cap = {.type = CAP_PAGE, .rights = RIGHT_WRITE, .name = server + i, .count = 1};
+        if (i & 1)
+            cap = tied_to(cap, p.peer.env);
         OK(sys_cap_derive(0, &cap));
         offer(losses, i, cap);
     }

@@ -260,8 +260,8 @@ TEST(vm_fork_between_environments) {
     mark(r, 0, 40);
     PAGE(shared, 0)[0] = 0x1234;
     start_peer(&p, "vm_fork_child", 0);
-    s64 runs = OK(vm_export(r, 0, 40, VM_READ, p.env, (struct cap *)down->cap, VM_CAPS));
-    EQUAL(OK(vm_export(shared, 0, 1, VM_WRITE, p.env, (struct cap *)&down->cap[VM_CAPS], 1)), 1);
+    s64 runs = OK(vm_export(r, 0, 40, VM_READ, &p.cap, (struct cap *)down->cap, VM_CAPS));
+    EQUAL(OK(vm_export(shared, 0, 1, VM_WRITE, &p.cap, (struct cap *)&down->cap[VM_CAPS], 1)), 1);
     down->order[0] = (u64)runs;
     __atomic_store_n(&down->order[1], 1, __ATOMIC_SEQ_CST);
     wait_for(&down->word[0], 1);

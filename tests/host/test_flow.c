@@ -229,7 +229,7 @@ static u64 cap_for(u8 type, u8 rights, u32 holder, u32 name, u32 count) {
     struct cap *c = USER(struct cap);
     *c = (struct cap){
         .type = type, .rights = rights, .holder = holder, .name = name, .count = count};
-    cap_seal(c, page_generation(page_get(name)));
+    cap_seal(c, page_generation(page_get(name)), 0);
     return (u64)c;
 }
 #define ALL (RIGHT_READ | RIGHT_WRITE | RIGHT_OWN)

@@ -59,12 +59,13 @@ struct vm_region *vm_copy(struct vm_region *r) {
 
 /* ---------------------------------------------------------------- other environments */
 
-static s64 export_run(u32 page, u32 count, u32 access, u32 holder, struct cap *cap) {
+static s64 export_run(u32 page, u32 count, u32 access, const struct cap *to, struct cap *cap) {
     *cap = (struct cap){.type = CAP_PAGE,
                         .rights = access == VM_WRITE ? RIGHT_READ | RIGHT_WRITE : RIGHT_READ,
-                        .holder = holder,
+                        .holder = to ? to->name : 0,
                         .name = page,
-                        .count = count};
+                        .count = count,
+                        .generation = to ? to->generation : 0};
     return sys_cap_derive(0, cap);
 }
 
@@ -95,7 +96,7 @@ static s64 bring_all(u32 number, u32 pages, u32 access) {
     return 0;
 }
 
-s64 vm_export(struct vm_region *r, u64 first, u64 pages, u32 access, u32 holder, struct cap *cap,
+s64 vm_export(struct vm_region *r, u64 first, u64 pages, u32 access, const struct cap *to, struct cap *cap,
               u32 most) {
     u32 number = number_of(r) + (u32)first, done = 0, runs = 0;
 
@@ -109,7 +110,7 @@ s64 vm_export(struct vm_region *r, u64 first, u64 pages, u32 access, u32 holder,
         u32 n = run_of(number + done, (u32)pages - done);
         error = runs == most
                     ? E_FULL
-                    : export_run(frame_of(number + done)->page, n, access, holder, &cap[runs]);
+                    : export_run(frame_of(number + done)->page, n, access, to, &cap[runs]);
         done += n;
     }
     vm_leave();

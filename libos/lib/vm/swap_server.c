@@ -78,23 +78,26 @@ static s64 lend(u32 caller, u64 pages, struct cap *cap) {
     s64 page = allocate((u32)pages, &got);
     if (page < 0)
         return page;
+    u64 generation = machine_pages()[caller].generation;
     *cap = (struct cap){.type = CAP_PAGE, .rights = RIGHT_READ | RIGHT_WRITE, .holder = caller,
-                        .name = (u32)page, .count = got};
+                        .name = (u32)page, .count = got, .generation = generation};
     s64 error = sys_cap_derive(0, cap);
     if (error) {
         sys_page_free(0, (u32)page, got);
         return error;
     }
-    *r = (struct run){(u32)page, got, caller, machine_pages()[caller].generation, 0};
+    *r = (struct run){(u32)page, got, caller, generation, 0};
     swap_state.lent += got;
     return 0;
 }
 
 static s64 view(u32 caller, u64 page, struct cap *cap) {
-    if (page >> 32 || !find((u32)page, caller))
+    const struct run *r = page >> 32 ? NULL : find((u32)page, caller);
+
+    if (!r)
         return E_NO_RIGHT;
     *cap = (struct cap){.type = CAP_PAGE, .rights = RIGHT_READ, .holder = caller, .name = (u32)page,
-                        .count = 1};
+                        .count = 1, .generation = r->generation};
     swap_state.views++;
     return sys_cap_derive(0, cap);
 }

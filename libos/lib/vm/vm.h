@@ -93,11 +93,11 @@ s64 vm_clean(const volatile void *at, u64 pages);
 /* ---- sharing */
 /* A second region with the same contents: pages are copied when either of the two writes. */
 struct vm_region *vm_copy(struct vm_region *region);
-/* Capabilities for pages [first, first + pages) of a region, for another environment (holder; 0:
+/* Capabilities for pages [first, first + pages) of a region, for another environment (`to`: an ENV capability of it; NULL:
  * any) to map. With VM_READ the pages are copied when this side writes to them; with VM_WRITE
  * both see all. Returns how many runs of pages were stored in *cap, or an error; all pages are
  * brought in. They stay until vm_settle. */
-s64 vm_export(struct vm_region *region, u64 first, u64 pages, u32 access, u32 holder,
+s64 vm_export(struct vm_region *region, u64 first, u64 pages, u32 access, const struct cap *to,
               struct cap *cap, u32 most);
 /* Says that those who were to map the exported pages have done so: from now on the kernel's count
  * of bindings tells which are still shared. */
