@@ -208,8 +208,8 @@ s64 call_context_bind(u64 user, u32 n, u32 page) {
         __atomic_store_n(&env->context[n].state, CONTEXT_READY, __ATOMIC_SEQ_CST);
     }
     env_unlock(env);
-    if (!error && cpus[n] != this_cpu())
-        apic_send(cpus[n]->apic, VECTOR_KICK);
+    if (!error)
+        schedule_look(n);
     return error;
 }
 
@@ -226,8 +226,7 @@ bool env_is_child(u32 page) {
     return p && page_type(p) == PAGE_ENV && env_of(page)->creator == self && is_creator(env_of(page), page_get(self));
 }
 
-/* CPUs that run it notice when they take the interrupt. */
-static void chase(struct env *e) {
+void env_chase(struct env *e) {
     for (u64 left = env_active(e); left; left &= left - 1) {
         struct cpu *cpu = cpus[__builtin_ctzll(left)];
         if (cpu != this_cpu())
@@ -250,7 +249,7 @@ void env_end(struct env *e, u32 reason, u64 code) {
     if (!first)
         return;
     trace(TRACE_ENV, 2, e->self);
-    chase(e);
+    env_chase(e);
     if (told)
         event_post(creator, EVENT_ENDED, e->self, reason, code);
 }
@@ -465,7 +464,7 @@ s64 call_env_destroy(u64 cap) {
     if (e->phase == PHASE_STOP) {
         __atomic_store_n(&e->state, ENV_DYING, __ATOMIC_SEQ_CST);
         env_unlock(e);
-        chase(e);
+        env_chase(e);
         quiesce();
         if (page_type(p) != PAGE_ENV || page_generation(p) != generation)
             return E_DEAD; /* another CPU has done all the rest meanwhile */

@@ -12,6 +12,9 @@ struct env *env_live(u32 page); /* NULL unless a live environment's page */
 /* The CPUs that have an environment's space loaded, a bit each. */
 u64 env_active(const struct env *e);
 
+/* Interrupts the other CPUs that have its space loaded: they look at its life and at the upcalls that wait for it. */
+void env_chase(struct env *e);
+
 /* Sets bits of `pending` in the records for all CPUs. */
 void env_mark(struct env *e, u8 what);
 /* What `count` CPUs load to enter the space; takes a PCID where there are any. */

@@ -9,19 +9,15 @@
 #include "core/schedule.h"
 #include "core/upcall.h"
 #include "targe/call_table.h"
-#include "x86/apic.h"
-#include "x86/interrupt.h"
 #include "x86/io.h"
 
-/* Every context of the environment is told: it knows itself which one minds its resources. */
+/* Every context of the environment is told: it knows itself which one minds its resources. Those that sleep are woken by the event
+ * that goes with it; whoever else runs on their CPUs is not disturbed. */
 static void make_pending(struct env *env, u8 what) {
-    for (u32 n = 0; n < cpu_count; n++) {
-        if (env->context[n].state == CONTEXT_NONE)
-            continue;
-        __atomic_fetch_or(&env->context[n].pending, what, __ATOMIC_SEQ_CST);
-        if (cpus[n] != this_cpu())
-            apic_send(cpus[n]->apic, VECTOR_KICK);
-    }
+    for (u32 n = 0; n < cpu_count; n++)
+        if (env->context[n].state != CONTEXT_NONE)
+            __atomic_fetch_or(&env->context[n].pending, what, __ATOMIC_SEQ_CST);
+    env_chase(env);
 }
 
 void revoke_deliver(struct regs *r) {

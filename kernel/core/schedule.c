@@ -473,6 +473,11 @@ void schedule_lend(u64 took, u64 again) {
     timer_by(cpu, again);
 }
 
+void schedule_look(u32 n) {
+    if (cpus[n] != this_cpu() && __atomic_load_n(&cpus[n]->idle, __ATOMIC_SEQ_CST))
+        apic_send(cpus[n]->apic, VECTOR_KICK);
+}
+
 /* An idle CPU begins to look with this owner: it is likely to be the only one that can run. */
 static void begin_at(struct cpu *cpu, u32 owner) {
     for (u64 left = cpu->heads; left; left &= left - 1) {
@@ -616,8 +621,8 @@ s64 call_slice_alloc(u64 user, u32 n, u32 slot) {
         word_unlock(&cpus[n]->slices_lock, LOCK_SLICES);
     }
     env_unlock(env);
-    if (result >= 0 && cpus[n] != this_cpu())
-        apic_send(cpus[n]->apic, VECTOR_KICK);
+    if (result >= 0)
+        schedule_look(n);
     return result;
 }
 
@@ -692,8 +697,8 @@ s64 call_slice_give(u32 n, u32 slot, u64 cap) {
         revoke_given(from, RESOURCE_SLICES, 1);
     env_unlock(from);
     env_unlock(to);
-    if (!error && cpus[n] != this_cpu())
-        apic_send(cpus[n]->apic, VECTOR_KICK);
+    if (!error)
+        schedule_look(n);
     return error;
 }
 

@@ -15,6 +15,9 @@ void schedule_tick(struct regs *r);
 /* An interrupt took so many ticks from whoever runs, if somebody does: they are not charged, and the slice ends
  * later by them. The timer is to ring at `again`, too, whoever may run by then. */
 void schedule_lend(u64 took, u64 again);
+/* A CPU's slices have changed: if it idles, it looks at them now. One that does not is not disturbed, or whoever changes his slices all the
+ * time would starve whom it runs. */
+void schedule_look(u32 cpu);
 /* Makes CPUs on which an environment sleeps look again, if they are idle. */
 void schedule_wake(const struct env *env);
 /* Puts a context on this CPU: its space, its extended state. False if its environment died. */

@@ -234,3 +234,39 @@ TEST(attack_limits, .seconds = 30) {
     EQUAL(self()->page_limit, pages);
     EQUAL(self()->slice_limit, time);
 }
+
+/* ---- interrupts */
+#define STORM 5000
+
+/* Counts the times that it was interrupted. word 0: it runs, 1: so many */
+ROLE(disturbed) {
+    for (u64 last = rt_tsc(), now;; last = now) {
+        now = rt_tsc();
+        up->word[1] += now - last > machine_info()->tsc_hz / 1000000;
+        up->word[0] = 1;
+    }
+}
+
+/* Whoever changes slices, or asks his own child for pages, interrupts nobody who runs elsewhere and has nothing to do with it. */
+TEST(attack_interrupts, .cpus = 2, .seconds = 60) {
+    struct peer other, idle = bare_env(8, 1), asked = bare_env(8, 0); /* one has slices, the other a context, so neither runs */
+
+    machine_slices(1);
+    start_peer(&other, "disturbed", 1);
+    wait_for(&down->word[0], 1);
+    u32 context = (u32)OK(sys_page_alloc(&asked.cap, PAGE_ANY, 1, 0, 0));
+    OK(sys_context_bind(&asked.cap, 1, context));
+    u64 before = __atomic_load_n(&down->word[1], __ATOMIC_SEQ_CST);
+    for (u32 i = 0; i < STORM; i++) {
+        u32 slot = (u32)OK(sys_slice_alloc(&idle.cap, 1, PAGE_ANY));
+        OK(sys_slice_free(&idle.cap, 1, slot));
+        OK(sys_revoke(&asked.cap, RESOURCE_PAGES, 1, NEVER));
+        OK(sys_revoke(&asked.cap, RESOURCE_PAGES, 0, NEVER));
+    }
+    u64 times = __atomic_load_n(&down->word[1], __ATOMIC_SEQ_CST) - before;
+    if (times > STORM / 2)
+        FAIL("it was interrupted %lu times in %u rounds", times, STORM);
+    end_peer(&asked);
+    end_peer(&idle);
+    end_peer(&other);
+}
