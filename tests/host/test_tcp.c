@@ -476,6 +476,37 @@ static void lost_syn(void **state) {
     assert_int_equal(users[0].used, 2);
 }
 
+/* What is sent again may reach beyond what was sent: what follows begins where it ends. */
+static void resends_more_than_was_sent(void **state) {
+    (void)state;
+    start(true);
+    u32 seq = connect();
+    reply(ISN + 1, seq, TCP_ACK, NULL, 1600);
+    tcp_write(users[0].t, file, 1600, &file_users);
+    wire_turn();
+    assert_int_equal(count_out(), 2);
+    tcp_write(users[0].t, file + 1600, 4400, &file_users); /* for which there is no room yet */
+    for (u32 i = 0; i < 3; i++)
+        reply(ISN + 1, seq, TCP_ACK, NULL, 1600);
+    assert_int_equal(count_out(), 0); /* the first again, which the last reply gave */
+    u32 end = 0, again = 0;
+    for (const struct sent *a = reply(ISN + 1, seq + 1459, TCP_ACK, NULL, 65535); a; a = wire_take()) {
+        u32 from = a->seq - seq;
+        assert_true(from + a->length <= 6000);
+        assert_memory_equal(a->data, file + from, a->length);
+        again += from == 1459 && from + a->length > 1600;
+        end = from + a->length > end ? from + a->length : end;
+    }
+    assert_int_equal(again, 1);
+    assert_true(end > 2919);
+    reply(ISN + 1, seq + end, TCP_ACK, NULL, 65535);
+    count_out();
+    tcp_abort(users[0].t);
+    gone(&users[0]);
+    count_out();
+    assert_int_equal(file_users, 0);
+}
+
 static void fast_retransmit(void **state) {
     (void)state;
     start(true);
@@ -799,7 +830,7 @@ int main(void) {
         cmocka_unit_test(server_closes), cmocka_unit_test(simultaneous_close), cmocka_unit_test(abandoned),
         cmocka_unit_test(refused), cmocka_unit_test(damaged), cmocka_unit_test(blind_attacks),
         cmocka_unit_test(flood), cmocka_unit_test(timeouts), cmocka_unit_test(lost_syn),
-        cmocka_unit_test(fast_retransmit), cmocka_unit_test(closed_window), cmocka_unit_test(our_window),
+        cmocka_unit_test(fast_retransmit), cmocka_unit_test(resends_more_than_was_sent), cmocka_unit_test(closed_window), cmocka_unit_test(our_window),
         cmocka_unit_test(delayed_ack), cmocka_unit_test(full_device), cmocka_unit_test(bad_wire),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

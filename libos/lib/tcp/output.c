@@ -213,8 +213,10 @@ static bool send_at(struct tcp *t, u32 seq, u32 most, struct cursor *cursor) {
         flags |= TCP_FIN;
     finish(t, h, sizeof *h, length, seq, flags, sum);
     u32 next = seq + length + (flags & TCP_FIN);
-    if (seq_diff(next, t->snd_nxt) > 0)
+    if (seq_diff(next, t->snd_nxt) > 0) { /* also if it begins with what is sent again */
         t->snd_nxt = next;
+        t->cursor = *cursor;
+    }
     if (seq_diff(next, t->snd_max) > 0) {
         t->snd_max = next;
         if (!t->timing) {
@@ -256,12 +258,13 @@ void output_syn(struct tcp *t) {
 }
 
 void output_probe(struct tcp *t) {
-    struct cursor cursor = {t->first_piece, t->first_done};
+    struct cursor cursor = {t->first_piece, t->first_done}, at = t->cursor;
     u32 next = t->snd_nxt;
 
     if (t->queued || have_fin(t)) {
         send_at(t, t->snd_una, 1, &cursor);
         t->snd_nxt = next; /* it does not count as sent, but may be acknowledged */
+        t->cursor = at;
         t->timing = false;
     }
 }
