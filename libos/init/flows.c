@@ -27,7 +27,7 @@ static void ip_conditions(struct condition *c, const struct manifest *m, const s
                           u16 port) {
     match(c, ETHER_TYPE, 2, 0xffff, 0x0800);
     match(c, IP, 1, 0xf0, 0x40);
-    match(c, IP_FRAGMENT, 2, 0x3fff, 0);
+    match(c, IP_FRAGMENT, 2, 0xbfff, 0); /* all but "do not" */
     match(c, IP_PROTOCOL, 1, 0xff, f->protocol);
     match(c, address, 4, ~0u, m->address);
     if (f->protocol == START_ICMP)

@@ -15,7 +15,7 @@ _RUN = ("qemu-system-x86",)
 _ISO = ("grub-common", "grub-pc-bin", "grub-efi-amd64-bin", "xorriso", "mtools")
 _DEBUG = ("gdb",)
 _TEST = ("libcmocka-dev", "libclang-rt-dev", "llvm", "ovmf", "curl", "wrk", "iproute2",
-         "iputils-ping", "util-linux", "tcpdump", "chromium")
+         "iputils-ping", "util-linux", "tcpdump", "chromium", "python3-scapy")
 _BENCH = ("musl-tools", "iproute2", "util-linux", "clang")
 
 NEEDED = {
