@@ -562,13 +562,13 @@ function drawCpus() {
 function drawFlows() {
   const rows = shown.flows.map(flow => {
     const then = before?.flows.find(f => f.page === flow.page);
-    return [{ text: flow.takes, colour: colourOf(flow.owner) }, owner(flow.owner), flow.bound ? "bound" : "–",
-      count(flow.filled), perSecond(rate(flow.filled, then?.filled)), bytes(flow.received),
+    return [{ text: flow.takes, colour: colourOf(flow.bound_by || flow.owner) }, flow.bound ? owner(flow.bound_by) : "nobody",
+      owner(flow.owner), count(flow.filled), perSecond(rate(flow.filled, then?.filled)), bytes(flow.received),
       count(flow.sent), perSecond(rate(flow.sent, then?.sent)), bytes(flow.sent_bytes),
       count(flow.dropped + flow.dropped_bad), count(flow.refused)];
   });
-  fillTable($("flows"), [["Takes"], ["Owner", "text wide"], ["Filter", "text wide"], ["In"], ["In/s"],
-    ["Bytes in", "wide"], ["Out"], ["Out/s"], ["Bytes out", "wide"], ["Dropped", "wide"], ["Forged", "wide"]], rows);
+  fillTable($("flows"), [["Takes"], ["Bound by", "text"], ["Owner", "text wide"], ["In"], ["In/s", "wide"],
+    ["Bytes in", "wide"], ["Out"], ["Out/s", "wide"], ["Bytes out", "wide"], ["Dropped", "wide"], ["Forged", "wide"]], rows);
 }
 
 function drawTrace() {

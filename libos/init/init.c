@@ -194,7 +194,7 @@ static void ended(const struct event *event) {
     for (u32 i = 0; i < manifest.envs; i++) {
         if (child[i].env != event->env)
             continue;
-        print("init: %s ended: %s, %lx\n", manifest.env[i].name, reason[event->a & 3], event->b);
+        print("init: %s ended: %s, 0x%lx\n", manifest.env[i].name, reason[event->a & 3], event->b);
         end_child(i);
         if (manifest.env[i].restart && child[i].restarts++ < RESTARTS)
             start_child(i);

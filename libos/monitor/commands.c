@@ -153,6 +153,14 @@ static void check(struct sheet *s, const char *argument) {
         say(s, "%lu contradictions found\n", (u64)found);
 }
 
+static void say_change(struct sheet *s, u64 now, u64 before) {
+    say(s, "recorded:");
+    say_kinds(s, now);
+    say(s, "; before:");
+    say_kinds(s, before);
+    say(s, "\n");
+}
+
 static void set_trace(struct sheet *s, u64 mask) {
     const struct cap *machine = machine_cap(s, RIGHT_TRACE, "trace");
     s64 before = machine ? sys_trace_set(machine, mask) : 0;
@@ -160,7 +168,7 @@ static void set_trace(struct sheet *s, u64 mask) {
     if (machine && before < 0)
         say(s, "it cannot be set: %s\n", error_name(before));
     else if (machine)
-        say(s, "the kinds recorded are %lx now, and were %lx\n", mask, (u64)before);
+        say_change(s, mask, (u64)before);
 }
 
 /* After `on`: a number, or the names of kinds. */
@@ -206,8 +214,11 @@ static void trace(struct sheet *s, const char *argument) {
     if (begins_with(argument, "on", &rest)) {
         if (parse_mask(s, rest, &mask))
             set_trace(s, mask);
-    } else if (begins_with(argument, "off", &rest) && !*rest) {
-        set_trace(s, 0);
+    } else if (begins_with(argument, "off", &rest)) {
+        if (*rest)
+            say(s, "trace off takes nothing after it\n");
+        else
+            set_trace(s, 0);
     } else {
         begins_with(argument, "cpu", &argument);
         view_write(s, "trace", argument);
@@ -236,29 +247,34 @@ static void reset(struct sheet *s, const char *argument) {
 static void help(struct sheet *s, const char *argument);
 
 static const struct {
-    const char *name, *arguments, *what;
+    const char *name;
     void (*run)(struct sheet *s, const char *argument);
     bool takes_argument;
+    struct use use[3];
 } commands[] = {
-    {"help", "", "this list", help, false},
-    {"trace", "[on MASK|off|cpu N]", "", trace, true},
-    {"kill", "NAME", "end an environment and free all that it has", kill, true},
-    {"start", "NAME", "start one of the manifest's environments again", start, true},
-    {"check", "", "let the kernel hold its page array against everything else", check, false},
-    {"poweroff", "", "switch the machine off", poweroff, false},
-    {"reset", "", "start the machine again; ends ./targe run", reset, false},
+    {"trace", trace, true, {{"on KINDS", "record events: a mask (255: all) or a name, such as packet"},
+                            {"off", "record nothing"}}},
+    {"kill", kill, true, {{"NAME", "end an environment and free all that it has"}}},
+    {"start", start, true, {{"NAME", "start one of the manifest's environments again"}}},
+    {"check", check, false, {{"", "let the kernel hold its page array against everything else"}}},
+    {"poweroff", poweroff, false, {{"", "switch the machine off"}}},
+    {"reset", reset, false, {{"", "start the machine again; ends ./targe run"}}},
+    {"help", help, true, {{"", "this list"}, {"COMMAND", "what is said here of one command"}}},
 };
 
 static void help(struct sheet *s, const char *argument) {
-    (void)argument;
-    view_list(s);
-    say(s, "  %-12s %s\n", "trace on",
-        "record events: a mask of kinds (255: all) or a name; 'trace off' ends it");
+    const char *name = *argument ? argument : NULL;
+    bool found = view_help(s, name);
+
     for (u32 i = 0; i < ARRAY_SIZE(commands); i++)
-        if (*commands[i].what)
-            say(s, "  %-8s %-3s %s\n", commands[i].name, *commands[i].arguments ? "X" : "",
-                commands[i].what);
-    say(s, "X is an environment's name. Numbers may be hexadecimal: 0xff\n");
+        if (!name || !strcmp(commands[i].name, name)) {
+            say_uses(s, commands[i].name, commands[i].use);
+            found = true;
+        }
+    if (!found)
+        say(s, "there is no command '%s'; 'help' lists them\n", name);
+    else if (!name)
+        say(s, "Numbers may be hexadecimal: 0xff. The names of environments are listed by envs.\n");
 }
 
 /* Copies the line without blanks around it and with its first word apart. Returns what follows. */

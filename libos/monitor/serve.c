@@ -89,8 +89,9 @@ static bool write_body(struct sheet *s, char *path) {
     if (*path++ != '/')
         return false;
     if (!*path) {
-        say(s, "The monitor of this machine. Add one of these to the address:\n\n");
-        view_list(s);
+        say(s, "The monitor of this machine. Add one of these to the address,\n"
+               "with a / instead of the blank:\n\n");
+        view_help(s, NULL);
         return true;
     }
     argument = strchr(path, '/');

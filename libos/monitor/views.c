@@ -342,6 +342,24 @@ static void view_flows(struct sheet *s, const char *argument) {
 
 /* ---------------------------------------------------------------- trace */
 
+void say_kinds(struct sheet *s, u64 mask) {
+    static const struct {
+        u32 kind;
+        const char *name;
+    } kinds[] = {
+#define KIND_ENTRY(n, name) {n, name},
+        TRACE_EVENT_NAMES(KIND_ENTRY)};
+    bool any = false;
+
+    for (u32 i = 0; i < ARRAY_SIZE(kinds); i++)
+        if (mask >> kinds[i].kind & 1) {
+            say(s, " %s", kinds[i].name + strlen("trace_"));
+            any = true;
+        }
+    if (!any)
+        say(s, " nothing");
+}
+
 static void trace_counters(struct sheet *s) {
     static const struct {
         u32 number;
@@ -373,8 +391,11 @@ static void trace_counters(struct sheet *s) {
         if (sum)
             say(s, "%s%-13s %10lu", column++ % 3 ? "  " : "\n  ", calls[i].name, sum);
     }
-    if (machine_trace(0))
-        say(s, "\nrecorded kinds (trace on MASK): %lx\n", machine_trace(0)->mask);
+    if (machine_trace(0)) {
+        say(s, "\nrecorded:");
+        say_kinds(s, machine_trace(0)->mask);
+        say(s, "\n");
+    }
 }
 
 static void trace_record(struct sheet *s, const struct trace_record *r) {
@@ -399,8 +420,8 @@ static void view_trace(struct sheet *s, const char *argument) {
     const struct trace *t = machine_trace(cpu);
     u64 count = __atomic_load_n(&t->count, __ATOMIC_ACQUIRE),
         first = count > RECORDS ? count - RECORDS : 0;
-    say(s, "%lu records, the last %lu:\n          seconds kind       environment\n", count,
-        count - first);
+    say(s, "%lu records, the last %lu:\n          seconds kind       environment     a, b (hexadecimal)\n",
+        count, count - first);
     for (; first < count; first++) {
         struct trace_record record = t->record[first % TRACE_RECORDS];
         trace_record(s, &record);
@@ -411,27 +432,48 @@ static void view_trace(struct sheet *s, const char *argument) {
 
 static const struct {
     const char *name;
-    const char *what;
     void (*write)(struct sheet *s, const char *argument);
+    struct use use[3];
 } views[] = {
-    {"pages", "pages by owner and type; with a number: that page", view_pages},
-    {"envs", "environments", view_envs},
-    {"slices", "who owns the time slices; with a CPU's number: its slots", view_slices},
-    {"flows", "flows of the network device", view_flows},
-    {"trace", "counters; with a CPU's number: its last trace records", view_trace},
+    {"pages", view_pages, {{"", "memory by owner and type"},
+                           {"PAGE", "one page: type, owner, generation, bindings, pins"}}},
+    {"envs", view_envs, {{"", "environments: pages, slices, flows, time run, state on CPUs"}}},
+    {"slices", view_slices, {{"", "the slice vector of each CPU"},
+                             {"CPU", "who owns which slots of it, with the time used"}}},
+    {"flows", view_flows, {{"", "flows: what they take, who has bound them, counters"}}},
+    {"trace", view_trace, {{"", "counters of each CPU, and of calls"},
+                           {"CPU", "the last 20 trace records of a CPU"}}},
 };
 
 bool view_write(struct sheet *s, const char *name, const char *argument) {
     for (u32 i = 0; i < ARRAY_SIZE(views); i++)
         if (!strcmp(views[i].name, name)) {
-            views[i].write(s, argument);
+            if (*argument && !views[i].use[1].what)
+                say(s, "%s takes nothing after it\n", name);
+            else
+                views[i].write(s, argument);
             machine_forget();
             return true;
         }
     return false;
 }
 
-void view_list(struct sheet *s) {
+void say_uses(struct sheet *s, const char *name, const struct use *use) {
+    char words[24];
+
+    for (; use->what; use++) {
+        format(words, sizeof words, "%s %s", name, use->rest);
+        say(s, "  %-14s %s\n", words, use->what);
+    }
+}
+
+bool view_help(struct sheet *s, const char *name) {
+    bool found = false;
+
     for (u32 i = 0; i < ARRAY_SIZE(views); i++)
-        say(s, "  %-12s %s\n", views[i].name, views[i].what);
+        if (!name || !strcmp(views[i].name, name)) {
+            say_uses(s, views[i].name, views[i].use);
+            found = true;
+        }
+    return found;
 }

@@ -5,11 +5,20 @@
 
 #define VIEW_BYTES 16384 /* room that a sheet for a view needs */
 
+/* One way to use a command: what may follow its name, and what it does. */
+struct use {
+    const char *rest, *what; /* a NULL `what`: no more uses */
+};
+/* Says the uses of a command, one a line. */
+void say_uses(struct sheet *s, const char *name, const struct use *use);
+
 /* Writes the view of this name; false: there is none. `argument` may be empty, or choose a page
  * or a CPU; one that is no good is answered by a line that says so. */
 bool view_write(struct sheet *s, const char *name, const char *argument);
-/* The views, one a line. */
-void view_list(struct sheet *s);
+/* Says the uses of this view (NULL: of all); false: there is none. */
+bool view_help(struct sheet *s, const char *name);
+/* Says which kinds of trace records a mask chooses. */
+void say_kinds(struct sheet *s, u64 mask);
 
 /* A decimal number, or a hexadecimal one after 0x; false: the text is something else. */
 bool parse_number(const char *text, u64 *number);

@@ -334,6 +334,13 @@ static void describe(const struct masked *m, struct text *t) {
     }
 }
 
+/* The environment whose ring gets the flow's frames. */
+static u32 bound_by(const struct flow *flow) {
+    u32 ring = flow->ring;
+
+    return flow->bound && ring < machine_info()->pages ? machine_pages()[ring].owner : 0;
+}
+
 static void write_flow(const struct flow *flow, u32 number) {
     char words[32];
     struct text t = {words, sizeof words, 0, false};
@@ -348,6 +355,7 @@ static void write_flow(const struct flow *flow, u32 number) {
     key("takes");
     string(words, t.used);
     field("bound", flow->bound);
+    field("bound_by", bound_by(flow));
     field("filled", flow->filled);
     field("received", flow->received);
     field("dropped", flow->dropped_full);

@@ -31,6 +31,8 @@ def test_views(ctx):
     text = console.ask("help")
     for command in ("pages", "envs", "slices", "flows", "trace", "kill", "poweroff"):
         assert command in text, text
+        help_ = console.ask(f"help {command}").strip().splitlines()
+        assert help_ and all(line.split()[0] == command for line in help_), help_
     assert "free" in console.ask("pages")
     text = console.ask("envs")
     for name in ("init", "mini", "web", "monitor"):
@@ -53,8 +55,10 @@ def test_mistakes(ctx):
     """Unknown commands and names get a line and nothing happens."""
     machine = ctx.serving()
     console = _Console(machine)
-    for command in ("nonsense", "kill nobody", "kill", "pages x", "a" * 300):
+    for command in ("nonsense", "kill nobody", "kill", "pages x", "envs x", "trace off x",
+                    "help nonsense", "a" * 300):
         assert 1 <= len(console.ask(command).strip().splitlines()) <= 3, command
+    assert "takes nothing" in console.ask("flows x")
     console.ask("")
     assert machine.running() and ctx.connect(machine).get("/").status == 200
 
@@ -91,14 +95,14 @@ def test_kill_and_start(ctx):
 
 
 def test_restart(ctx):
-    """With `restart` in the manifest, init starts a killed environment by itself."""
+    """What was killed stays away, though the manifest says `restart`, until it is started."""
     machine = ctx.serving()
     console = _Console(machine)
-    first = environment(machine_json(machine), "mini")["page"]
+    assert environment(machine_json(machine), "mini")
     console.ask("kill mini")
+    assert "mini" not in console.ask("envs").replace("envs", "")
     console.ask("start mini")
     until(lambda: environment(machine_json(machine), "mini"), 10, "mini again")
-    assert first
     assert ctx.connect(machine).get("/").status == 200
 
 

@@ -76,6 +76,8 @@ def check_site(options):
     folder = site_folder(options)
     if not (folder / "index.html").is_file():
         say(f"warning: {folder} has no index.html, so / will not be found")
+    if (folder / "machine.json").exists():
+        say(f"warning: {folder}/machine.json will not be served: /machine.json is the machine's state")
 
 
 def check_output(option, name):

@@ -110,8 +110,9 @@ class _Serving(threading.Thread):
             device = _wire(self._config.net.removeprefix("tap="))
         address = f"http://{host}:{port}" if port != 80 else f"http://{host}"
         if wait_for_answer(host, port, self._go_on, device) and self._machine.running():
-            # The console may be in the middle of a line.
-            print(f"\ntarge: serving {address}", flush=True)
+            # The console may be in the middle of a line, a prompt mostly: it is shown again.
+            unfinished = "" if self._starts else self._machine.output.rpartition("\n")[2]
+            print(f"\ntarge: serving {address}", end=f"\n{unfinished}", flush=True)
         elif self.failure:
             self._machine.stop()
 

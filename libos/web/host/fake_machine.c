@@ -58,6 +58,7 @@ static void make_flow(u32 i, u32 owner, u16 type, u8 protocol, u16 number) {
     f->self = 0x380 + i;
     f->next = i < 3 ? f->self + 1 : 0;
     f->bound = 1;
+    f->ring = owner;
     memset(f->receive.mask + 12, 0xff, 2);
     f->receive.value[12] = (u8)(type >> 8);
     f->receive.value[13] = (u8)type;
