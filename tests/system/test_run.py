@@ -106,6 +106,7 @@ def test_poweroff(ctx):
     """The monitor's `poweroff`, typed on the terminal, ends all."""
     terminal = _OnTerminal(ctx)
     terminal.expect(b"serving")
+    terminal.expect(b"targe> ")     # who types earlier may be heard by nobody
     terminal.type(b"poweroff\r")
     terminal.expect(b"switched itself off")
     assert terminal.ended() == 0
@@ -117,6 +118,7 @@ def test_reset(ctx):
     for machine in ("q35", "pc", "microvm"):
         terminal = _OnTerminal(ctx, "--machine", machine)
         terminal.expect(b"serving")
+        terminal.expect(b"targe> ")     # who types earlier may be heard by nobody
         terminal.type(b"reset\r")
         terminal.expect(b"the machine asked to start again")
         assert terminal.ended() == 0
