@@ -24,7 +24,7 @@ static u64 order, order_name[2]; /* an order that waits to be carried out; 0: no
 static u32 order_from;           /* the child that gave it */
 
 static NORETURN void fail(const char *what, const char *detail) {
-    print("init: %s%s%s\n", what, *detail ? ": " : "", detail);
+    print("init: cannot go on: %s%s%s\n", what, *detail ? ": " : "", detail);
     for (;;)
         sys_machine_off(&caps.machine, POWER_FAIL);
 }

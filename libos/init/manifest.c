@@ -78,6 +78,9 @@ static const char *parse_slices(struct text v, struct manifest_env *e) {
         if (!take_number(&v, MAX_CPUS - 1, &s->cpu) || !take_char(&v, ':') ||
             !take_number(&v, SLOTS, &s->count) || !s->count)
             return "slices= needs CPU:COUNT[,CPU:COUNT]";
+        for (struct spawn_slices *other = e->slices; other < s; other++)
+            if (other->cpu == s->cpu)
+                return "slices= names a CPU twice";
     } while (take_char(&v, ','));
     return v.at == v.end ? NULL : "slices= needs CPU:COUNT[,CPU:COUNT]";
 }

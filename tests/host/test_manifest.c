@@ -112,6 +112,7 @@ static void test_mistakes(void **state) {
         {"env a slices=64:1", "slices= needs CPU:COUNT[,CPU:COUNT]"},
         {"env a slices=0:0", "slices= needs CPU:COUNT[,CPU:COUNT]"},
         {"env a slices=0:65", "slices= needs CPU:COUNT[,CPU:COUNT]"},
+        {"env a slices=0:1,1:1,0:2", "slices= names a CPU twice"},
         {"env a slices=0:1,", "slices= needs CPU:COUNT[,CPU:COUNT]"},
         {"env a slices=0:1,1:1,2:1,3:1,4:1,5:1,6:1,7:1,8:1", "too many CPUs"},
         {"env a flow=ip", "flow= needs tcp:PORT, udp:PORT, arp or icmp"},

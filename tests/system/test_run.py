@@ -13,6 +13,7 @@ from harness.context import collect, free_port, processes_with, until
 from harness.system import limit
 from targe import packages
 from targe.report import Failure
+from targe.run import explain_end
 
 
 def _marker(port):
@@ -216,6 +217,9 @@ def test_broken_manifest(ctx):
         ("env web program=web pages=1 slices=0", "manifest:1: slices= needs"),
         ("env web program=web pages=1 slices=0:1 flow=tcp:99999", "manifest:1: flow= needs"),
         ("env web program=web pages=1 slices=0:1 device=1234", "manifest:1: device= needs"),
+        ("env web program=web pages=2 slices=0:1 limit=1", "manifest:1: limit= is"),
+        ("env web program=web pages=1 slices=0:1,0:2", "manifest:1: slices=0:1,0:2 names a CPU"),
+        ("env web program=web pages=1 slices=0:1 arg=", "manifest:1: arg= needs"),
         ("env web program=web pages=1 slices=0:1 console=loud", "manifest:1: console= needs"),
         ("env a program=mini.elf pages=1 slices=0:1 flow=udp:9-8", "manifest:1: flow= needs"),
         ("env a program=mini.elf pages=1 slices=0:1 flow=tcp:70-80\n"
@@ -234,6 +238,21 @@ def test_broken_manifest(ctx):
         file.write_text(text, encoding="utf-8")
         _refused(ctx, message, "--manifest", str(file), "--port", str(free_port()))
     _refused(ctx, "cannot read the manifest", "--manifest", str(ctx.folder / "none"))
+
+
+def test_init_gives_up(ctx):
+    """A machine that switches itself off because it cannot go on is an error, and says why."""
+    file = ctx.folder / "manifest"
+    file.write_text("env mini program=mini.elf pages=100 slices=0:8 limit=1\n", encoding="ascii")
+    with mock.patch("targe.manifest._check_environment"):    # so that init finds the mistake
+        machine = ctx.machine(manifest=str(file), net="none")
+    assert machine.wait(60) == 0, "the machine does not end"
+    try:
+        explain_end(machine, headless=False)
+    except Failure as failure:
+        assert "the machine gave up: manifest:1: limit= is" in str(failure), failure
+    else:
+        raise AssertionError("the end counts as good")
 
 
 def test_web_not_started(ctx):

@@ -124,6 +124,8 @@ def _check_environment(name, found):
         raise ValueError(f"'{name}' has more than {_MOST_DEVICES} devices")
     if len(" ".join(found.get("arg", ()))) > _MOST_ARGUMENTS:
         raise ValueError(f"'{name}' has more than {_MOST_ARGUMENTS} bytes of arguments")
+    if "limit" in found and int(found["limit"][0]) < int(found["pages"][0]):
+        raise ValueError("limit= is what it may be given at most, and cannot be below pages=")
 
 
 def _check_value(key, value):
@@ -139,6 +141,8 @@ def _check_value(key, value):
             if cpu >= _CPUS or not 0 < count <= _SLOTS:
                 raise ValueError(f"slices={pair}: CPUs are 0 to {_CPUS - 1}, "
                                  f"a CPU has {_SLOTS} slices")
+        if len(dict(_pairs(value))) < len(_pairs(value)):
+            raise ValueError(f"slices={value} names a CPU twice")
     if key == "flow":
         match = _FLOW.fullmatch(value)
         ports = [int(port) for port in match.groups()[1:] if port] if match else []
@@ -148,6 +152,8 @@ def _check_value(key, value):
     if key == "device" and not _DEVICE.fullmatch(value):
         raise ValueError("device= needs VENDOR:DEVICE, four hexadecimal digits each, "
                          f"not '{value}'")
+    if key == "arg" and not value:
+        raise ValueError("arg= needs a text without blanks")
     if key == "console" and value not in ("read", "write", "both"):
         raise ValueError(f"console= needs read, write or both, not '{value}'")
     if key == "program" and not 0 < len(value) <= _MOST_PROGRAM:

@@ -18,6 +18,8 @@ _TAIL_LINES = 20
 _RESET_ASKED = "targe: reset as asked"      # the kernel's last line (kernel/core/console.c)
 # How long a script waits for a site that is to be served. Slow machines answer within seconds.
 _PATIENCE = 120
+# The last words of a kernel, or of `init`, that cannot go on and switches the machine off.
+_GAVE_UP = re.compile(r"targe: panic: .*|manifest:\d+: .*|init: cannot go on: .*")
 _NOT_STARTED = re.compile(rb"init: (\S+) cannot be started: .*")
 
 
@@ -45,7 +47,7 @@ def run(options):
     if serving.failure:
         _show_tail(machine)
         raise Failure(serving.failure)
-    return _explain_end(machine, options)
+    return explain_end(machine, options.headless)
 
 
 class _Starts:
@@ -69,15 +71,20 @@ def _show_tail(machine):
     print("\n".join(machine.output.splitlines()[-_TAIL_LINES:]), file=sys.stderr)
 
 
-def _explain_end(machine, options):
+def explain_end(machine, headless):
+    """Says why a machine ended by itself. Gives the exit status; one that failed is a Failure."""
     reason = machine.why()
+    last = machine.output.rstrip().splitlines()[-2:]
+    given_up = next(filter(_GAVE_UP.fullmatch, last), None)
+    if reason == "poweroff" and given_up:
+        raise Failure(f"the machine gave up: {given_up}")
     if reason == "poweroff":
         say("the machine has switched itself off")
         return 0
     if reason == "reset" and machine.output.rstrip().endswith(_RESET_ASKED):
         say("the machine asked to start again; ./targe run does that")
         return 0
-    if options.headless:
+    if headless:
         _show_tail(machine)
     if reason == "reset":
         raise Failure("the machine stopped by a reset that nobody asked for: it crashed")
