@@ -154,19 +154,17 @@ def write_stubs(abi):
 def write_table(abi):
     out = [f"/* {NOTE} */", "#pragma once", '#include "targe/abi.h"', "struct regs;"]
     for call in abi.calls:
-        if call["class"] == "frame":
+        if call["class"] == "transfer":
             out.append(f"void call_{call['name']}(struct regs *r);")
         else:
             kinds = {"cap": "u64"}
             proto = ", ".join(f"{kinds.get(a[1], a[1])} {a[0]}" for a in call["args"]) or "void"
             out.append(f"s64 call_{call['name']}({proto});")
-    plain = [c for c in abi.calls if c["class"] == "plain"]
-    frame = [c for c in abi.calls if c["class"] == "frame"]
-    out += ["", "/* CALL_TABLE(plain, wide, frame): every call in the order of its number; wide: plain, and four arguments or more. */",
-            "#define CALL_TABLE(plain, wide, frame) \\"]
+    out += ["", "/* CALL_TABLE(plain, wide, pause, transfer): every call in the order of its number; wide: plain, and four arguments or more. */",
+            "#define CALL_TABLE(plain, wide, pause, transfer) \\"]
     kinds = {c["name"]: "wide" if c["class"] == "plain" and len(c["args"]) > 3 else c["class"] for c in abi.calls}
     out += [f"    {kinds[c['name']]}({c['name']}) \\" for c in abi.calls]
-    out += ["    /* end */", "", f"#define PLAIN_CALLS {len(plain)}", f"#define FRAME_CALLS {len(frame)}", ""]
+    out += ["    /* end */", ""]
     return "\n".join(out)
 
 
@@ -202,7 +200,7 @@ def write_reference(abi):
         if call["errors"]:
             out.append("- errors: " + ", ".join(f"`{e}`" for e in call["errors"]))
         out.append(f"- rights: {call['rights']}")
-        if call["class"] == "frame":
+        if call["class"] != "plain":
             out.append("- may suspend the caller: only rax, rsp, rbx, rbp and r12 to r15 survive")
         if "source" in call:
             out.append(f"- source: {call['source']}")

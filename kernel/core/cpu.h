@@ -18,7 +18,6 @@
 #define CPU_REPLY_PEER 112
 #define CPU_PAYER 120
 #define CPU_PAYING 128
-#define CPU_HANDLER 136
 
 /* In env_context.pending, besides upcalls. */
 #define PENDING_REVOKE 1
@@ -59,7 +58,6 @@ struct cpu {
     u64 reply_peer;         /* the same, for replies */
     struct env *payer;      /* whose runtime the time counts as (see charge); `nobody` when that one is gone */
     u32 paying;             /* low half of the TSC since when it has not been charged */
-    u64 handler;            /* of the call, while entry.S saves its caller's registers */
     struct trace *trace;    /* exposed */
     struct slices *slices;      /* exposed */
     u32 number;
@@ -67,6 +65,8 @@ struct cpu {
     u32 slot;               /* the slot being used; SLOTS: none */
     u64 owned;              /* slots that have an owner, a bit each; under the vector's lock */
     u64 heads;              /* those where a row of one owner's slots begins, and perhaps others; the same lock */
+    u64 dormant;            /* slots, first of a row mostly, whose owner was found asleep; it stays so until one is told or `dormant_until` */
+    u64 dormant_until;      /* TSC; the first deadline of those */
     u64 timer;              /* TSC at which the timer rings; NEVER: it does not */
     u64 begun;              /* TSC since when `slot` has not been charged */
     u64 ends;               /* TSC at which the slice ends */
@@ -74,9 +74,10 @@ struct cpu {
     u32 hint;               /* where to look for a free page */
     struct pair *net;       /* the network device's queues that it sends by (dev/virtio_net.c) */
     u64 held;               /* ranks of the locks held, a bit each */
-    bool look;              /* a sleeper on it was woken since it last looked at the slices */
+    u32 woken;              /* an idle one: 1 more than a slot of whoever was woken, which it looks at first; 0: nobody was */
 
     ALIGNED(64) bool idle;  /* halted or about to be; read by other CPUs */
+    bool stirred;           /* one of the dormant may be awake */
     u64 quiet;              /* rises whenever this CPU holds no pointer to a kernel object */
     bool flush_every;       /* those of all spaces, and the kernel's own */
     u64 flush_wanted;       /* TLB shootdowns asked of this CPU (by others) */
@@ -98,7 +99,7 @@ _Static_assert(CPU_AT(user_rsp, CPU_USER_RSP) && CPU_AT(kernel_rsp, CPU_KERNEL_R
                CPU_AT(record, CPU_RECORD) && CPU_AT(records, CPU_RECORDS) && CPU_AT(direct, CPU_DIRECT) &&
                CPU_AT(name, CPU_NAME) && CPU_AT(peer, CPU_PEER) && CPU_AT(reply_peer, CPU_REPLY_PEER) &&
                CPU_AT(ending, CPU_UNPLAIN) && CPU_AT(fpu, CPU_UNPLAIN + 1) && CPU_AT(payer, CPU_PAYER) &&
-               CPU_AT(paying, CPU_PAYING) && CPU_AT(handler, CPU_HANDLER) && CPU_AT(user_mask, CPU_USER_MASK),
+               CPU_AT(paying, CPU_PAYING) && CPU_AT(user_mask, CPU_USER_MASK),
                "what entry.S and transfer.S take for granted");
 _Static_assert(CONTEXT_BASES_AT == CONTEXT_DEPTH_AT + 4, "transfer.S compares both at once");
 

@@ -209,7 +209,7 @@ s64 call_context_bind(u64 user, u32 n, u32 page) {
     }
     env_unlock(env);
     if (!error)
-        schedule_look(n);
+        schedule_stir(cpus[n]);
     return error;
 }
 
@@ -254,16 +254,14 @@ void env_end(struct env *e, u32 reason, u64 code) {
         event_post(creator, EVENT_ENDED, e->self, reason, code);
 }
 
-void call_env_stop(struct regs *r) {
+s64 call_env_stop(u64 user, u64 code) {
     struct env *env;
-    s64 error = env_target(r->f.rdi, RIGHT_OWN, &env);
 
-    r->f.rax = (u64)error;
-    if (error)
-        return;
-    env_end(env, END_STOPPED, r->f.rsi);
+    TRY(env_target(user, RIGHT_OWN, &env));
+    env_end(env, END_STOPPED, code);
     if (env == current_env())
         schedule();
+    return 0;
 }
 
 /* ---------------------------------------------------------------- destroying */

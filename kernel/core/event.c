@@ -24,17 +24,13 @@ void event_post(u32 to, u32 type, u32 about, u64 a, u64 b) {
         }
     }
     word_unlock(&env->event_lock, LOCK_EVENT);
-    event_delivered(to);
+    event_delivered(env);
 }
 
-void event_delivered(u32 to) {
-    struct env *env = env_live(to);
-
-    if (!env)
-        return;
+void event_delivered(struct env *to) {
     /* Before schedule_wake looks who sleeps: that CPU looks the other way round. */
-    __atomic_fetch_add(&env->deliveries, 1, __ATOMIC_SEQ_CST);
-    schedule_wake(env);
+    __atomic_fetch_add(&to->deliveries, 1, __ATOMIC_SEQ_CST);
+    schedule_wake(to);
 }
 
 bool event_half_full(u32 to) {

@@ -57,23 +57,18 @@ static bool is_asleep(const struct env_context *record) {
     return record->state == CONTEXT_SLEEPING || record->state == CONTEXT_WAITING;
 }
 
-/* Whether what a sleeper waits for has come; wakes it if so. */
-static bool awakes(struct env_context *record, u64 now) {
+/* What a sleeper's call returns, since what it waits for has come; negative: it has not. */
+static inline s64 comes(const struct env_context *record, u64 now) {
     const u64 *word = phys_ptr((phys){record->word});
-    u64 result = 0;
+    u64 tag;
 
     if (record->word && __atomic_load_n(word, __ATOMIC_SEQ_CST) != record->value)
-        result = 0;
-    else if (record->state == CONTEXT_WAITING && (result = wait_evaluate((u32)record->value)))
-        ;
-    else if (record->pending & PENDING_UPCALLS)
-        result = 3;
-    else if (record->deadline <= now)
-        result = 1;
-    else
-        return false;
-    schedule_awaken(record, result);
-    return true;
+        return 0;
+    if (record->state == CONTEXT_WAITING && (tag = wait_evaluate((u32)record->value)))
+        return (s64)tag;
+    if (record->pending & PENDING_UPCALLS)
+        return 3;
+    return record->deadline <= now ? 1 : -1;
 }
 
 /* A CALL gets no reply any more: its caller goes on with an error. */
@@ -91,21 +86,22 @@ static void call_failed(struct env *env, struct env_context *record) {
     __atomic_store_n(&context->depth, depth + 1, __ATOMIC_RELAXED);
 }
 
-/* The context that an owner's slice goes to: its own, or the one that serves its call. */
-static bool find_runnable(struct cpu *cpu, u32 owner, u64 now, struct choice *c) {
-    struct env *env = c->payer = env_live(owner);
+/* The context that the payer's slice goes to: its own, or the one that serves its call. */
+static bool find_runnable(struct cpu *cpu, u64 now, struct choice *c) {
+    struct env *env = c->payer;
 
-    for (u32 depth = 0; env && depth < CALL_DEPTH; depth++) {
+    for (u32 depth = 0; env && env->state == ENV_LIVE && depth < CALL_DEPTH; depth++) {
         struct env_context *record = &env->context[cpu->number];
         c->env = env;
         c->record = record;
         if (record->state == CONTEXT_READY)
             return true;
         if (is_asleep(record)) {
-            if (awakes(record, now))
-                return true;
-            c->next = min_u64(c->next, record->deadline);
-            return false;
+            s64 result = comes(record, now);
+            c->next = record->deadline;
+            if (result >= 0)
+                schedule_awaken(record, (u64)result);
+            return result >= 0;
         }
         if (record->state != CONTEXT_CALLING)
             return false;
@@ -128,67 +124,83 @@ static void pay(struct env *env, u64 ticks) {
     }
 }
 
-/* A number of slices of whoever was chosen are forfeited. */
-static void take_slices(const struct cpu *cpu, const struct choice *c, u32 count) {
-    u64 late = min_u64(c->record->excess, count * cpu->slices->length);
-
-    c->record->excess -= late;
-    pay(c->payer, count * cpu->slices->length - late);
+/* Bits of `dormant` are forgotten when whoever wakes, gives or charges somebody says so, and when the first deadline passes. */
+static void forget_dormant(struct cpu *cpu) {
+    __atomic_store_n(&cpu->stirred, false, __ATOMIC_SEQ_CST); /* before looking at what may have changed */
+    cpu->dormant = 0;
+    cpu->dormant_until = NEVER;
 }
 
-/* Whether this context only sleeps and nothing of what it waits for has come: what most are found to do. */
-static inline bool sleeps_on(const struct env_context *record, u64 now) {
-    const u64 *word = phys_ptr((phys){record->word});
+/* Whether a row of slots, which are the payer's, can be used. False with `count` 0: all of it is forfeited. */
+static NOINLINE bool try_row(struct cpu *cpu, u32 slot, u64 heads, u64 now, bool forfeit, struct choice *c) {
+    const struct slices *slices = cpu->slices;
+    u64 ends = (heads | ~cpu->owned) >> slot >> 1;
 
-    return record->state == CONTEXT_SLEEPING && record->deadline > now && !(record->pending & PENDING_UPCALLS) &&
-           (!record->word || __atomic_load_n(word, __ATOMIC_SEQ_CST) == record->value);
+    c->count = ends ? (u32)__builtin_ctzll(ends) + 1 : SLOTS - slot;
+    c->slot = slot + c->count - 1;
+    c->next = NEVER;
+    if (!find_runnable(cpu, now, c)) {
+        if (unlikely(c->payer->owed) && forfeit)
+            pay(c->payer, c->count * slices->length);
+        return false;
+    }
+    u64 excess = c->record->excess + c->payer->owed;
+    if (likely(excess < slices->length))
+        return true;
+    u32 owed = (u32)min_u64(excess / slices->length, c->count); /* so many are forfeited */
+    u64 ticks = owed * slices->length, late = min_u64(c->record->excess, ticks);
+    if (forfeit) {
+        c->record->excess -= late;
+        pay(c->payer, ticks - late);
+    }
+    c->count -= owed;
+    c->next = now + ticks;
+    return c->count;
 }
 
 /* Looks at each owner once for a row of its slots, not once for each slot: `heads` says where rows begin. One
  * that was cut since this CPU used its last slot goes on in the middle. `forfeit`: slices that are owed are taken
- * now; otherwise nothing is changed by looking. A slot's owner is an ENV page: slots go before it does. */
+ * now; otherwise nothing is changed by looking. An owner that sleeps on nothing but what it is told of (its deliveries, a deadline)
+ * is not looked at again until it is. A slot's owner is an ENV page: slots go before it does. */
 static bool pick(struct cpu *cpu, u64 now, bool forfeit, struct choice *c) {
-    const struct slices *slices = cpu->slices;
     u32 from = (cpu->slot + 1) % SLOTS, refused = 0; /* owners that cannot run often have rows side by side */
-    u64 heads = __atomic_load_n(&cpu->heads, __ATOMIC_SEQ_CST) | 1ull << from;
-    u64 next = NEVER;
 
-    for (u64 left = heads >> from | heads << (-from % SLOTS); left; left &= left - 1) {
+    if (unlikely(cpu->stirred || now >= cpu->dormant_until))
+        forget_dormant(cpu);
+    u64 heads = __atomic_load_n(&cpu->heads, __ATOMIC_SEQ_CST) | 1ull << from, look = heads & cpu->owned & ~cpu->dormant;
+    u64 next = cpu->dormant_until;
+    for (u64 left = look >> from | look << (-from % SLOTS); left; left &= left - 1) {
         u32 slot = (from + (u32)__builtin_ctzll(left)) % SLOTS;
-        u32 owner = slices->slot[slot].owner;
+        u32 owner = cpu->slices->slot[slot].owner;
         if (!owner || owner == refused)
             continue;
         const struct env_context *record = (void *)(cpu->records + ((u64)owner << PAGE_SHIFT));
-        if (sleeps_on(record, now) && likely(!env_of(owner)->owed)) {
-            next = min_u64(next, record->deadline);
-            refused = owner;
-            continue;
-        }
-        u64 ends = (heads | ~cpu->owned) >> slot >> 1;
-        c->count = ends ? (u32)__builtin_ctzll(ends) + 1 : SLOTS - slot;
-        c->next = NEVER;
-        if (!find_runnable(cpu, owner, now, c)) {
+        if (!is_asleep(record) || comes(record, now) >= 0 || unlikely(env_of(owner)->owed)) {
+            c->payer = env_of(owner);
+            if (try_row(cpu, slot, heads, now, forfeit, c))
+                return true;
             next = min_u64(next, c->next);
-            refused = owner;
-            if (c->payer && unlikely(c->payer->owed) && forfeit)
-                pay(c->payer, c->count * slices->length);
+            refused = c->count ? owner : refused;
             continue;
         }
-        c->slot = slot + c->count - 1;
-        u64 excess = c->record->excess + c->payer->owed;
-        if (unlikely(excess >= slices->length)) { /* so many are forfeited */
-            u32 owed = (u32)min_u64(excess / slices->length, c->count);
-            if (forfeit)
-                take_slices(cpu, c, owed);
-            c->count -= owed;
-            next = min_u64(next, now + owed * slices->length);
-            if (!c->count)
-                continue;
+        next = min_u64(next, record->deadline);
+        refused = owner;
+        if (record->state == CONTEXT_SLEEPING && (!record->word || schedule_waits_for_own(record))) {
+            cpu->dormant |= 1ull << slot & cpu->heads;
+            cpu->dormant_until = next;
         }
-        return true;
     }
     c->next = next;
     return false;
+}
+
+/* Whoever was woken on an idle CPU gets it at once. */
+static inline bool take_woken(struct cpu *cpu, u64 now, struct choice *c) {
+    u32 slot = cpu->woken - 1, owner = cpu->woken ? cpu->slices->slot[slot].owner : 0;
+
+    cpu->woken = 0;
+    c->payer = env_of(owner);
+    return owner && try_row(cpu, slot, cpu->heads, now, true, c);
 }
 
 /* Time is charged when it ends: to the slot, and to the environment that pays. That is the slice's owner,
@@ -210,12 +222,12 @@ void schedule_give(struct env *env) {
     cpu->payer = env;
 }
 
-bool schedule_owes(const struct env *env) { return env->owed >= this_cpu()->slices->length; }
-
 void schedule_bill(struct env *env, u64 ticks) {
     /* A budget bounds what a program takes; what is far above it a virtual machine lost to its host. */
     ticks = min_u64(ticks, this_cpu()->slices->allowance);
-    __atomic_fetch_add(&env->owed, ticks, __ATOMIC_RELAXED);
+    if (!__atomic_fetch_add(&env->owed, ticks, __ATOMIC_SEQ_CST)) /* also who sleeps pays */
+        for (u32 n = 0; n < cpu_count; n++)
+            __atomic_store_n(&cpus[n]->stirred, true, __ATOMIC_SEQ_CST);
     __atomic_fetch_add(&env->runtime, ticks, __ATOMIC_RELAXED);
 }
 
@@ -300,7 +312,6 @@ static void timer_by(struct cpu *cpu, u64 tsc) {
 static void begin_slice(struct cpu *cpu, const struct choice *c, u64 now) {
     struct slot *slot = &cpu->slices->slot[c->slot];
 
-    charge(cpu, now);
     cpu->payer = c->payer;
     cpu->slot = c->slot;
     cpu->slices->current = c->slot;
@@ -358,12 +369,11 @@ static NORETURN void halt(struct cpu *cpu, u64 now, u64 next) {
 }
 
 /* Looks for somebody who can run, and waits until there is one. */
-static NORETURN void seek(struct cpu *cpu, u64 now) {
+static inline NORETURN void seek(struct cpu *cpu, u64 now) {
     struct choice c;
 
     for (;; now = rdtsc()) {
-        cpu->look = false;
-        if (pick(cpu, now, true, &c)) {
+        if (take_woken(cpu, now, &c) || pick(cpu, now, true, &c)) {
             __atomic_store_n(&cpu->idle, false, __ATOMIC_SEQ_CST);
             cpu->begun = now;
             cpu->paying = (u32)now;
@@ -399,7 +409,7 @@ void schedule_loop(void) {
 void schedule_again(bool look) {
     struct cpu *cpu = this_cpu();
 
-    if (!look && !cpu->look && !flow_poll() && !cpu->look)
+    if (!look && !cpu->woken && !flow_poll() && !cpu->woken)
         rest(cpu); /* handlers have done all there was to do */
     u64 now = rdtsc();
     cpu->slices->idle += now - cpu->slices->idle_since;
@@ -433,6 +443,7 @@ void schedule_tick(struct regs *r) {
         overrun(cpu, r, now);
     /* When it goes on, the others' turns have come and gone: those who owe a slice have forfeited it. */
     if (pick(cpu, now, false, &c) && c.record == cpu->record && pick(cpu, now, true, &c) && c.record == cpu->record) {
+        charge(cpu, now);
         begin_slice(cpu, &c, now);
         revoke_deliver(r); /* what came while it waited for a reply, or found no frame */
         return;
@@ -447,15 +458,13 @@ void schedule_tick(struct regs *r) {
     if (cpu->put_off)
         charge_put_off(cpu, now);
     u64 entry = __atomic_load_n(&cpu->context->end, __ATOMIC_RELAXED);
-    if (!entry || !frame_to_spare(cpu->context)) { /* the kernel saves everything, as if there were no entry */
-        if (!frame_push(r, CAUSE_SLICE_END))
-            env_end(cpu->env, END_FAULT, 0);
-        schedule();
-    }
-    if (!upcall(r, entry, CAUSE_SLICE_END)) {
+    bool told = entry && frame_to_spare(cpu->context); /* or the kernel saves everything */
+    if (!(told ? upcall(r, entry, CAUSE_SLICE_END) : frame_push(r, CAUSE_SLICE_END) != 0)) {
         env_end(cpu->env, END_FAULT, 0);
-        schedule();
+        told = false;
     }
+    if (!told)
+        schedule();
     cpu->ending = true;
     cpu->ends = now + cpu->slices->allowance;
     timer_by(cpu, cpu->ends);
@@ -473,33 +482,35 @@ void schedule_lend(u64 took, u64 again) {
     timer_by(cpu, again);
 }
 
-void schedule_look(u32 n) {
-    if (cpus[n] != this_cpu() && __atomic_load_n(&cpus[n]->idle, __ATOMIC_SEQ_CST))
-        apic_send(cpus[n]->apic, VECTOR_KICK);
-}
+/* An owner is looked at again, by an idle CPU first and when the interrupt is over: it is likely to be the only one that can run. */
+static void look_at(struct cpu *cpu, u32 owner) {
+    u32 woken = 1;
 
-/* An idle CPU begins to look with this owner: it is likely to be the only one that can run. */
-static void begin_at(struct cpu *cpu, u32 owner) {
     for (u64 left = cpu->heads; left; left &= left - 1) {
         u32 slot = (u32)__builtin_ctzll(left);
         if (cpu->slices->slot[slot].owner == owner) {
-            cpu->slot = (slot - 1) % SLOTS;
-            return;
+            cpu->dormant &= ~(1ull << slot);
+            woken = slot + 1;
         }
     }
+    if (cpu->idle)
+        cpu->woken = woken;
+}
+
+void schedule_stir(struct cpu *cpu) {
+    __atomic_store_n(&cpu->stirred, true, __ATOMIC_SEQ_CST);
+    if (cpu != this_cpu() && __atomic_load_n(&cpu->idle, __ATOMIC_SEQ_CST))
+        apic_send(cpu->apic, VECTOR_KICK);
 }
 
 void schedule_wake(const struct env *env) {
     for (u32 n = 0; n < cpu_count; n++) {
-        struct cpu *cpu = cpus[n];
-        if (!is_asleep(&env->context[n]) || !__atomic_load_n(&cpu->idle, __ATOMIC_SEQ_CST))
+        if (!is_asleep(&env->context[n]))
             continue;
-        if (cpu != this_cpu()) {
-            apic_send(cpu->apic, VECTOR_KICK);
-        } else {
-            begin_at(cpu, env->self);
-            cpu->look = true; /* when the interrupt is over */
-        }
+        if (cpus[n] == this_cpu())
+            look_at(cpus[n], env->self);
+        else
+            schedule_stir(cpus[n]);
     }
 }
 
@@ -512,71 +523,51 @@ s64 call_wake(u32 name) {
     return 0;
 }
 
-void call_yield(struct regs *r) {
-    r->f.rax = 0;
-    if (frame_push(r, CAUSE_YIELD)) {
-        this_cpu()->record->overruns = 0;
-        schedule();
-    }
-    r->f.rax = (u64)E_FULL;
+s64 call_yield(void) {
+    if (!frame_keep(CAUSE_YIELD))
+        return E_FULL;
+    this_cpu()->record->overruns = 0;
+    schedule();
 }
 
-void call_sleep(struct regs *r) {
+/* Suspends the caller, whose record says what it waits for, unless that has come already. */
+static s64 suspend(struct cpu *cpu, u8 state) {
+    struct env_context *record = cpu->record;
+
+    record->overruns = 0;
+    record->state = state;
+    s64 result = comes(record, rdtsc());
+    if (result < 0 && frame_keep(CAUSE_SLEEP))
+        schedule();
+    schedule_forget_sleep(record);
+    record->state = CONTEXT_READY;
+    return result < 0 ? E_FULL : result;
+}
+
+s64 call_sleep(u64 deadline, u64 at, u64 value) {
     struct cpu *cpu = this_cpu();
     struct env_context *record = cpu->record;
-    u64 deadline = r->f.rdi, at = r->f.rsi, value = r->f.rdx;
-    s64 word = 0;
+    s64 word = at == DELIVERIES ? (s64)ptr_phys(&cpu->env->deliveries).v : at ? wait_bind_word(at) : 0;
 
-    if (at == DELIVERIES)
-        word = (s64)ptr_phys(&cpu->env->deliveries).v;
-    else if (at)
-        word = wait_bind_word(at);
-    r->f.rax = (u64)word;
     if (word < 0)
-        return;
-    r->f.rax = 0;
+        return word;
     record->word = (u64)word;
     if (at != DELIVERIES && schedule_waits_for_own(record)) /* what lives as long as the record is not bound */
         page_unbind(cpu->env->self);
-    if (!frame_push(r, CAUSE_SLEEP)) {
-        schedule_forget_sleep(record);
-        r->f.rax = (u64)E_FULL;
-        return;
-    }
     record->value = value;
     record->deadline = deadline;
-    record->overruns = 0;
-    record->state = CONTEXT_SLEEPING;
-    u64 now = rdtsc();
-    if (unlikely(!sleeps_on(record, now)) && awakes(record, now) && frame_pop(r))
-        return;
-    schedule();
+    return suspend(cpu, CONTEXT_SLEEPING);
 }
 
-void call_wait(struct regs *r) {
+s64 call_wait(u64 predicate, u32 page) {
     struct cpu *cpu = this_cpu();
-    u32 page = (u32)r->f.rsi;
     struct predicate p;
-    s64 error = user_read(&p, r->f.rdi, sizeof p);
 
-    if (!error)
-        error = wait_begin(&p, page);
-    r->f.rax = (u64)error;
-    if (error)
-        return;
-    r->f.rax = 0;
-    if (!frame_push(r, CAUSE_SLEEP)) {
-        wait_end(page);
-        r->f.rax = (u64)E_FULL;
-        return;
-    }
+    TRY(user_read(&p, predicate, sizeof p));
+    TRY(wait_begin(&p, page));
     cpu->record->value = page;
     cpu->record->deadline = p.deadline;
-    cpu->record->overruns = 0;
-    cpu->record->state = CONTEXT_WAITING;
-    if (awakes(cpu->record, rdtsc()) && frame_pop(r))
-        return;
-    schedule();
+    return suspend(cpu, CONTEXT_WAITING);
 }
 
 /* Sets a slot's owner; 0: none. A row may begin at it, or behind it; that CPU looks at both until it is known
@@ -586,10 +577,12 @@ static void set_owner(struct cpu *cpu, u32 slot, u32 owner) {
 
     __atomic_fetch_or(&cpu->heads, 3ull << slot, __ATOMIC_SEQ_CST);
     s[slot].owner = owner;
+    __atomic_store_n(&cpu->owned, (cpu->owned & ~(1ull << slot)) | (u64)(owner != 0) << slot, __ATOMIC_SEQ_CST);
     u64 none = !owner || (slot && s[slot - 1].owner == owner) ? 1ull << slot : 0;
     if (slot + 1 < SLOTS && (!s[slot + 1].owner || s[slot + 1].owner == owner))
         none |= 2ull << slot;
     __atomic_fetch_and(&cpu->heads, ~none, __ATOMIC_SEQ_CST);
+    schedule_stir(cpu);
 }
 
 static s64 allocate_slot(struct cpu *cpu, struct env *env, u32 slot) {
@@ -601,7 +594,6 @@ static s64 allocate_slot(struct cpu *cpu, struct env *env, u32 slot) {
         return E_NOT_FREE;
     }
     set_owner(cpu, slot, env->self);
-    __atomic_fetch_or(&cpu->owned, 1ull << slot, __ATOMIC_SEQ_CST);
     env->slices++;
     return slot;
 }
@@ -621,30 +613,32 @@ s64 call_slice_alloc(u64 user, u32 n, u32 slot) {
         word_unlock(&cpus[n]->slices_lock, LOCK_SLICES);
     }
     env_unlock(env);
-    if (result >= 0)
-        schedule_look(n);
     return result;
 }
 
 static void free_slot(struct cpu *cpu, struct env *env, u32 slot) {
     set_owner(cpu, slot, 0);
-    __atomic_fetch_and(&cpu->owned, ~(1ull << slot), __ATOMIC_SEQ_CST);
     env->slices--;
 }
 
-s64 schedule_take_slice(struct env *env, u32 n, u32 slot) {
-    s64 error = E_NO_RIGHT;
-
+/* A slice changes owner without ever being free; `to` NULL: it is freed. */
+static s64 move_slot(u32 n, u32 slot, struct env *from, struct env *to) {
     if (n >= cpu_count || slot >= SLOTS)
         return E_BAD_ARGUMENT;
     word_lock(&cpus[n]->slices_lock, LOCK_SLICES);
-    if (cpus[n]->slices->slot[slot].owner == env->self) {
-        free_slot(cpus[n], env, slot);
-        error = 0;
+    bool good = cpus[n]->slices->slot[slot].owner == from->self;
+    if (good && to) {
+        set_owner(cpus[n], slot, to->self);
+        from->slices--;
+        to->slices++;
+    } else if (good) {
+        free_slot(cpus[n], from, slot);
     }
     word_unlock(&cpus[n]->slices_lock, LOCK_SLICES);
-    return error;
+    return good ? 0 : E_NO_RIGHT;
 }
+
+s64 schedule_take_slice(struct env *env, u32 n, u32 slot) { return move_slot(n, slot, env, NULL); }
 
 bool schedule_awaken_taken(struct env *env, bool awaken) {
     bool found = false;
@@ -655,27 +649,13 @@ bool schedule_awaken_taken(struct env *env, bool awaken) {
         if ((word && page_is_taken(page_of_phys((phys){word}))) ||
             (record->state == CONTEXT_WAITING && wait_uses_taken((u32)record->value))) {
             found = true;
-            if (awaken)
+            if (awaken) {
                 schedule_awaken(record, 3);
+                schedule_stir(cpus[n]);
+            }
         }
     }
     return found;
-}
-
-/* The slice changes owner without ever being free. */
-static s64 give_slot(struct cpu *cpu, struct env *from, struct env *to, u32 slot) {
-    s64 error = 0;
-
-    word_lock(&cpu->slices_lock, LOCK_SLICES);
-    if (cpu->slices->slot[slot].owner != from->self) {
-        error = E_NO_RIGHT;
-    } else {
-        set_owner(cpu, slot, to->self);
-        from->slices--;
-        to->slices++;
-    }
-    word_unlock(&cpu->slices_lock, LOCK_SLICES);
-    return error;
 }
 
 s64 call_slice_give(u32 n, u32 slot, u64 cap) {
@@ -692,13 +672,10 @@ s64 call_slice_give(u32 n, u32 slot, u64 cap) {
     else if (to->slices >= to->slice_limit || !(to->cpus >> n & 1))
         error = E_LIMIT;
     else
-        error = give_slot(cpus[n], from, to, slot);
+        error = move_slot(n, slot, from, to);
     if (!error)
         revoke_given(from, RESOURCE_SLICES, 1);
-    env_unlock(from);
-    env_unlock(to);
-    if (!error)
-        schedule_look(n);
+    env_unlock_two(from, to);
     return error;
 }
 
@@ -706,8 +683,6 @@ s64 call_slice_free(u64 user, u32 n, u32 slot) {
     struct env *env;
 
     TRY(env_target(user, RIGHT_MANAGE, &env));
-    if (n >= cpu_count || slot >= SLOTS)
-        return E_BAD_ARGUMENT;
     env_lock(env);
     s64 result = schedule_take_slice(env, n, slot);
     if (!result)

@@ -2,6 +2,7 @@
 #pragma once
 #include "core/memory.h"
 
+struct cpu;
 struct regs;
 /* Gives the CPU to the next slot that can use it, or halts until there is one. What ran before
  * was saved or is gone. */
@@ -15,9 +16,9 @@ void schedule_tick(struct regs *r);
 /* An interrupt took so many ticks from whoever runs, if somebody does: they are not charged, and the slice ends
  * later by them. The timer is to ring at `again`, too, whoever may run by then. */
 void schedule_lend(u64 took, u64 again);
-/* A CPU's slices have changed: if it idles, it looks at them now. One that does not is not disturbed, or whoever changes his slices all the
- * time would starve whom it runs. */
-void schedule_look(u32 cpu);
+/* This CPU looks at all owners of its slots, also at those that slept, when it looks next: now, if it idles. One that does not is not
+ * disturbed, or whoever changes his slices all the time would starve whom it runs. To be called after the change. */
+void schedule_stir(struct cpu *cpu);
 /* Makes CPUs on which an environment sleeps look again, if they are idle. */
 void schedule_wake(const struct env *env);
 /* Puts a context on this CPU: its space, its extended state. False if its environment died. */
@@ -26,8 +27,6 @@ bool schedule_switch(struct env *env, struct env_context *record);
 void schedule_give(struct env *env);
 /* What a handler took is owed by its owner, who pays with slices of any CPU. */
 void schedule_bill(struct env *env, u64 ticks);
-/* Whether this environment owes a whole slice. */
-bool schedule_owes(const struct env *env);
 /* After note_quiet in the middle of a slice, which makes this CPU forget who pays: it is this environment, if
  * it still lives. */
 void schedule_pay(u32 name);

@@ -17,18 +17,6 @@ static void enter_callee(struct regs *r, u32 caller, u32 kind, u64 entry) {
     upcall_enter(r, entry);
 }
 
-/* What is to become of the caller: a CALL waits for its reply, a GIVE for a later slice. */
-static bool leave_caller(struct regs *r, u32 kind) {
-    struct cpu *cpu = this_cpu();
-
-    r->f.rax = 0;
-    if (kind == TRANSFER_GIVE)
-        return frame_push(r, CAUSE_YIELD);
-    cpu->context->call_rip = r->f.rip;
-    cpu->context->call_rsp = r->f.rsp;
-    return true;
-}
-
 /* Whether a caller still waits on this CPU for the callee's reply. */
 static bool is_waited_for(const struct env *callee, u32 caller) {
     const struct env *env = env_live(caller);
@@ -53,11 +41,14 @@ static s64 call_or_give(struct regs *r, struct env *callee, u32 kind) {
     u64 entry = __atomic_load_n(&context->transfer, __ATOMIC_RELAXED);
     if (!entry || entry >= USER_TOP)
         return E_BUSY;
-    if (!leave_caller(r, kind))
+    r->f.rax = 0;
+    if (kind == TRANSFER_GIVE && !frame_push(r, CAUSE_YIELD))
         return E_FULL;
 
-    /* The point of no return. */
+    /* The point of no return. A caller waits for its reply, a giver for a later slice. */
     if (kind == TRANSFER_CALL) {
+        cpu->context->call_rip = r->f.rip;
+        cpu->context->call_rsp = r->f.rsp;
         mine->state = CONTEXT_CALLING;
         mine->peer = callee->self;
         record->caller = self;
@@ -67,8 +58,10 @@ static s64 call_or_give(struct regs *r, struct env *callee, u32 kind) {
     }
     if (!schedule_switch(callee, record))
         schedule(); /* it died this moment: the caller learns it in its next slice */
-    if (record->state == CONTEXT_SLEEPING || record->state == CONTEXT_WAITING)
+    if (record->state == CONTEXT_SLEEPING || record->state == CONTEXT_WAITING) {
         schedule_awaken(record, 2);
+        schedule_stir(cpu);
+    }
     if (!spare) { /* as in a slice of its own: so it gets rid of frames, even if it has no slices */
         cpu->trace->transfers++;
         schedule_enter();

@@ -32,6 +32,28 @@ u64 frame_push(const struct regs *r, u32 cause) {
     return context->self + CONTEXT_FRAME_AT + slot * sizeof(struct frame);
 }
 
+bool frame_keep(u32 cause) {
+    const struct cpu *cpu = this_cpu();
+    const struct kept *k = (const struct kept *)cpu->kernel_rsp - 1;
+    struct context *context = cpu->context;
+    u32 slot = slot_for(context, k->rsp);
+
+    if (slot >= FRAMES)
+        return false;
+    struct frame *f = &context->frame[slot];
+    memcpy(f, k->saved, sizeof k->saved);
+    memset(&f->r11, 0, offsetof(struct frame, address) - offsetof(struct frame, r11)); /* what C does not keep, and rax */
+    f->previous = context->depth;
+    f->cause = cause;
+    f->rip = k->rip;
+    f->cs = USER_CS;
+    f->rflags = k->rflags;
+    f->rsp = k->rsp;
+    f->ss = USER_SS;
+    __atomic_store_n(&context->depth, slot + 1, __ATOMIC_RELAXED);
+    return true;
+}
+
 struct frame *frame_top(struct context *context) {
     u32 depth = __atomic_load_n(&context->depth, __ATOMIC_RELAXED);
 

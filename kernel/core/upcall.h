@@ -7,8 +7,15 @@ struct regs {
     struct frame f;
 };
 
+/* What entry_pause leaves at the top of the kernel's stack. */
+struct kept {
+    u64 rsp, saved[6], leave, rip, rflags; /* saved: r15 to rbx, as a frame begins */
+};
+
 /* Saves r in a new frame of the current context: its address for the libOS, or 0 when there is none free. */
 u64 frame_push(const struct regs *r, u32 cause);
+/* The same for the caller of a call of class "pause", which is resumed with result 0. False: there is none free. */
+bool frame_keep(u32 cause);
 /* Takes the top frame of the current context into r, made safe. False: there is none, or it is bad. */
 bool frame_pop(struct regs *r);
 /* Goes on with the current context's top frame; returns if there is none that is good. */

@@ -3,23 +3,25 @@
 
 #include "lib/base.h"
 
+#define plain(name)
 /* The fourth argument comes in r10, since `syscall` loses rcx, where C expects it. */
 #define wide(name) \
     void wide_##name(void); \
     __asm__(".text\nwide_" #name ": movq %r10, %rcx\njmp call_" #name "\n");
-/* A call of class "frame" needs all registers of its caller: the table leads to a stub that
- * remembers the handler, and entry_frame then saves them. */
-#define plain(name)
-#define frame(name) \
-    void frame_##name(void); \
-    __asm__(".text\nframe_" #name ": movq $call_" #name ", %rcx\njmp entry_frame\n");
-CALL_TABLE(plain, wide, frame)
+/* A call of class "pause" may suspend its caller: then a frame is made of what the caller's C keeps. */
+#define pause(name) \
+    void pause_##name(void); \
+    __asm__(".text\npause_" #name ": movq $call_" #name ", %rcx\njmp entry_pause\n");
+#define transfer(name)
+CALL_TABLE(plain, wide, pause, transfer)
 #undef plain
 #undef wide
-#undef frame
+#undef pause
+#undef transfer
 
 #define plain(name) (const void *)call_##name,
 #define wide(name) (const void *)wide_##name,
-#define frame(name) (const void *)frame_##name,
+#define pause(name) (const void *)pause_##name,
+#define transfer(name) NULL, /* it has an entry of its own */
 extern const void *const call_table[CALL_COUNT];
-const void *const call_table[CALL_COUNT] = {CALL_TABLE(plain, wide, frame)};
+const void *const call_table[CALL_COUNT] = {CALL_TABLE(plain, wide, pause, transfer)};

@@ -1,8 +1,8 @@
 /* The front door: system calls, exceptions and interrupts come in here, and all leave here.
  *
- * A plain call uses the caller's stack for nothing: its rsp waits in the CPU's structure, rip and
- * rflags on the kernel's stack, and r11 is all there is to work with. 25 instructions from `syscall` to `sysretq` for call 0. A call
- * that may suspend its caller, an exception and an interrupt build a struct regs (the layout of an
+ * A call uses the caller's stack for nothing: its rsp waits in the CPU's structure, rip and
+ * rflags on the kernel's stack, and r11 is all there is to work with. 25 instructions from `syscall` to `sysretq` for call 0. A transfer
+ * that is not plain, an exception and an interrupt build a struct regs (the layout of an
  * ABI frame) at the top of the kernel's stack. Both are safe from an interrupt between the two stacks, since
  * interrupts are off in the kernel, and non-maskable ones have a stack of their own. */
 #include "core/cpu.h"
@@ -10,6 +10,15 @@
 #include "x86/registers.h"
 
     .text
+/* What C keeps. */
+.macro push_kept
+    pushq %rbx
+    pushq %rbp
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+.endm
 /* The general registers of struct regs. */
 .macro push_registers rcx, r11
     pushq %rdi
@@ -21,12 +30,7 @@
     pushq %r9
     pushq %r10
     pushq \r11
-    pushq %rbx
-    pushq %rbp
-    pushq %r12
-    pushq %r13
-    pushq %r14
-    pushq %r15
+    push_kept
 .endm
 .macro pop_registers
     popq %r15
@@ -50,8 +54,6 @@ entry_syscall:
     swapgs
     cmpb $CALL_TRANSFER, %al
     je entry_transfer
-    .globl entry_call
-entry_call:
     movq %rsp, %gs:CPU_USER_RSP
     movq %gs:CPU_KERNEL_RSP, %rsp
     pushq %r11
@@ -77,13 +79,19 @@ bad_call:
     movq $E_BAD_CALL, %rax
     jmp leave_plain
 
-/* Calls of class "frame" come here from the table: `frame_NAME` has put the handler's address in rcx.
- * On the stack: a return address, rip, rflags. */
-    .globl entry_frame
-entry_frame:
-    movq %rcx, %gs:CPU_HANDLER
-    movq 8(%rsp), %rcx
-    movq 16(%rsp), %r11
+/* Calls of class "pause": `pause_NAME` has put the handler's address in rcx. What is pushed is a struct kept. */
+    .globl entry_pause
+entry_pause:
+    push_kept
+    pushq %gs:CPU_USER_RSP
+    call *%rcx
+    addq $56, %rsp
+    ret
+
+/* A transfer that is not plain: needs all registers of its caller, which are as they came. */
+    .globl entry_transfer_slow
+entry_transfer_slow:
+    movq %rsp, %gs:CPU_USER_RSP
     movq %gs:CPU_KERNEL_RSP, %rsp
     pushq $USER_SS
     pushq %gs:CPU_USER_RSP
@@ -96,7 +104,7 @@ entry_frame:
     pushq $0            /* address */
     push_registers $0, $0
     movq %rsp, %rdi
-    call *%gs:CPU_HANDLER
+    call call_transfer
     movq %rsp, %rdi
 /* resume(const struct regs *): leaves to the libOS, or to the kernel where it was interrupted. */
     .globl resume

@@ -239,9 +239,8 @@ slow_give:              /* rcx as it came */
 slow_reply:
     movq %gs:CPU_USER_RAX, %rax
     movq %gs:CPU_USER_RCX, %rcx
-slow:                   /* flags are lost either way; entry.S counts the call again */
-    decq %gs:CPU_TRACE + TRACE_CALL_AT + 8 * CALL_TRANSFER
+slow:                   /* flags are lost either way */
     movl $(RFLAGS_IF | RFLAGS_FIXED), %r11d
-    jmp entry_call
+    jmp entry_transfer_slow
 
     .section .note.GNU-stack, "", @progbits

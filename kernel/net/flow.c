@@ -383,7 +383,7 @@ static void deliver(const u8 *frame, u32 length, bool checked) {
         f->received += length;
     } else if (deposit(f, frame, length, checked)) {
         f->received += length;
-        event_delivered(f->receiver);
+        event_delivered(env_of(f->receiver)); /* as long as it is bound */
     }
 }
 

@@ -69,7 +69,7 @@ static bool commit(struct flow *f, u32 owner, const u8 *reply) {
     if (e->event)
         event_post(owner, EVENT_HANDLER, f->self, e->a, e->b);
     else if (e->wake)
-        event_delivered(owner);
+        event_delivered(env_of(owner));
     return true;
 }
 
@@ -78,7 +78,7 @@ bool handler_run(struct flow *f, const u8 *frame, u32 length, bool checked) {
     const struct program *program = page_ptr(f->handler);
     u64 began = rdtsc();
 
-    if (owner->state != ENV_LIVE || schedule_owes(owner)) {
+    if (owner->state != ENV_LIVE || owner->owed >= this_cpu()->slices->length) {
         f->unpaid++;
         return false;
     }

@@ -5,6 +5,7 @@
 #include "base/control.h"
 #include "base/memory.h"
 #include "base/print.h"
+#include "base/wait.h"
 #include "init/flows.h"
 #include "init/memory.h"
 #include "machine/machine.h"
@@ -293,13 +294,13 @@ int main(void) {
     for (u32 i = 0; i < manifest.envs; i++)
         start_child(i);
     for (;;) {
+        u64 seen = deliveries();
         take_events();
         carry_out();
         u64 again = memory_step();
-        u64 seen = events->consumed;
         rt_on_transfer(on_transfer); /* from here to the end of the sleep nothing is under way */
         if (!order)
-            sys_sleep(again, &events->produced, seen);
+            wait_for_more(seen, again);
         rt_on_transfer(NULL);
     }
 }

@@ -97,7 +97,7 @@ void env_unlock_two(struct env *a, struct env *b) {
         env_unlock(b);
 }
 bool env_is_child(u32 page) { return !page; }
-void event_delivered(u32 env) { woken[env]++; }
+void event_delivered(struct env *to) { woken[to->self]++; }
 void revoke_given(struct env *env, u32 resource, u32 count) {
     (void)env;
     (void)resource;
