@@ -2,7 +2,6 @@
  * back. The first flow of the manifest is answered by a handler (answer.c), which is downloaded into
  * the kernel and runs when the datagram arrives; the second by this library OS, when its slice comes;
  * a predicate (judge.c) keeps from it what it would not answer. It also answers what the handler leaves to it. */
-#include "base/memory.h"
 #include "base/print.h"
 #include "base/ring.h"
 #include "base/start.h"
@@ -64,19 +63,9 @@ static void serve(struct port *p) {
     }
 }
 
-/* The first port's handler, with a page to count in. */
-static s64 open_handler(const struct cap *flow, struct code_installed *program) {
-    u32 memory;
-
-    if (!memory_alloc_run(1, &memory))
-        return E_LIMIT;
-    s64 error = CODE_INSTALL(echo, KIND_HANDLER, program);
-    return error ? error : code_handle(flow, program, memory, 1);
-}
-
-/* The other's predicate: what is no counter does not wake us. */
-static s64 open_judge(const struct cap *flow, struct code_installed *program) {
-    s64 error = CODE_INSTALL(judge, KIND_PREDICATE, program);
+/* The first port's handler answers what it can; the other's predicate keeps from us what is no counter. */
+static s64 install(const struct cap *flow, bool answers, struct code_installed *program) {
+    s64 error = answers ? CODE_INSTALL(echo, KIND_HANDLER, program) : CODE_INSTALL(judge, KIND_PREDICATE, program);
     return error ? error : code_handle(flow, program, 0, 0);
 }
 
@@ -88,7 +77,7 @@ int main(void) {
         port[i].flow = &item->cap;
         s64 error = ring_open(port[i].flow, ENTRIES, &port[i].ring, &port[i].buffers);
         if (!error)
-            error = i == 0 ? open_handler(port[i].flow, &program) : open_judge(port[i].flow, &program);
+            error = install(port[i].flow, i == 0, &program);
         if (error) {
             print("echo: port %lu: %s %s\n", item->b, error_name(error), program.refusal ? program.refusal : "");
             return 1;

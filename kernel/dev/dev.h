@@ -41,20 +41,18 @@ void net_device_init(void);
 extern void (*net_device_interrupt)(void);
 /* One piece of a frame to be sent. */
 struct net_piece { phys at; u32 length; };
-/* Where the headers of the next frame go: SEND_HEADERS bytes that may be filled in place, and then
- * given to net_device_send. NULL: there is no room. */
+/* Where the headers of the next frame go: SEND_HEADERS bytes, to be filled before net_device_send. NULL: there is no room. */
 u8 *net_device_room(void);
-/* Queues a frame: headers are copied (14 to SEND_HEADERS bytes) if they are not in net_device_room(), pieces
- * (none of them empty) are read in place. checksum_start/offset as in struct send: the device writes two bytes at
+/* Queues a frame: so many bytes of headers (14 to SEND_HEADERS) that are in net_device_room(), and pieces (none of
+ * them empty), which are read in place. checksum_start/offset as in struct send: the device writes two bytes at
  * start + offset, so the caller checks that they lie in the frame and are none that the flow's condition
  * looks at, and that info->checksum is set. Returns the frame's number, below NET_FRAMES, E_FULL or
  * E_NO_DEVICE. Does not notify the device. */
-s64 net_device_send(const void *headers, u32 length, const struct net_piece *piece, u32 pieces,
-                    u32 checksum_start, u32 checksum_offset);
+s64 net_device_send(u32 length, const struct net_piece *piece, u32 pieces, u32 checksum_start, u32 checksum_offset);
 /* Tells the device about queued frames. */
 void net_device_kick(void);
-/* If it was given so many frames by this CPU (at least one), collects those that it has read and calls done with the
- * number of each, which is then free again. It does not interrupt for them: call this before sending and when receiving. */
+/* If it was given so many frames by this CPU (at least one), collects those that it has read and calls done (NULL: nobody)
+ * with the number of each, which is then free again. It does not interrupt for them: call this before sending and when receiving. */
 void net_device_reclaim(u32 least, void (*done)(u32 frame));
 /* The same on all CPUs, however few they are. */
 void net_device_reclaim_all(void (*done)(u32 frame));

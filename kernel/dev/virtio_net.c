@@ -61,7 +61,7 @@ static struct pair {
     u32 own;                 /* number of the CPU that it interrupts, + 1; 0: it does not exist */
     u8 *buffers;             /* of receive.size */
     struct send_slot *slots; /* of slot_count */
-    u32 slot_count, free_slots;
+    u32 slot_count, free_slots, first_frame; /* its frames' numbers begin there */
     u8 free_slot[QUEUE_SIZE]; /* a stack of free_slots numbers */
     bool in_use[QUEUE_SIZE];
 } pairs[NET_PAIRS];
@@ -107,6 +107,7 @@ static bool make_pair(u32 n) {
         !virtio_queue(&device, 2 * n + 1, &p->send, VIRTIO_QUIET))
         return false;
     make_slots(p);
+    p->first_frame = n * QUEUE_SIZE;
     give_buffers(p);
     p->own = n + 1;
     return true;
@@ -193,36 +194,38 @@ u8 *net_device_room(void) {
     return p->free_slots ? p->slots[p->free_slot[p->free_slots - 1]].headers : NULL;
 }
 
-static void add(struct descriptor *table, u32 n, u32 first, phys at, u32 length, bool last) {
-    table[n] = (struct descriptor){at.v, length, last ? 0 : DESCRIPTOR_NEXT,
-                                   last ? 0 : (u16)(first + n + 1)};
+/* What follows the headers: behind their descriptor, or with a copy of it in the slot's own table. */
+static NOINLINE void add_pieces(struct descriptor *table, u32 first, struct send_slot *slot, const struct net_piece *piece,
+                                u32 pieces) {
+    if (indirect) {
+        slot->table[0] = *table;
+        *table = (struct descriptor){ptr_phys(slot->table).v, (1 + pieces) * (u32)sizeof(*table), DESCRIPTOR_INDIRECT, 0};
+        table = slot->table;
+        first = 0;
+    }
+    for (u32 i = 0; i < pieces; i++) {
+        table[i].flags = DESCRIPTOR_NEXT;
+        table[i].next = (u16)(first + i + 1);
+        table[i + 1] = (struct descriptor){.address = piece[i].at.v, .length = piece[i].length};
+    }
 }
 
-s64 net_device_send(const void *headers, u32 length, const struct net_piece *piece, u32 pieces,
-                    u32 checksum_start, u32 checksum_offset) {
+s64 net_device_send(u32 length, const struct net_piece *piece, u32 pieces, u32 checksum_start, u32 checksum_offset) {
     struct pair *p = own();
     ASSERT(length <= SEND_HEADERS && pieces <= SEND_PIECES);
     if (!p->free_slots)
         return net_device_pairs ? E_FULL : E_NO_DEVICE;
-    u32 n = p->free_slot[--p->free_slots];
+    u32 n = p->free_slot[--p->free_slots], head = indirect ? n : n * DESCRIPTORS;
     struct send_slot *slot = &p->slots[n];
     slot->header = (struct header){.flags = checksum_start | checksum_offset ? NEEDS_CHECKSUM : 0,
                                    .checksum_start = (u16)checksum_start,
                                    .checksum_offset = (u16)checksum_offset};
-    if (headers != slot->headers)
-        memcpy(slot->headers, headers, length);
-    bool table_of_its_own = indirect && pieces;
-    u32 head = indirect ? n : n * DESCRIPTORS, first = table_of_its_own ? 0 : head;
-    struct descriptor *table = table_of_its_own ? slot->table : &p->send.descriptor[head];
-    add(table, 0, first, ptr_phys(&slot->header), sizeof(slot->header) + length, pieces == 0);
-    for (u32 i = 0; i < pieces; i++)
-        add(table, i + 1, first, piece[i].at, piece[i].length, i + 1 == pieces);
-    if (table_of_its_own)
-        p->send.descriptor[head] = (struct descriptor){
-            ptr_phys(table).v, (1 + pieces) * (u32)sizeof(*table), DESCRIPTOR_INDIRECT, 0};
+    p->send.descriptor[head] = (struct descriptor){ptr_phys(&slot->header).v, (u32)sizeof(slot->header) + length, 0, 0};
+    if (pieces)
+        add_pieces(&p->send.descriptor[head], head, slot, piece, pieces);
     p->in_use[n] = true;
     queue_post(&p->send, (u16)head);
-    return (u32)(p - pairs) * QUEUE_SIZE + n;
+    return p->first_frame + n;
 }
 
 void net_device_kick(void) {
@@ -240,7 +243,8 @@ static void reclaim(struct pair *p, void (*done)(u32 frame)) {
         }
         p->in_use[n] = false;
         p->free_slot[p->free_slots++] = (u8)n;
-        done((u32)(p - pairs) * QUEUE_SIZE + n);
+        if (done)
+            done(p->first_frame + n);
     }
     queue_interrupts_off(&p->send);
 }
@@ -278,10 +282,14 @@ u32 net_device_receive(u32 budget,
     u32 id, length, count = 0;
     if (!is_own(p))
         return 0;
-    queue_interrupts_off(&p->receive);
+    if (!p->receive.event_index) /* else an event that has passed does not come again */
+        queue_interrupts_off(&p->receive);
     for (; count < budget && queue_take(&p->receive, &id, &length); count++)
         receive_one(p, id, length, deliver);
-    queue_notify(&p->receive);
+    /* Only a device that ran out of buffers waits to be told of some, and then it has that many to get back. */
+    queue_store(&p->receive.available->index, p->receive.posted);
+    if ((u16)(p->receive.posted - p->receive.notified) >= p->receive.size / 8)
+        queue_notify(&p->receive);
     return count;
 }
 

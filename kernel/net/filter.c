@@ -356,7 +356,7 @@ bool filter_value(const struct masked *f, u32 value, struct masked *to) {
     return fits;
 }
 
-/* ---- frames: eight bytes at a time, passing over words in which nothing counts */
+/* ---- frames: eight bytes at a time */
 /* The next eight bytes, of which only `available` may be read; the others are 0. */
 static u64 frame_word(const u8 *p, u32 available) {
     if (likely(available >= 8))
@@ -366,15 +366,14 @@ static u64 frame_word(const u8 *p, u32 available) {
     return w;
 }
 
-static bool part_match(const u8 *mask, const u8 *value, u32 need, const u8 *p, u32 available) {
-    if (need > available)
-        return false;
-    for (u32 i = 0; i < need; i += 8) {
-        u64 m = filter_word(mask + i);
-        if (m && ((frame_word(p + i, available - i) ^ filter_word(value + i)) & m))
-            return false;
+static inline bool part_match(const u8 *mask, const u8 *value, u32 need, const u8 *p, u32 available) {
+    bool near_end = available < need + 7;
+    u64 differs = 0;
+    for (u32 i = 0; i < need && need <= available; i += 8) {
+        u64 word = near_end ? frame_word(p + i, available - i) : filter_word(p + i);
+        differs |= (word ^ filter_word(value + i)) & filter_word(mask + i);
     }
-    return true;
+    return need <= available && !differs;
 }
 
 static bool in_range(const struct masked *f, const u8 *part) {

@@ -410,8 +410,8 @@ static void sent(u32 frame) {
     }
 }
 
-/* What pins no page is let lie until there are some. */
-static void reclaim(void) { net_device_reclaim(pinning ? 1 : 16, sent); }
+/* What pins no page is let lie until there are some, and then nobody has to know. */
+static void reclaim(void) { net_device_reclaim(pinning ? 1 : 16, pinning ? sent : NULL); }
 
 /* Pins the page of a piece, if the caller may have it read. A handler's is bound: it may. */
 static s64 pin(const struct piece *piece, bool bound) {
@@ -452,14 +452,14 @@ static s64 check_form(const struct send *s) {
 
 /* Nobody forges a source: the headers satisfy the flow's condition, and the sum that the device
  * stores in them is not among the bytes that the condition looks at. */
-static bool honest(const struct flow *f, const struct send *s, const u8 *headers) {
+static inline bool honest(const struct flow *f, const struct send *s, const u8 *headers) {
     u32 sum_at = (u32)s->checksum_start + s->checksum_offset;
     return filter_match(&f->transmit, headers, s->length) &&
            !(sum_at && filter_looks_at(&f->transmit, headers, sum_at, 2));
 }
 
-/* Queues one frame whose form was checked and whose headers were copied. */
-static s64 queue(struct flow *f, const struct send *s, const u8 *headers, bool bound) {
+/* Queues one frame whose form was checked and whose headers are where the device reads them. */
+static s64 queue(struct flow *f, const struct send *s, bool bound) {
     struct net_piece piece[SEND_PIECES];
     u32 page[SEND_PIECES];
     u32 total = s->length, pinned = 0;
@@ -476,7 +476,7 @@ static s64 queue(struct flow *f, const struct send *s, const u8 *headers, bool b
         page[pinned++] = p->page;
     }
     if (!frame)
-        frame = net_device_send(headers, s->length, piece, pinned, s->checksum_start, s->checksum_offset);
+        frame = net_device_send(s->length, piece, pinned, s->checksum_start, s->checksum_offset);
     if (frame < 0) {
         unpin(page, pinned);
         return frame;
@@ -505,7 +505,7 @@ static s64 send_one(struct flow *f, u64 user) {
         f->refused++;
         return E_FORGED;
     }
-    return queue(f, &s, headers, false);
+    return queue(f, &s, false);
 }
 
 bool flow_answer(struct flow *f, const u8 *headers, u32 length, u64 at, u32 bytes) {
@@ -527,7 +527,7 @@ bool flow_answer(struct flow *f, const u8 *headers, u32 length, u64 at, u32 byte
         f->refused++;
         return false;
     }
-    return !queue(f, &s, headers, true); /* the device is told when the batch is over */
+    return !queue(f, &s, true); /* the device is told when the batch is over */
 }
 
 s64 call_flow_send(u64 flow, u64 frames, u32 count) {

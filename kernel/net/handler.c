@@ -94,11 +94,13 @@ bool handler_run(struct flow *f, const u8 *frame, u32 length, bool checked) {
     u64 result = code_enter(program->code, &run);
     if (program->kind == KIND_PREDICATE) /* what it does not want is dealt with */
         result = result ? HANDLER_PASS : HANDLER_DONE;
-    bool commits = run.status == CODE_DONE && (result == HANDLER_DONE || result == HANDLER_PASS);
-    commits = commits && commit(f, owner->self, reply);
-    f->stopped += run.status != CODE_DONE;
-    f->aborted += run.status == CODE_DONE && !commits;
-    f->handled += commits && result == HANDLER_DONE;
+    bool commits = run.status == CODE_DONE && (result == HANDLER_DONE || result == HANDLER_PASS) && commit(f, owner->self, reply);
+    if (likely(commits))
+        f->handled += result == HANDLER_DONE;
+    else if (run.status == CODE_DONE)
+        f->aborted++;
+    else
+        f->stopped++;
     u64 ticks = rdtsc() - began;
     f->handler_ticks += ticks;
     schedule_bill(owner, ticks);

@@ -138,8 +138,8 @@ static s64 device_error;
 static bool taken[256]; /* numbers of frames */
 u32 net_device_pairs = 1;
 
+static u8 room[SEND_HEADERS];
 u8 *net_device_room(void) {
-    static u8 room[SEND_HEADERS];
     return leaving_count < ARRAY_SIZE(taken) ? room : NULL;
 }
 bool net_device_listen(void) { return false; }
@@ -150,14 +150,13 @@ void schedule_lend(u64 took, u64 again) {
     taken_until = again;
 }
 
-s64 net_device_send(const void *headers, u32 length, const struct net_piece *piece, u32 pieces,
-                    u32 checksum_start, u32 checksum_offset) {
+s64 net_device_send(u32 length, const struct net_piece *piece, u32 pieces, u32 checksum_start, u32 checksum_offset) {
     u32 number = 0;
     (void)checksum_start;
     (void)checksum_offset;
     if (device_error)
         return device_error;
-    memcpy(leaving[leaving_count].header, headers, length);
+    memcpy(leaving[leaving_count].header, room, length);
     memcpy(leaving[leaving_count].piece, piece, pieces * sizeof(*piece));
     leaving[leaving_count].length = length;
     leaving[leaving_count].pieces = pieces;
@@ -178,7 +177,8 @@ void net_device_reclaim(u32 least, void (*done)(u32 frame)) {
         return;
     for (; finished < may_finish && finished < leaving_count; finished++) {
         taken[leaving[finished].number] = false;
-        done(leaving[finished].number);
+        if (done)
+            done(leaving[finished].number);
     }
     may_finish = 0;
     leaving_count -= finished;
