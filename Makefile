@@ -53,9 +53,12 @@ endif
 KERNEL_OBJECTS := $(patsubst %,$(OUT)/%.o,$(KERNEL_SOURCES))
 kernel: $(OUT)/targe.elf
 $(OUT)/targe.elf: $(KERNEL_OBJECTS) kernel/boot/kernel.ld
-	$(CC) -nostdlib -static -no-pie -Wl,-T,kernel/boot/kernel.ld -Wl,--build-id=none \
+	$(CC) $(KERNEL_CFLAGS) -nostdlib -static -no-pie -Wl,-T,kernel/boot/kernel.ld -Wl,--build-id=none \
 	      -Wl,-z,max-page-size=4096 -Wl,-z,noexecstack -Wl,--no-warn-rwx-segments \
 	      -o $@ $(KERNEL_OBJECTS)
+ifeq ($(VARIANT)$(findstring clang,$(CC)),release) # a frame's way is seen as one
+$(OUT)/kernel/net/%.o $(OUT)/kernel/dev/virtio.c.o $(OUT)/kernel/dev/virtio_net.c.o: KERNEL_CFLAGS += -flto
+endif
 $(OUT)/kernel/%.c.o: kernel/%.c $(ABI_STAMP)
 	@mkdir -p $(@D)
 	$(CC) $(KERNEL_CFLAGS) -c $< -o $@

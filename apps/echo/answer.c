@@ -17,15 +17,8 @@
 /* Version, length of the header and of the packet, where they stand in the eight bytes from the type on. */
 #define FORM(version, total) ((u64)(version) << 16 | big16(total) << 32)
 
-/* Of a sum of 32-bit words: one's complement, 16 bits. */
-INLINE u16 fold(u64 sum) {
-    sum = (sum & 0xffffffff) + (sum >> 32);
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum = (sum & 0xffff) + (sum >> 16);
-    return (u16)((sum & 0xffff) + (sum >> 16));
-}
-
-INLINE u64 halves(u64 word) { return (word & 0xffffffff) + (word >> 32); }
+/* Of a sum of 32-bit words: the checksum, which is never 0. One's complement is arithmetic modulo 0xffff. */
+INLINE u16 checksum_of(u64 sum) { return (u16)(0xffff - sum % 0xffff); }
 
 /* Copies the usual data, so many bytes at a time, and gives the sum of what was copied if these are 4. */
 INLINE u64 copy_usual(u8 *a, const u8 *q, u64 step) {
@@ -50,8 +43,8 @@ PROGRAM("handler") u64 answer(const struct handler_context *c) {
         return HANDLER_ABORT;
     /* The flow's filter has looked at protocol, address, port and fragments. */
     u64 form = at(u64, q, 12);
-    u64 bytes = at(u16, q, UDP + 4), check = from_big16(at(u16, q, UDP + 6)), sum;
-    u32 whole = c->checked && check; /* the device vouches for a checksum that need not be there */
+    u64 bytes = at(u16, q, UDP + 4), sum;
+    u64 whole = at(u16, q, UDP + 6) ? c->checked : 0; /* the device vouches for a checksum that need not be there */
     if (length >= USUAL && (form & FORM(0xff, 0xffff)) == FORM(0x45, USUAL - IP) && bytes == big16(USUAL - UDP)) {
         if (whole)
             sum = copy_usual(a, q, 4);
@@ -85,9 +78,9 @@ PROGRAM("handler") u64 answer(const struct handler_context *c) {
      * changes nothing. So a datagram that came damaged goes back damaged, and one without a checksum (0) without. */
     if (whole) {
         sum += (u64)at(u32, q, ADDRESSES) + at(u32, q, ADDRESSES + 4) + at(u32, q, UDP) + 2 * bytes + big16(17);
-        u16 all = (u16)~fold(sum + halves(from_big64(counter)));
-        at(u16, a, UDP + 6) = all ? all : 0xffff;
+        at(u16, a, UDP + 6) = checksum_of(sum + at(u32, a, COUNTER) + at(u32, a, COUNTER + 4));
     } else {
+        u64 check = from_big16(at(u16, q, UDP + 6));
         at(u16, a, UDP + 6) = from_big16((u16)(check > 1 ? check - 1 : check ? 0xffff : 0));
     }
     send(IP + total);

@@ -357,23 +357,17 @@ bool filter_value(const struct masked *f, u32 value, struct masked *to) {
 }
 
 /* ---- frames: eight bytes at a time */
-/* The next eight bytes, of which only `available` may be read; the others are 0. */
-static u64 frame_word(const u8 *p, u32 available) {
-    if (likely(available >= 8))
-        return filter_word(p);
-    u64 w = 0;
-    memcpy(&w, p, available);
-    return w;
-}
-
 static inline bool part_match(const u8 *mask, const u8 *value, u32 need, const u8 *p, u32 available) {
-    bool near_end = available < need + 7;
+    u8 end[FILTER_BYTES];
     u64 differs = 0;
-    for (u32 i = 0; i < need && need <= available; i += 8) {
-        u64 word = near_end ? frame_word(p + i, available - i) : filter_word(p + i);
-        differs |= (word ^ filter_word(value + i)) & filter_word(mask + i);
-    }
-    return need <= available && !differs;
+
+    if (need > available)
+        return false;
+    if (unlikely(available < need + 7)) /* no more may be read, so the last word is made whole */
+        p = memcpy(memset(end, 0, sizeof(end)), p, need);
+    for (u32 i = 0; i < need; i += 8)
+        differs |= (filter_word(p + i) ^ filter_word(value + i)) & filter_word(mask + i);
+    return !differs;
 }
 
 static bool in_range(const struct masked *f, const u8 *part) {

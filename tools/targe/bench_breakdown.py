@@ -112,7 +112,7 @@ class Symbols:
         found = sorted((int(address, 16), name) for address, kind, name
                        in map(str.split, listed.splitlines()) if kind in "tT")
         self._addresses = [address for address, _ in found]
-        self._names = [name for _, name in found]
+        self._names = [name.split(".lto_priv")[0] for _, name in found]
 
     def address(self, name):
         """Where a function begins."""
