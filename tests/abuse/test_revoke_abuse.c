@@ -145,42 +145,72 @@ TEST(revoke_frees_in_flight, .needs = NEED_FLOW) {
 static struct losses *edited;
 static volatile u64 edits, stop, stopped;
 
+static u64 edit_once(u64 seed) {
+    seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+    u64 *word = (u64 *)edited + (seed >> 33) % 512;
+    *word = seed & 1 ? seed >> 8 : 0;
+    edited->posted = edits;
+    edited->read = edits & 2 ? edited->written : 0;
+    edits++;
+    return seed;
+}
+
 static void edit(u64 seed) {
-    for (; !stop; edits++) {
-        seed = seed * 6364136223846793005ull + 1442695040888963407ull;
-        u64 *word = (u64 *)edited + (seed >> 33) % 512;
-        *word = seed & 1 ? seed >> 8 : 0;
-        edited->posted = edits;
-        edited->read = edits & 2 ? edited->written : 0;
-    }
+    while (!stop)
+        seed = edit_once(seed);
     stopped = 1;
 }
 
-/* A loss page that is written from another CPU all the while: no harm, and losses are still counted. */
-TEST(revoke_edits_losses, .cpus = 2, .needs = NEED_MACHINE) {
-    struct cap machine = item("machine");
-
+static void bind_edited(void) {
     start_puppet(&p, 0, 0);
     u32 page = puppet_pages(&p, 1);
     struct cap cap = puppet_cap(&p, page, 1, RIGHT_READ | RIGHT_WRITE);
     edited = (struct losses *)address(1);
     OK(memory_map_at((u64)edited, page, 1, MAP_WRITE, &cap));
     OK(order_call(&p, LOSS_BIND, 0, page));
-    start_thread(1, edit, 1);
-    wait_for((u64 *)&edits, 100);
-    for (u32 i = 0; i < 300; i++) {
-        u32 victim = puppet_pages(&p, 1);
-        ask_now(&p, RESOURCE_PAGES, 1);
-        EQUAL(take(&p, RESOURCE_PAGES, victim), 0);
-        OK(sys_page_free(0, victim, 1));
-    }
-    EQUAL(machine_env(p.peer.env)->losses, 300);
+}
+
+static void lose_one(void) {
+    u32 victim = puppet_pages(&p, 1);
+
+    ask_now(&p, RESOURCE_PAGES, 1);
+    EQUAL(take(&p, RESOURCE_PAGES, victim), 0);
+    OK(sys_page_free(0, victim, 1));
+}
+
+static void end_edited(u64 losses) {
+    struct cap machine = item("machine");
+
+    EQUAL(machine_env(p.peer.env)->losses, losses);
     EQUAL(sys_check(&machine), 0);
-    stop = 1;
-    wait_for((u64 *)&stopped, 1); /* on a busy host that CPU may be a while */
     memory_unmap(edited, 1);
     machine_forget();
     end_puppet(&p);
+}
+
+/* A loss page with nonsense in it whenever the kernel looks at it: no harm, and losses are still counted. */
+TEST(revoke_edited_losses, .needs = NEED_MACHINE) {
+    u64 seed = 1;
+
+    bind_edited();
+    for (u32 i = 0; i < 300; i++) {
+        for (u32 n = 0; n < 40; n++)
+            seed = edit_once(seed);
+        lose_one();
+    }
+    end_edited(300);
+}
+
+/* The same, written from another CPU all the while. */
+TEST(revoke_edits_losses, .cpus = 2, .needs = NEED_MACHINE) {
+    bind_edited();
+    start_thread(1, edit, 1);
+    wait_for((u64 *)&edits, 100);
+    for (u32 i = 0; i < 300; i++)
+        lose_one();
+    stop = 1;
+    wait_for((u64 *)&stopped, 1); /* on a busy host that CPU may be a while */
+    end_edited(300);
 }
 
 /* A place to save in is used only if its capability is good: nothing else in the machine is written to. */

@@ -372,6 +372,22 @@ static void read_option(u64 *seed, u64 *seconds) {
 
 static struct peer worker[WORKERS];
 
+#define TOLD 12
+/* What the trace has of an environment's last exceptions, and of its end. */
+static void tell_last(u32 env) {
+    for (u32 cpu = 0; cpu < machine_info()->cpus; cpu++) {
+        const struct trace *t = machine_trace(cpu);
+        u32 told = 0;
+        for (u64 n = t->count; n && t->count - n < TRACE_RECORDS && told < TOLD;) {
+            const struct trace_record *r = &t->record[--n % TRACE_RECORDS];
+            if (r->env != env && !(r->kind == TRACE_ENV && r->b == env))
+                continue;
+            print("campaign: CPU %u, %lx: kind %u, %lx, %lx\n", cpu, r->tsc, r->kind, r->a, r->b);
+            told++;
+        }
+    }
+}
+
 /* The workers, and then the children that they left. */
 static void end_all(void) {
     machine_forget();
@@ -399,6 +415,7 @@ TEST(campaign, .needs = NEED_MACHINE | NEED_CONSOLE | NEED_FLOW | NEED_ANY_DEVIC
     read_option(&seed, &seconds);
     print_to(&console);
     print("campaign: seed %lu, %lu seconds\n", seed, seconds);
+    s64 mask = OK(sys_trace_set(&machine, 1 << TRACE_EXCEPTION | 1 << TRACE_ENV));
     down->word[WORD_SEED] = seed;
     down->cap[ARRAY_SIZE(down->cap) - 1] = item("flow");
     for (u32 i = 0; i < WORKERS; i++) { /* so that their numbers are in this order */
@@ -418,8 +435,11 @@ TEST(campaign, .needs = NEED_MACHINE | NEED_CONSOLE | NEED_FLOW | NEED_ANY_DEVIC
         checks++;
         FAIL_IF(down->failed, "seed %lu: %s", seed, down->text);
         if (next_event(ring, &e, 2) && e.type == EVENT_ENDED)
-            for (u32 i = 0; i < WORKERS; i++)
+            for (u32 i = 0; i < WORKERS; i++) {
+                if (e.env == worker[i].env)
+                    tell_last(e.env);
                 FAIL_IF(e.env == worker[i].env, "seed %lu: worker %u ended by %lx, %lx: %s", seed, i, e.a, e.b, down->text);
+            }
         for (u32 i = 0; i < WORKERS; i++) /* its slices may be taken from it: it gets one again */
             if (!machine_env(worker[i].env)->slices)
                 sys_slice_alloc(&worker[i].cap, i % machine_info()->cpus, PAGE_ANY);
@@ -434,6 +454,7 @@ TEST(campaign, .needs = NEED_MACHINE | NEED_CONSOLE | NEED_FLOW | NEED_ANY_DEVIC
         }
     }
     end_all();
+    OK(sys_trace_set(&machine, (u64)mask));
     EQUAL(sys_check(&machine), 0);
     print("campaign: %lu deeds, %lu checks\n", down->word[WORD_CALLS], checks);
     for (u32 i = 0; i < ARRAY_SIZE(deeds); i++)

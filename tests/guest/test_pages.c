@@ -69,6 +69,19 @@ TEST(page_alloc_aligned) {
     OK(sys_page_free(0, large, PAGES_A_CALL));
 }
 
+/* A page, or a run, of a colour: its number is that, modulo a power of two. */
+TEST(page_alloc_coloured) {
+    for (u32 colour = 0; colour < 16; colour++) {
+        u32 page = (u32)OK(sys_page_alloc(0, PAGE_ANY, 1, 4 | colour << 8, 0));
+        EQUAL(page % 16, colour);
+        page = (u32)OK(sys_page_alloc(0, PAGE_ANY, 5, 4 | colour << 8, 0));
+        EQUAL(page % 16, colour);
+        EQUAL(page_of(page + 4)->owner, rt_self());
+    }
+    EQUAL(sys_page_alloc(0, PAGE_ANY, 1, 4 | 16 << 8, 0), E_BAD_ARGUMENT); /* there is no such colour */
+    EQUAL(sys_page_alloc(0, some_free_page(), 1, 4 | 1 << 8, 0), E_BAD_ARGUMENT);
+}
+
 /* No environment owns more pages than its creator allowed. */
 TEST(page_alloc_limit) {
     u32 left = self()->page_limit - self()->pages;

@@ -1,5 +1,6 @@
 """A real browser opens the live home page."""
 
+import re
 import time
 
 from harness.browser import Browser
@@ -75,6 +76,38 @@ def test_shares(ctx):
         browser.screenshot(ctx.artifact("shares.png"))
         overflow = browser.value("document.documentElement.scrollWidth - window.innerWidth")
         assert overflow <= 0, f"the page is {overflow} pixels too wide"
+        assert not browser.failures, browser.failures
+
+
+def _pages_of(browser, name):
+    """What the home page says that an environment owns."""
+    text = browser.value("[...document.querySelectorAll('#envs tbody tr')].map("
+                         "row => [...row.cells].map(cell => cell.textContent).join(';')).join('|')")
+    for row in text.split("|"):
+        cells = [cell.strip() for cell in row.split(";")]
+        if cells[0].split()[:1] == [name]:
+            return next(int(re.sub(r"[^0-9]", "", cell)) for cell in cells[2:] if re.search(r"[0-9]", cell))
+    return 0
+
+
+@limit(240)
+def test_pressure(ctx):
+    """apps/pressure on the home page: the cache grows, gives back when another needs memory, and that one grows."""
+    width, height, mobile = _SIZES["desktop"]
+    machine = ctx.serving(manifest=str(project.ROOT / "apps" / "pressure" / "manifest"), memory="160M")
+    with Browser(ctx.folder / "profile") as browser:
+        browser.open(f"http://127.0.0.1:{machine.config.port}/", width, height, mobile)
+        _settled(browser)
+        most = 0
+        end = time.monotonic() + 180
+        while True:
+            has, hungry = _pages_of(browser, "cache"), _pages_of(browser, "hungry")
+            most = max(most, has)
+            if most > 8000 and has < most - 500 and hungry > 2000:
+                break
+            assert time.monotonic() < end, f"cache: {most} pages at most, {has} now; hungry: {hungry}"
+            time.sleep(0.5)
+        browser.screenshot(ctx.artifact("pressure.png"))
         assert not browser.failures, browser.failures
 
 

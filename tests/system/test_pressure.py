@@ -78,3 +78,24 @@ def test_four_cpus(ctx):
     machine = _start(ctx, smp=4)
     _expect(machine, "hungry: used 2048 pages, 0 wrong", 60)
     _nothing_wrong(machine)
+
+
+def _who_is_asked(ctx, policy):
+    """Whom init asks first, the cache having most of all but much of it guaranteed, by this line of the manifest."""
+    text = _MANIFEST.read_text("ascii")
+    text = text.replace("pages=1024 limit=1000000 slices=0:8", "pages=12000 limit=1000000 slices=0:8")
+    text = text.replace("share=52", "share=60") + f"memory ask={policy}\n"
+    file = ctx.folder / f"manifest-{policy}"
+    file.write_text(text, "ascii")
+    machine = ctx.serving(manifest=str(file), memory="160M")
+    found = machine.expect(r"init: (\w+) is asked for|hungry: (there is no room)", 60)
+    assert found, "nobody is asked, and nobody refused"
+    return (found.group(1) or found.group(2)).decode()
+
+
+@limit(150)
+def test_whom_the_manifest_says(ctx):
+    """Who is asked is policy, and replaced in the manifest: the furthest above its guarantee, the largest, nobody."""
+    assert _who_is_asked(ctx, "furthest") == "mute"
+    assert _who_is_asked(ctx, "largest") == "cache"
+    assert _who_is_asked(ctx, "nobody") == "there is no room"
