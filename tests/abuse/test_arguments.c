@@ -434,6 +434,53 @@ TEST(arguments_environments, .needs = NEED_CONSOLE | NEED_MACHINE | NEED_FLOW, .
     end_world();
 }
 
+/* Calls of revocation, limits, slices given away, predicates. */
+TEST(arguments_revocation, .needs = NEED_CONSOLE | NEED_MACHINE | NEED_FLOW, .seconds = 40) {
+    static const u64 one = 1;
+    make_world();
+    u32 cpus = machine_info()->cpus,
+        theirs = (u32)OK(sys_page_alloc(world.env_cap, PAGE_ANY, 1, 0, 0));
+    struct predicate *predicate = (struct predicate *)(arena() + 7 * RT_PAGE);
+    struct taking *taking = (struct taking *)(predicate + 1);
+    *predicate = (struct predicate){.deadline = NEVER, .count = 1};
+    predicate->term[0] = (struct term){.tag = 16, .count = 1};
+    predicate->term[0].factor[0] = (struct factor){.word = (u64)&one, .value = 1, .how = IS};
+    *taking = (struct taking){.resource = RESOURCE_PAGES, .name = theirs};
+    const struct call call[] = {
+        {"revoke",
+         CALL_REVOKE,
+         {CAP(ENV_CAP, world.env_cap), {NUMBER, RESOURCE_PAGES, RESOURCES}, {NONE, 0, 0}, {NONE, 0, 0}},
+         true},
+        {"repossess",
+         CALL_REPOSSESS,
+         {CAP(ENV_CAP, world.env_cap), {WRITE, (u64)taking, sizeof *taking}, {COUNT, 1, TAKINGS_A_CALL}},
+         true},
+        {"loss_bind", CALL_LOSS_BIND, {CAP_OR_0(ENV_CAP, world.env_cap), {NUMBER, theirs, 1}}, true},
+        {"env_limit",
+         CALL_ENV_LIMIT,
+         {CAP(ENV_CAP, world.env_cap), {NUMBER, 64, 0x10000000}, {NUMBER, 8, 0x10000000}},
+         true},
+        {"slice_give",
+         CALL_SLICE_GIVE,
+         {{NUMBER, 0, cpus}, {NUMBER, SLOTS - 1, SLOTS}, CAP(ENV_CAP, world.env_cap)},
+         false},
+        {"wait",
+         CALL_WAIT,
+         {{READ, (u64)predicate, sizeof *predicate}, {PAGE, world.run, 0}},
+         true},
+        {"vital_set",
+         CALL_VITAL_SET,
+         {{NUMBER, 0, VITALS}, {NUMBER, world.run + 1, machine_info()->pages}},
+         true},
+    };
+    for (u32 i = 0; i < ARRAY_SIZE(call); i++)
+        abuse(&call[i]);
+    EQUAL(taking->result, E_NOT_DUE);
+    EQUAL(machine_env(world.child.env)->loss_page, theirs);
+    EQUAL(self()->vital[0], world.run + 1);
+    end_world();
+}
+
 /* Calls on flows, the console and the machine. */
 TEST(arguments_devices, .needs = NEED_CONSOLE | NEED_MACHINE | NEED_FLOW, .seconds = 40) {
     make_world();

@@ -36,7 +36,8 @@ static const char *const wanted[CALL_COUNT] = {
     [CALL_FLOW_CREATE] = "Fpfw", [CALL_FLOW_BIND] = "Fb",   [CALL_FLOW_UNBIND] = "F",
     [CALL_FLOW_DESTROY] = "F",   [CALL_FLOW_SEND] = "Fmn",  [CALL_CONSOLE_WRITE] = "Aan",
     [CALL_CONSOLE_BIND] = "A",   [CALL_MACHINE_OFF] = "An", [CALL_TRACE_SET] = "Ax",
-    [CALL_CHECK] = "A",
+    [CALL_CHECK] = "A",          [CALL_REVOKE] = "Ennt",    [CALL_REPOSSESS] = "Eun",
+    [CALL_LOSS_BIND] = "Ep",     [CALL_ENV_LIMIT] = "Enn",  [CALL_VITAL_SET] = "np",
 };
 
 static u64 anything(void) {

@@ -1,8 +1,11 @@
 """What docs/ says of tests: every test that a table names is there."""
 
 import re
+import tomllib
 
 from targe import project
+
+_WITHOUT_ARGUMENTS = {"null", "yield", "transfer"}  # transfer: its arguments are the message
 
 
 def _cells(line):
@@ -34,3 +37,13 @@ def test_tests_named_are_there(ctx):
                 missing.append(f"{page.name}: {name}")
     assert found > 150, f"only {found} names of tests found in docs/"
     assert not missing, "no such test: " + ", ".join(missing)
+
+
+def test_every_call_is_abused(ctx):
+    """A call that is new is among those whose every argument is made hostile (tests/abuse/test_arguments.c)."""
+    abi = tomllib.loads((project.ROOT / "abi" / "targe.toml").read_text("utf-8"))
+    tables = (project.ROOT / "tests" / "abuse" / "test_arguments.c").read_text("utf-8")
+    calls = {call["name"] for call in abi["call"]} - _WITHOUT_ARGUMENTS
+    assert len(calls) > 30
+    missing = [name for name in sorted(calls) if not re.search(rf"\bCALL_{name.upper()}\b", tables)]
+    assert not missing, f"not in the tables of hostile arguments: {missing}"
