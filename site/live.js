@@ -565,10 +565,10 @@ function drawFlows() {
     return [{ text: flow.takes, colour: colourOf(flow.bound_by || flow.owner) }, flow.bound ? owner(flow.bound_by) : "nobody",
       owner(flow.owner), count(flow.filled), perSecond(rate(flow.filled, then?.filled)), bytes(flow.received),
       count(flow.sent), perSecond(rate(flow.sent, then?.sent)), bytes(flow.sent_bytes),
-      count(flow.dropped + flow.dropped_bad), count(flow.refused)];
+      count(flow.handled), count(flow.dropped + flow.dropped_bad), count(flow.refused)];
   });
   fillTable($("flows"), [["Takes"], ["Bound by", "text"], ["Owner", "text wide"], ["In"], ["In/s", "wide"],
-    ["Bytes in", "wide"], ["Out"], ["Out/s", "wide"], ["Bytes out", "wide"], ["Dropped", "wide"], ["Forged", "wide"]], rows);
+    ["Bytes in", "wide"], ["Out"], ["Out/s", "wide"], ["Bytes out", "wide"], ["Handled", "wide"], ["Dropped", "wide"], ["Forged", "wide"]], rows);
 }
 
 function drawTrace() {
