@@ -74,12 +74,14 @@ def test_eight_megabytes(ctx):
         assert b"web" in answer.read()
 
 
+@limit(600)  # it may have to be built
 def test_debug_variant(ctx):
     """The debug build, which checks itself, serves too."""
     _build("debug")
     _serves(ctx.machine(variant="debug", smp=2), cpus=2)
 
 
+@limit(600)
 def test_ubsan_variant(ctx):
     """The kernel with the undefined-behaviour sanitizer serves too, and has nothing to say."""
     _build("ubsan")
