@@ -57,7 +57,7 @@ $(OUT)/targe.elf: $(KERNEL_OBJECTS) kernel/boot/kernel.ld
 	      -Wl,-z,max-page-size=4096 -Wl,-z,noexecstack -Wl,--no-warn-rwx-segments \
 	      -o $@ $(KERNEL_OBJECTS)
 ifeq ($(VARIANT)$(findstring clang,$(CC)),release) # a frame's way is seen as one
-$(OUT)/kernel/net/%.o $(OUT)/kernel/dev/virtio.c.o $(OUT)/kernel/dev/virtio_net.c.o: KERNEL_CFLAGS += -flto
+$(OUT)/kernel/net/flow.c.o $(OUT)/kernel/net/handler.c.o $(OUT)/kernel/dev/virtio_net.c.o: KERNEL_CFLAGS += -flto
 endif
 $(OUT)/kernel/%.c.o: kernel/%.c $(ABI_STAMP)
 	@mkdir -p $(@D)

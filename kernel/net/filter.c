@@ -357,17 +357,23 @@ bool filter_value(const struct masked *f, u32 value, struct masked *to) {
 }
 
 /* ---- frames: eight bytes at a time */
-static inline bool part_match(const u8 *mask, const u8 *value, u32 need, const u8 *p, u32 available) {
-    u8 end[FILTER_BYTES];
+static inline bool words_match(const u8 *mask, const u8 *value, u32 need, const u8 *p) {
     u64 differs = 0;
-
-    if (need > available)
-        return false;
-    if (unlikely(available < need + 7)) /* no more may be read, so the last word is made whole */
-        p = memcpy(memset(end, 0, sizeof(end)), p, need);
     for (u32 i = 0; i < need; i += 8)
         differs |= (filter_word(p + i) ^ filter_word(value + i)) & filter_word(mask + i);
     return !differs;
+}
+
+/* Where no more may be read the last word is made whole. */
+static NOINLINE bool end_matches(const u8 *mask, const u8 *value, u32 need, const u8 *p) {
+    u8 end[FILTER_BYTES] = {0};
+    return words_match(mask, value, need, memcpy(end, p, need));
+}
+
+static inline bool part_match(const u8 *mask, const u8 *value, u32 need, const u8 *p, u32 available) {
+    if (likely(need + 7 <= available))
+        return words_match(mask, value, need, p);
+    return need <= available && end_matches(mask, value, need, p);
 }
 
 static bool in_range(const struct masked *f, const u8 *part) {

@@ -523,7 +523,7 @@ bool flow_answer(struct flow *f, const u8 *headers, u32 length, u64 at, u32 byte
         at += p->length;
         bytes -= p->length;
     }
-    if (!honest(f, &s, headers)) {
+    if (!filter_match(&f->transmit, headers, length)) {
         f->refused++;
         return false;
     }

@@ -5,6 +5,7 @@ import struct
 import subprocess
 import sys
 import textwrap
+import time
 
 from harness.machine_json import machine_json_at
 from harness.namespace import GUEST, TAP
@@ -31,15 +32,19 @@ def _inside(network, text, *words):
 
 _COUNTER = """
     import socket, struct, sys
-    host, port, turns, size = sys.argv[1], *(int(word) for word in sys.argv[2:])
+    host, port, turns, size, *how = sys.argv[1], *(int(word) for word in sys.argv[2:5]), *sys.argv[5:]
     rest = bytes(i * 7 % 256 for i in range(size - 8))
     s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     s.settimeout(2)
     s.connect((host, port))
+    if "none" in how:
+        s.setsockopt(socket.SOL_SOCKET, 11, 1)  # SO_NO_CHECK
     n = 0
     for turn in range(turns):
         for attempt in range(5):
-            s.send(struct.pack(">Q", n) + rest)
+            if "whole" in how:  # sent in two parts, its checksum is made by the host and not by the device
+                s.send(struct.pack(">Q", n), socket.MSG_MORE)
+            s.send(rest if "whole" in how else struct.pack(">Q", n) + rest)
             try:
                 got = s.recv(2000)
                 break
@@ -61,6 +66,23 @@ def test_echo(ctx):
     for port in (HANDLER, LIBRARY, LAST):
         for size in (60, 8, 9, 18, 59, 61, 150):
             assert _inside(network, _COUNTER, GUEST, port, 100, size).strip() == "100"
+
+
+def test_echo_checksums(ctx):
+    """Checksums that the device vouches for, whole ones and none: the handler answers all kinds, and the host believes it."""
+    network, _ = _boot(ctx, "echo", "echo: ready")
+
+    def handled():
+        flows = machine_json_at(network, GUEST)["flows"]
+        return next(f for f in flows if str(HANDLER) in f["takes"])["handled"]
+
+    for how in ("device", "whole", "none"):
+        for size in (60, 9, 150):
+            assert _inside(network, _COUNTER, GUEST, HANDLER, 300, size, how).strip() == "300"
+    limit = time.monotonic() + 10  # the page that says so is not made anew each time
+    while handled() < 8 * 300 and time.monotonic() < limit:
+        time.sleep(0.1)
+    assert handled() >= 8 * 300  # some are the library OS's, when it owes a slice
 
 
 def test_judge(ctx):
