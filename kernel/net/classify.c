@@ -19,7 +19,7 @@
 #define GROUPS 64
 #define BUCKETS 16384
 #define SPLIT 3  /* groups of one shape, so that TCP and UDP need not share one */
-#define DOUBTS 8 /* filters that are disjoint for no plain reason, in one search */
+#define DOUBTS 2 /* filters of one line that are disjoint for no plain reason, in one search: each takes up to 256 pairs of shift bytes */
 
 /* Where the windows of the first part and of the second begin. Those up to HOT are looked at in any
  * case: together they hold what a condition on an Ethernet header of 14 bytes and what stands behind
@@ -280,13 +280,14 @@ static bool fixes_all(const struct masked *f, const struct group *g, u32 *high) 
     return !open && filter_same_shift(f, &g->shape) && (!g->shape.range_part || filter_run(f, &g->shape, high));
 }
 
-/* Whether f takes from one of the group. */
-static s64 conflict_in(const struct group *g, const struct masked *f, u32 *doubts, u32 *conflict) {
+/* Whether f takes from one of the group. Filters in flows of disjoint lines are disjoint: so nobody can keep those who have other lines from
+ * binding by filters that are hard to tell from theirs. */
+static s64 conflict_in(const struct group *g, const struct flow *flow, const struct masked *f, u32 *doubts, u32 *conflict) {
     u32 high = 0;
     bool by_hash = fixes_all(f, g, &high);
     const struct entry *e = by_hash ? first_entry(g, hash_of(g, f), high) : entries;
     for (; by_hash ? e != NULL : e < entries_end; e = by_hash ? e->next : e + 1) {
-        if (e->group != g || filter_clash(f, &e->flow->filter))
+        if (e->group != g || filter_clash(f, &e->flow->filter) || filter_clash(&flow->line, &e->flow->line))
             continue;
         if (!(*doubts)--)
             return E_FULL;
@@ -299,7 +300,7 @@ static s64 conflict_in(const struct group *g, const struct masked *f, u32 *doubt
 }
 
 /* A range where the group counts the whole field is tried value by value, if it has fewer than the group has members. */
-s64 classify_conflict(const struct masked *f, u32 *conflict) {
+s64 classify_conflict(const struct flow *flow, const struct masked *f, u32 *conflict) {
     u32 doubts = DOUBTS, high;
     s64 error = 0;
     for (const struct group *g = groups; g < groups_end && !error; g++) {
@@ -311,10 +312,10 @@ s64 classify_conflict(const struct masked *f, u32 *conflict) {
             filter_value(f, f->low, &one);
         few = few && fixes_all(&one, g, &high);
         if (!few)
-            error = conflict_in(g, f, &doubts, conflict);
+            error = conflict_in(g, flow, f, &doubts, conflict);
         for (u32 value = f->low; few && value <= f->high && !error; value++)
             if (filter_value(f, value, &one))
-                error = conflict_in(g, &one, &doubts, conflict);
+                error = conflict_in(g, flow, &one, &doubts, conflict);
     }
     return error;
 }

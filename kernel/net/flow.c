@@ -120,6 +120,7 @@ static s64 flow_make(u64 user_parent, u32 page, const struct masked *receive, co
     flow_start(f, page, self, parent->self);
     f->receive = *receive;
     f->transmit = *transmit;
+    f->line = parent->parent ? parent->line : *receive;
     flow_link(f);
     /* Should the caller have unmapped `out` meanwhile on another CPU, it can still derive the capability. */
     return cap_grant(out, CAP_FLOW, RIGHT_READ | RIGHT_WRITE | RIGHT_OWN, page, 1, generation);
@@ -173,7 +174,7 @@ static s64 bind(u64 user_flow, struct flow_binding *b, const struct masked *filt
     if (f->bound)
         return E_BUSY;
     /* A filter cannot lie: it stays within its flow, and takes from nobody. */
-    TRY(filter_implies(filter, &f->receive) ? classify_conflict(filter, &b->conflict) : E_NOT_IMPLIED);
+    TRY(filter_implies(filter, &f->receive) ? classify_conflict(f, filter, &b->conflict) : E_NOT_IMPLIED);
     f->filter = *filter;
     s64 error = classify_add(f);
     if (!error) {

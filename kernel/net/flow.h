@@ -52,7 +52,7 @@ bool flow_any_taken(const u32 *page, u32 first, u32 count); /* by force, now */
 void classify_init(u64 key, u32 flows); /* at boot: at most so many will be bound */
 /* Whether the filter is disjoint from all that it knows: 0, E_CONFLICT and a flow that it is not
  * disjoint from, or E_FULL: that would take too long to say. */
-s64 classify_conflict(const struct masked *filter, u32 *conflict);
+s64 classify_conflict(const struct flow *flow, const struct masked *filter, u32 *conflict);
 s64 classify_add(struct flow *flow); /* 0 or E_FULL */
 void classify_remove(struct flow *flow);
 /* NULL: nobody wants it. The first 64 bytes of a frame can be read, however short it is, and 8 bytes

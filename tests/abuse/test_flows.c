@@ -226,3 +226,32 @@ TEST(flow_all_shapes, .needs = NEED_FLOW, .seconds = 30) {
     EQUAL(sys_flow_bind(&mine, &honest), 0);
     EQUAL(sys_flow_bind(&flow[0], &b[0]), E_FULL);
 }
+
+/* Whoever describes his own ports in another way than all others does not keep them from binding theirs. */
+TEST(flow_odd_shapes, .needs = NEED_FLOW) {
+    static struct cap odd[20];
+    static struct flow_binding b[20];
+    static u32 buffer[20];
+    struct flow_spec spec, honest_spec, other;
+    struct cap mine = flow_of(START_UDP, LOW, HIGH, &spec), honest = flow_of(START_UDP, HIGH + 1, HIGH + 50, &honest_spec);
+    struct condition *c = &spec.receive;
+
+    c->atom[c->count - 2] = (struct atom){.offset = 14, .width = 1, .mask = 0xf, .value = 5}; /* no options */
+    for (u32 i = 0; i < ARRAY_SIZE(odd); i++) { /* so the port stands there */
+        c->atom[c->count - 1] = (struct atom){.offset = 36, .width = 2, .mask = 0xffff, .value = LOW + i};
+        OK(sys_flow_create(&mine, page_alloc(1), &spec, &odd[i]));
+        b[i] = bound_to(c);
+        buffer[i] = page_alloc(1);
+        b[i].pages = (u64)&buffer[i];
+        EQUAL(sys_flow_bind(&odd[i], &b[i]), 0);
+    }
+    struct flow_binding plain = bound_to(&honest_spec.receive);
+    EQUAL(sys_flow_bind(&honest, &plain), 0);
+    honest = flow_of(START_UDP, HIGH + 51, HIGH + 51, &other); /* one port, and the other way round */
+    plain = bound_to(&other.receive);
+    EQUAL(sys_flow_bind(&honest, &plain), 0);
+    struct flow_binding again = bound_to(c); /* what is taken is taken all the same */
+    again.filter.atom[c->count - 1].value = LOW + 3;
+    EQUAL(sys_flow_bind(&mine, &again), E_CONFLICT);
+    EQUAL(again.conflict, odd[3].name);
+}

@@ -75,9 +75,9 @@ ROLE(shut_service) { /* answers one call, and then runs with its door shut */
 ROLE(frame_spoiler) {
     struct rt_message m = {0};
 
+    rt_context(0)->exception = rt_context(0)->start = rt_context(0)->end = 0; /* the kernel alone resumes frames */
     start_thread(1, spoil_frames, 0);
     EQUAL(rt_transfer((u32)up->word[1], TRANSFER_CALL, &m), 0);
-    rt_context(0)->exception = rt_context(0)->start = rt_context(0)->end = 0; /* the kernel alone resumes frames */
     for (up->word[2] = 0;; up->word[2]++)
         give(up->word[1]);
 }

@@ -135,7 +135,7 @@ static void bind(struct tried *t) {
         CHECK(!(implies && !inside) && (implies || !inside || !t->closed));
         others += !apart;
     }
-    s64 error = classify_conflict(&t->flow->filter, &robbed);
+    s64 error = classify_conflict(t->flow, &t->flow->filter, &robbed);
     if (error == E_CONFLICT)
         CHECK(robbed && robbed <= FLOWS && tried[robbed - 1].bound &&
               !filter_disjoint(&t->flow->filter, &tried[robbed - 1].flow->filter));
