@@ -154,6 +154,7 @@ TEST(env_adopted) {
     struct event_ring *ring = bind_events();
     struct event e;
     struct peer p;
+    page_of(rt_self()); /* the page array needs tables, in a large machine many */
     u32 limit = self()->page_limit, slices = self()->slice_limit, free = free_pages();
     struct spawn_slices own = {0, 10};
     struct cap other = {.type = CAP_ENV, .rights = RIGHT_OWN, .name = rt_self(), .count = 1};

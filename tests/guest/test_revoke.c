@@ -754,7 +754,7 @@ ROLE(rival) {
 }
 
 /* Two environments ask each other at once and take from each other: neither waits for ever, and nothing is lost. */
-TEST(repossess_each_other, .needs = NEED_MACHINE) {
+TEST(repossess_each_other, .needs = NEED_MACHINE, .seconds = 120) { /* each search goes through all of memory */
     struct cap machine = item("machine");
     u32 cpus = machine_info()->cpus;
     struct event_ring *ring = bind_events();
