@@ -131,6 +131,14 @@ static void forget_dormant(struct cpu *cpu) {
     cpu->dormant_until = NEVER;
 }
 
+/* The owner of a row that begins here sleeps: need it be looked at? */
+static inline void note_dormant(struct cpu *cpu, u32 slot, const struct env_context *record) {
+    if (record->state == CONTEXT_SLEEPING && (!record->word || schedule_waits_for_own(record))) {
+        cpu->dormant |= 1ull << slot & cpu->heads;
+        cpu->dormant_until = min_u64(cpu->dormant_until, record->deadline);
+    }
+}
+
 /* Whether a row of slots, which are the payer's, can be used. False with `count` 0: all of it is forfeited. */
 static NOINLINE bool try_row(struct cpu *cpu, u32 slot, u64 heads, u64 now, bool forfeit, struct choice *c) {
     const struct slices *slices = cpu->slices;
@@ -185,10 +193,7 @@ static bool pick(struct cpu *cpu, u64 now, bool forfeit, struct choice *c) {
         }
         next = min_u64(next, record->deadline);
         refused = owner;
-        if (record->state == CONTEXT_SLEEPING && (!record->word || schedule_waits_for_own(record))) {
-            cpu->dormant |= 1ull << slot & cpu->heads;
-            cpu->dormant_until = next;
-        }
+        note_dormant(cpu, slot, record);
     }
     c->next = next;
     return false;
@@ -535,10 +540,13 @@ static s64 suspend(struct cpu *cpu, u8 state) {
     struct env_context *record = cpu->record;
 
     record->overruns = 0;
-    record->state = state;
+    __atomic_store_n(&record->state, state, __ATOMIC_SEQ_CST); /* who wakes it sees that, or what he has done is seen here */
     s64 result = comes(record, rdtsc());
-    if (result < 0 && frame_keep(CAUSE_SLEEP))
+    if (result < 0 && frame_keep(CAUSE_SLEEP)) {
+        if (cpu->slices->slot[cpu->slot].owner == cpu->name)
+            note_dormant(cpu, 63 - (u32)__builtin_clzll(cpu->heads & ((2ull << cpu->slot) - 1)), record);
         schedule();
+    }
     schedule_forget_sleep(record);
     record->state = CONTEXT_READY;
     return result < 0 ? E_FULL : result;
