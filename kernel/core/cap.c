@@ -63,16 +63,17 @@ static bool genuine(const struct cap *c) {
     return true;
 }
 
-s64 cap_verify(const struct cap *c, u8 type, u8 rights, u32 env) {
+static inline s64 verify(const struct cap *c, u8 type, u8 rights, u32 env) {
     if (c->type != type || c->zero || (c->holder && c->holder != env) || !genuine(c))
         return E_BAD_CAPABILITY;
     return (c->rights & rights) == rights ? 0 : E_NO_RIGHT;
 }
+s64 cap_verify(const struct cap *c, u8 type, u8 rights, u32 env) { return verify(c, type, rights, env); }
 
 s64 cap_present(u64 user, u8 type, u8 rights, struct cap *out) {
     s64 error = user_read(out, user, sizeof *out);
 
-    return error ? error : cap_verify(out, type, rights, current_env()->self);
+    return error ? error : verify(out, type, rights, current_env()->self);
 }
 
 s64 cap_object(u64 user, u8 type, u8 rights, u8 object_type, u32 *name) {

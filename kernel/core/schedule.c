@@ -131,10 +131,15 @@ static void forget_dormant(struct cpu *cpu) {
     cpu->dormant_until = NEVER;
 }
 
-/* The owner of a row that begins here sleeps: need it be looked at? */
-static inline void note_dormant(struct cpu *cpu, u32 slot, const struct env_context *record) {
-    if (record->state == CONTEXT_SLEEPING && (!record->word || schedule_waits_for_own(record))) {
-        cpu->dormant |= 1ull << slot & cpu->heads;
+/* The owner of a row that begins here sleeps: need it be looked at? Who has several rows is remembered by one of them, so that who
+ * wakes it finds that at once. */
+static inline void note_dormant(struct cpu *cpu, u32 slot, struct env_context *record) {
+    if (record->state != CONTEXT_SLEEPING || (record->word && !schedule_waits_for_own(record)) || !(cpu->heads >> slot & 1))
+        return;
+    if (record->peer >= SLOTS)
+        record->peer = slot;
+    if (record->peer == slot) {
+        cpu->dormant |= 1ull << slot;
         cpu->dormant_until = min_u64(cpu->dormant_until, record->deadline);
     }
 }
@@ -182,7 +187,7 @@ static bool pick(struct cpu *cpu, u64 now, bool forfeit, struct choice *c) {
         u32 owner = cpu->slices->slot[slot].owner;
         if (!owner || owner == refused)
             continue;
-        const struct env_context *record = (void *)(cpu->records + ((u64)owner << PAGE_SHIFT));
+        struct env_context *record = (void *)(cpu->records + ((u64)owner << PAGE_SHIFT));
         if (!is_asleep(record) || comes(record, now) >= 0 || unlikely(env_of(owner)->owed)) {
             c->payer = env_of(owner);
             if (try_row(cpu, slot, heads, now, forfeit, c))
@@ -488,18 +493,13 @@ void schedule_lend(u64 took, u64 again) {
 }
 
 /* An owner is looked at again, by an idle CPU first and when the interrupt is over: it is likely to be the only one that can run. */
-static void look_at(struct cpu *cpu, u32 owner) {
-    u32 woken = 1;
+static void look_at(struct cpu *cpu, const struct env_context *record) {
+    u32 slot = record->state == CONTEXT_SLEEPING ? record->peer : SLOTS;
 
-    for (u64 left = cpu->heads; left; left &= left - 1) {
-        u32 slot = (u32)__builtin_ctzll(left);
-        if (cpu->slices->slot[slot].owner == owner) {
-            cpu->dormant &= ~(1ull << slot);
-            woken = slot + 1;
-        }
-    }
+    if (slot < SLOTS)
+        cpu->dormant &= ~(1ull << slot);
     if (cpu->idle)
-        cpu->woken = woken;
+        cpu->woken = slot % SLOTS + 1;
 }
 
 void schedule_stir(struct cpu *cpu) {
@@ -513,7 +513,7 @@ void schedule_wake(const struct env *env) {
         if (!is_asleep(&env->context[n]))
             continue;
         if (cpus[n] == this_cpu())
-            look_at(cpus[n], env->self);
+            look_at(cpus[n], &env->context[n]);
         else
             schedule_stir(cpus[n]);
     }
@@ -540,6 +540,7 @@ static s64 suspend(struct cpu *cpu, u8 state) {
     struct env_context *record = cpu->record;
 
     record->overruns = 0;
+    record->peer = SLOTS;
     __atomic_store_n(&record->state, state, __ATOMIC_SEQ_CST); /* who wakes it sees that, or what he has done is seen here */
     s64 result = comes(record, rdtsc());
     if (result < 0 && frame_keep(CAUSE_SLEEP)) {
