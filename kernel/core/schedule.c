@@ -625,23 +625,17 @@ s64 call_slice_alloc(u64 user, u32 n, u32 slot) {
     return result;
 }
 
-static void free_slot(struct cpu *cpu, struct env *env, u32 slot) {
-    set_owner(cpu, slot, 0);
-    env->slices--;
-}
-
 /* A slice changes owner without ever being free; `to` NULL: it is freed. */
 static s64 move_slot(u32 n, u32 slot, struct env *from, struct env *to) {
     if (n >= cpu_count || slot >= SLOTS)
         return E_BAD_ARGUMENT;
     word_lock(&cpus[n]->slices_lock, LOCK_SLICES);
     bool good = cpus[n]->slices->slot[slot].owner == from->self;
-    if (good && to) {
-        set_owner(cpus[n], slot, to->self);
+    if (good) {
+        set_owner(cpus[n], slot, to ? to->self : 0);
         from->slices--;
-        to->slices++;
-    } else if (good) {
-        free_slot(cpus[n], from, slot);
+        if (to)
+            to->slices++;
     }
     word_unlock(&cpus[n]->slices_lock, LOCK_SLICES);
     return good ? 0 : E_NO_RIGHT;
@@ -704,8 +698,10 @@ void schedule_free_slices(struct env *env) {
     for (u32 n = 0; n < cpu_count && env->slices; n++) {
         word_lock(&cpus[n]->slices_lock, LOCK_SLICES);
         for (u32 slot = 0; slot < SLOTS; slot++)
-            if (cpus[n]->slices->slot[slot].owner == env->self)
-                free_slot(cpus[n], env, slot);
+            if (cpus[n]->slices->slot[slot].owner == env->self) {
+                set_owner(cpus[n], slot, 0);
+                env->slices--;
+            }
         word_unlock(&cpus[n]->slices_lock, LOCK_SLICES);
     }
 }
