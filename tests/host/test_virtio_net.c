@@ -1,5 +1,5 @@
 /* The network driver against a device that obeys, and one that does not. The device is a block of
- * memory with the registers of virtio over MMIO; this file plays what it does to the rings. */
+ * memory with the registers of virtio over MMIO, or over PCI with several queues; this file plays what it does to the rings. */
 // sources: kernel/dev/virtio.c kernel/dev/virtio_net.c
 #include "core/cpu.h"
 #include "core/info.h"
@@ -9,6 +9,7 @@
 #include "x86/interrupt.h"
 
 #include <asm/prctl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
@@ -21,16 +22,18 @@
 struct machine_tables tables = {.virtio_mmio = {{0xfeb00e00, 12}}, .virtio_mmios = 1};
 struct info *info;
 static struct info the_info;
-static struct trace counters;
-static struct cpu cpu = {.self = &cpu, .trace = &counters};
-struct cpu *cpus[MAX_CPUS] = {&cpu};
+#define CPUS 5
+static struct trace traces[CPUS];
+static struct cpu several[CPUS] = {{.self = &several[0], .trace = &traces[0]}};
+#define counters traces[0]
+struct cpu *cpus[MAX_CPUS] = {&several[0]};
 u32 cpu_count = 1;
 
 static u32 registers[128];
 static struct allotted {
     u8 *at;
     u32 bytes;
-} allotted[16];
+} allotted[64];
 static u32 allotments;
 static void (*handler)(u32);
 
@@ -55,27 +58,35 @@ volatile void *map_device(phys p, u64 bytes) {
     return registers;
 }
 
-/* There is no PCI. */
+/* There is no PCI, or one device, whose structures are in memory: capabilities at 0x40, 0x50, 0x60, each in a BAR. */
+static bool has_pci;
+static struct pci_device pci_device = {.vendor = 0x1af4, .device = 0x1041, .class = 0x020000};
+static u32 configuration[64];
+static u8 structure[3][64] ALIGNED(8);
+static u32 entries; /* of its interrupts */
 void pci_init(void) {}
 const struct pci_device *pci_find(const struct pci_device *after, u16 vendor, u32 class) {
-    assert_true(!after && vendor && class);
-    return NULL;
+    assert_true(vendor && class);
+    return has_pci && !after ? &pci_device : NULL;
 }
 u32 pci_read32(const struct pci_device *d, u32 offset) {
-    fail_msg("register %x of PCI device %p", offset, (const void *)d);
-    return 0;
+    assert_true(d == &pci_device && has_pci);
+    return configuration[offset / 4];
 }
-u8 pci_read8(const struct pci_device *d, u32 offset) { return (u8)pci_read32(d, offset); }
+u8 pci_read8(const struct pci_device *d, u32 offset) { return (u8)(pci_read32(d, offset) >> 8 * (offset % 4)); }
 u32 pci_capability(const struct pci_device *d, u32 after, u8 kind) {
-    return pci_read32(d, after + kind);
+    assert_true(d == &pci_device && kind == PCI_CAPABILITY_VENDOR);
+    return after == 0 ? 0x40 : after < 0x60 ? after + 0x10 : 0;
 }
 volatile void *pci_map(const struct pci_device *d, u32 bar, u64 offset, u64 bytes) {
-    pci_read32(d, bar + (u32)(offset + bytes));
-    return NULL;
+    assert_true(d == &pci_device && bar < 3 && offset + bytes <= sizeof(structure[0]));
+    return structure[bar];
 }
-void pci_enable(const struct pci_device *d) { pci_read32(d, 0); }
+void pci_enable(const struct pci_device *d) { assert_true(d == &pci_device); }
 bool pci_msix(const struct pci_device *d, void (*h)(u32), u32 count) {
-    return h && pci_read32(d, count);
+    assert_true(d == &pci_device && h);
+    entries = count;
+    return true;
 }
 
 u32 interrupt_vector(void (*h)(u32), u32 argument) {
@@ -458,6 +469,173 @@ static void test_random_device(void **state) {
     }
 }
 
+/* ---- several pairs of queues, over PCI */
+#define PAIRS 4
+/* Of pair n, in the order in which the driver takes them. */
+#define OF(n, what) allotted[8 * (n) + (what)].at
+#define USED_OF(n, sends) ((struct used *)OF(n, (sends) ? 5 : 2))
+#define AVAILABLE_OF(n, sends) ((struct available *)OF(n, (sends) ? 4 : 1))
+#define BUFFERS_OF(n) OF(n, 7)
+
+static void run_on(u32 n) { assert_int_equal(syscall(SYS_arch_prctl, ARCH_SET_GS, &several[n]), 0); }
+
+/* What the device says when it is asked to use so many pairs. */
+static u8 says;
+static void *answer_control(void *unused) {
+    volatile struct available *asked = NULL;
+    while (!asked || asked->index != 1)
+        if (__atomic_load_n(&allotments, __ATOMIC_ACQUIRE) == 8 * PAIRS + 4)
+            asked = (void *)OF(PAIRS, 1);
+    OF(PAIRS, 3)[4] = says;
+    struct used *used = (struct used *)OF(PAIRS, 2);
+    used->ring[0].length = 1;
+    __atomic_store_n(&used->index, 1, __ATOMIC_RELEASE);
+    return unused;
+}
+
+static void start_pairs(u8 answer) {
+    static const u8 kinds[] = {1, 2, 4};
+    pthread_t device;
+    free_pages();
+    memset(structure, 0, sizeof(structure));
+    memset(traces, 0, sizeof(traces));
+    for (u32 n = 0; n < CPUS; n++) {
+        several[n] = (struct cpu){.self = &several[n], .number = n, .trace = &traces[n]};
+        cpus[n] = &several[n];
+    }
+    for (u32 i = 0; i < ARRAY_SIZE(kinds); i++) {
+        configuration[0x10 + 4 * i] = (u32)kinds[i] << 24;
+        configuration[0x11 + 4 * i] = i;  /* BAR */
+        configuration[0x12 + 4 * i] = 0;  /* offset */
+        configuration[0x13 + 4 * i] = 64; /* bytes */
+    }
+    *(u32 *)(structure[0] + 4) = BASIC | 1 << 17 | 1 << 22 | INDIRECT | EVENT_INDEX;
+    *(u16 *)(structure[0] + 24) = 256;
+    *(u16 *)(structure[2] + 8) = PAIRS;
+    the_info = (struct info){0};
+    info = &the_info;
+    has_pci = true;
+    cpu_count = CPUS;
+    says = answer;
+    run_on(0);
+    assert_int_equal(pthread_create(&device, NULL, answer_control, NULL), 0);
+    net_device_init();
+    pthread_join(device, NULL);
+    assert_int_equal(entries, PAIRS);
+}
+
+static void end_pairs(void) {
+    has_pci = false;
+    cpu_count = 1;
+    run_on(0);
+}
+
+static void fill_of(u32 pair, u32 id, u32 length) {
+    memset(BUFFERS_OF(pair) + id % 256 * 2048, 0, 2048);
+    use(USED_OF(pair, false), id, length);
+}
+
+static u32 receiving; /* the pair whose turn it is */
+static void deliver_own(const u8 *frame, u32 length, bool checked) {
+    const u8 *first = BUFFERS_OF(receiving);
+    assert_true(frame > first && frame + length <= first + 256 * 2048);
+    deliver(frame, length, checked);
+}
+
+/* Each CPU has its own: what cannot be in one pair's rings is counted by its CPU, and no other pair is disturbed. */
+static void test_pairs(void **state) {
+    (void)state;
+    static const u32 lengths[] = {0, 11, 25, 2049, 65536, 0x80000000, ~0u};
+    start_pairs(0);
+    assert_int_equal(net_device_pairs, PAIRS);
+    for (u32 bad = 0; bad < PAIRS; bad++) {
+        memset(traces, 0, sizeof(traces));
+        for (u32 i = 0; i < ARRAY_SIZE(lengths); i++)
+            fill_of(bad, i, lengths[i]);
+        fill_of(bad, 256, 60);
+        fill_of(bad, ~0u, 60);
+        for (u32 n = 0; n < PAIRS; n++)
+            fill_of(n, 100 + bad, 12 + 60 + n);
+        for (u32 n = 0; n < CPUS; n++) {
+            run_on(n);
+            receiving = n;
+            delivered = 0;
+            assert_int_equal(net_device_receive(64, deliver_own), n == PAIRS ? 0 : n == bad ? ARRAY_SIZE(lengths) + 3 : 1);
+            assert_int_equal(delivered, n < PAIRS);
+            assert_true(n == PAIRS || last_length == 60 + n);
+            assert_int_equal(traces[n].nonsense, n == bad ? ARRAY_SIZE(lengths) + 2 : 0);
+            assert_false(net_device_listen());
+        }
+    }
+    for (u32 n = 0; n < CPUS; n++) { /* the one that has no pair sends by the first */
+        run_on(n);
+        s64 frame = net_device_send(headers, 14, NULL, 0, 0, 0);
+        assert_int_equal(frame / QUEUE_SIZE, n % PAIRS);
+        net_device_kick();
+        assert_int_equal(AVAILABLE_OF(n % PAIRS, true)->index, n == PAIRS ? 2 : 1);
+    }
+    end_pairs();
+}
+
+/* A device that says no to several: one is used, and the others' rings are never looked at. */
+static void test_pairs_refused(void **state) {
+    (void)state;
+    start_pairs(1);
+    assert_int_equal(net_device_pairs, 1);
+    for (u32 n = 0; n < PAIRS; n++)
+        fill_of(n, 5, 100);
+    for (u32 n = 0; n < CPUS; n++) {
+        run_on(n);
+        receiving = 0;
+        assert_int_equal(net_device_receive(64, deliver_own), n == 0);
+        assert_int_equal(net_device_send(headers, 14, NULL, 0, 0, 0) / QUEUE_SIZE, 0);
+    }
+    end_pairs();
+}
+
+/* As test_random_device, on all pairs at once: frames that a pair was given are reported once and for no other pair. */
+static void test_random_pairs(void **state) {
+    (void)state;
+    static bool flying[NET_FRAMES];
+    start_pairs(0);
+    memset(flying, 0, sizeof(flying));
+    srandom(2);
+    for (u32 round = 0; round < 8000; round++) {
+        for (u32 i = (u32)random() % 20; i; i--) {
+            u32 r = (u32)random(), n = r % PAIRS;
+            ((u8 *)USED_OF(n, r & 4))[r / 16 % 2048] = (u8)(r >> 24);
+            if (r & 8)
+                use(USED_OF(n, r & 4), (u32)random() % 260, (u32)random() % 2060);
+        }
+        u32 n = (u32)random() % CPUS;
+        run_on(n);
+        s64 frame = net_device_send(headers, 60, NULL, 0, 0, 0);
+        if (frame >= 0) {
+            assert_int_equal(frame / QUEUE_SIZE, n % PAIRS);
+            assert_false(flying[frame]);
+            flying[frame] = true;
+        }
+        net_device_kick();
+        receiving = n;
+        delivered = 0;
+        assert_in_range(net_device_receive(64, deliver_own), 0, n < PAIRS ? 64 : 0);
+        net_device_listen();
+        finished_count = 0;
+        if (round % 3)
+            net_device_reclaim(1, done);
+        else
+            net_device_reclaim_all(done);
+        for (u32 i = 0; i < finished_count; i++) {
+            assert_true(flying[finished[i]]);
+            assert_true(round % 3 == 0 || finished[i] / QUEUE_SIZE == n % PAIRS);
+            flying[finished[i]] = false;
+        }
+    }
+    for (u32 n = 0; n < PAIRS; n++)
+        assert_true(traces[n].nonsense > 100);
+    end_pairs();
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_receive),
@@ -474,8 +652,11 @@ int main(void) {
         cmocka_unit_test(test_kick_by_event),
         cmocka_unit_test(test_frames_that_were_not_sent),
         cmocka_unit_test(test_random_device),
+        cmocka_unit_test(test_pairs),
+        cmocka_unit_test(test_pairs_refused),
+        cmocka_unit_test(test_random_pairs),
     };
-    if (syscall(SYS_arch_prctl, ARCH_SET_GS, &cpu))
+    if (syscall(SYS_arch_prctl, ARCH_SET_GS, &several[0]))
         return 1;
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     free_pages();
