@@ -12,7 +12,7 @@ struct table *table;
 struct store_counters counted;
 static struct entry *entries;
 static u32 first_page;
-static u64 uniques;
+static u64 uniques, flush_at; /* 0: no flush is to come */
 
 _Static_assert(sizeof(struct table) == PAGE && sizeof(struct entry) == PAGE, "a page each");
 
@@ -80,11 +80,14 @@ static u32 victim_of(u64 hash) {
     return best;
 }
 
+/* The end that an entry is to have, if no flush comes before. */
+static u64 end_of(u64 expires) { return flush_at > rt_tsc() && (!expires || expires > flush_at) ? flush_at : expires; }
+
 static void write_entry(struct entry *e, u64 hash, const u8 *key, u32 length, u32 flags, u64 expires, const u8 *value,
                         u32 bytes) {
     u64 sum = 0;
 
-    *e = (struct entry){.hash = hash, .expires = expires, .unique = ++uniques, .key_length = length, .flags = flags};
+    *e = (struct entry){.hash = hash, .expires = end_of(expires), .unique = ++uniques, .key_length = length, .flags = flags};
     memcpy(e->key, key, length);
     memcpy(e->text, "VALUE ", 6);
     memcpy(e->text + 6, key, length);
@@ -126,4 +129,18 @@ bool store_delete(const u8 *key, u32 length) {
         take_out(place);
     counted.deletes += found;
     return found;
+}
+
+/* A word that the handler reads at any time. */
+void store_touch(struct entry *e, u64 expires) {
+    __atomic_store_n(&e->expires, end_of(expires), __ATOMIC_RELAXED);
+    counted.touches++;
+}
+
+void store_flush(u64 at) {
+    flush_at = at;
+    for (u32 place = 0; place < ENTRIES_MOST; place++)
+        if (table->index[place / WAYS][place % WAYS] && (!entries[place].expires || entries[place].expires > at))
+            __atomic_store_n(&entries[place].expires, at, __ATOMIC_RELAXED);
+    counted.flushes++;
 }

@@ -10,7 +10,7 @@
  * and until the device has read the page (its pins); then it writes, and puts the entry in. */
 #pragma once
 
-#define SETS 64
+#define SETS 125 /* with WAYS places each, and what comes before, the index fills a page */
 #define WAYS 4
 #define ENTRIES_MOST (SETS * WAYS)
 #define KEY_MOST 250
