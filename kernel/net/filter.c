@@ -313,6 +313,8 @@ static bool part_clashes(const struct masked *a, const struct masked *b, u32 par
                          .value = field(value_a + at) | field(value_b + at),
                          .low = ranged->low,
                          .high = ranged->high};
+        if (c.mask == CELL_MAX && (c.value < c.low || c.value > c.high)) /* as is usual, with no need to look closer */
+            return true;
         cell_tighten(&c);
         if (c.empty || (other->range_part == part && other->range_offset == at &&
                         (other->low > c.high || other->high < c.low)))

@@ -322,6 +322,28 @@ TEST(handler_stopped, .needs = NEED_FLOW) {
     handled_end(&h);
 }
 
+/* What a run takes is owed by its owner, to the tick, and paid by slices that it sleeps through. */
+TEST(handler_charged, .needs = NEED_FLOW) {
+    struct handled h = handled(item("flow"));
+    u64 length = machine_slices(0)->length, limit = rt_tsc() + milliseconds(5000), before = self()->owed;
+
+    h.orders->orders = PUPPET_LOOP;
+    if (machine_info()->cpus > 1 || !provoke(&h)) /* slices on other CPUs would pay for some at once */
+        return;
+    while (!flow_page(&h)->stopped) /* without sleeping */
+        CHECK(rt_tsc() < limit);
+    u64 ticks = flow_page(&h)->handler_ticks, owed = self()->owed - before;
+    CHECK(ticks > 0);
+    if (before + ticks < length) /* else it may have been forfeited already */
+        EQUAL(owed, ticks < machine_slices(0)->allowance ? ticks : machine_slices(0)->allowance);
+    limit = rt_tsc() + milliseconds(5000);
+    for (u64 slept = 1; self()->owed; slept++) {
+        pause_for(slept);
+        CHECK(rt_tsc() < limit);
+    }
+    handled_end(&h);
+}
+
 /* A predicate in the handler's place judges frames: what it wants goes to the ring, what it does not is dealt with, and
  * wakes nobody. If it does not end, or looks where there is nothing, the ring gets the frame. */
 TEST(predicate_judges, .needs = NEED_FLOW) {
