@@ -816,6 +816,34 @@ static void test_send_while_freed(void **state) {
     assert_int_equal(leaving_count, 0);
 }
 
+/* Another CPU changes the frame and its headers after each read of them: what was checked is what is sent. */
+static struct send *changing;
+static void forge_after_read(void) {
+    if (++reads >= 2)
+        changing->length = 190;
+    if (reads >= 3)
+        memset((void *)changing->headers, 0x77, 60);
+}
+
+static void test_private_copy(void **state) {
+    (void)state;
+    u32 page;
+    u64 flow = flow_for(root_cap(), 0xff00, 0x1200, &page);
+    changing = frame_from(0x1234, 60);
+    u8 honest[60];
+    memcpy(honest, (void *)changing->headers, sizeof(honest));
+    reads = 0;
+    on_read = forge_after_read;
+    assert_int_equal(call_flow_send(flow, (u64)changing, 1), 1);
+    on_read = NULL;
+    assert_int_equal(reads, 3);
+    assert_int_equal(leaving_count, 1);
+    assert_int_equal(leaving[0].length, 60);
+    assert_memory_equal(leaving[0].header, honest, sizeof(honest));
+    changing->length = 60;
+    assert_int_equal(call_flow_send(flow, (u64)changing, 1), E_FORGED); /* as it is now */
+}
+
 static void test_many_sends(void **state) {
     (void)state;
     u32 page, mine = take(1);
@@ -1250,7 +1278,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         T(test_split),      T(test_destroy), T(test_bind),       T(test_delivery),
         T(test_binder_ends), T(test_send),   T(test_many_sends), T(test_ten_thousand_flows),
-        T(test_many_shapes), T(test_send_while_freed), T(test_all_flows), T(test_random_filters),
+        T(test_many_shapes), T(test_send_while_freed), T(test_private_copy), T(test_all_flows), T(test_random_filters),
         T(test_range_with_a_mask), T(test_ranges_of_zeros),
         T(test_flood),
         T(test_handler),    T(test_answer),
