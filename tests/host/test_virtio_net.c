@@ -569,7 +569,7 @@ static void test_pairs(void **state) {
     }
     for (u32 n = 0; n < CPUS; n++) { /* the one that has no pair sends by the first */
         run_on(n);
-        s64 frame = net_device_send(headers, 14, NULL, 0, 0, 0);
+        s64 frame = send_frame(14, NULL, 0);
         assert_int_equal(frame / QUEUE_SIZE, n % PAIRS);
         net_device_kick();
         assert_int_equal(AVAILABLE_OF(n % PAIRS, true)->index, n == PAIRS ? 2 : 1);
@@ -588,7 +588,7 @@ static void test_pairs_refused(void **state) {
         run_on(n);
         receiving = 0;
         assert_int_equal(net_device_receive(64, deliver_own), n == 0);
-        assert_int_equal(net_device_send(headers, 14, NULL, 0, 0, 0) / QUEUE_SIZE, 0);
+        assert_int_equal(send_frame(14, NULL, 0) / QUEUE_SIZE, 0);
     }
     end_pairs();
 }
@@ -609,7 +609,7 @@ static void test_random_pairs(void **state) {
         }
         u32 n = (u32)random() % CPUS;
         run_on(n);
-        s64 frame = net_device_send(headers, 60, NULL, 0, 0, 0);
+        s64 frame = send_frame(60, NULL, 0);
         if (frame >= 0) {
             assert_int_equal(frame / QUEUE_SIZE, n % PAIRS);
             assert_false(flying[frame]);
