@@ -279,7 +279,7 @@ def main():
             WIRE.send(raw(frame))
             sent += 1
             others.go_on(sent)
-    time.sleep(0.1)
+    time.sleep(1)  # /machine.json may be some tenths of a second old
     print(sent)
 
 
