@@ -520,6 +520,51 @@ static void take_structures(struct peer *p) {
     wait_for(&down->word[2], rounds + 2);
 }
 
+/* ---- a page that is taken, and saved, while it is being filled */
+static void fill_in_two(struct vm_region *r, u64 index, void *page) {
+    fill_block(r, index, page);
+    if (up->word[1])
+        return;
+    memset((char *)page + RT_PAGE / 2, 0, RT_PAGE / 2);
+    up->order[5] = memory_page_of(page);
+    __atomic_store_n(&up->word[1], 1, __ATOMIC_SEQ_CST);
+    while (!__atomic_load_n(&up->word[2], __ATOMIC_SEQ_CST))
+        pause_for(1);
+    fill_block(r, index, page);
+}
+
+ROLE(vm_taken_half_filled) {
+    start_vm(&vm_radix);
+    rt_on_revoke(NULL);
+    struct vm_region *r = region(2, &(struct vm_region){.flags = VM_DISCARD, .fill = fill_in_two});
+    OK(vm_swap(sibling("vm_swap_server"), 60));
+    check_blocks(r, 0, 2);
+    vm_give(1000);
+    EQUAL(vm_counts()->resident, 0);
+    check_blocks(r, 0, 2);
+    up->word[4] = vm_counts()->reloads;
+    up->word[5] = filled;
+    __atomic_store_n(&up->word[6], 1, __ATOMIC_SEQ_CST);
+}
+
+TEST(vm_taken_while_filled) {
+    struct peer server, p;
+
+    start_server(&server, 400, 0);
+    start_peer(&p, "vm_taken_half_filled", 0);
+    wait_for(&down->word[1], 1);
+    struct taking taking = {.resource = RESOURCE_PAGES, .name = (u32)down->order[5]};
+    OK(sys_revoke(&p.cap, RESOURCE_PAGES, 1, 0));
+    EQUAL(sys_repossess(&p.cap, &taking, 1), 0);
+    CHECK(taking.saved);
+    __atomic_store_n(&down->word[2], 1, __ATOMIC_SEQ_CST);
+    wait_for(&down->word[6], 1);
+    EQUAL(down->word[4], 1); /* in the middle; afterwards it is filled again */
+    CHECK(down->word[5] >= 5);
+    end_peer(&p);
+    end_peer(&server);
+}
+
 /* Whatever is newest may go; the application does not notice. */
 static void taken_by_force(u32 cpu) {
     struct peer server, p;

@@ -221,6 +221,9 @@ static bool fill(u32 number) {
     if (!f || !f->page) /* taken by force meanwhile: the next access finds out */
         return true;
     f->flags = (f->flags & (u16)~FRAME_BUSY) | FRAME_FILLED | FRAME_CONTENT;
+    if (f->place) /* taken and saved meanwhile, and brought back: what was saved was half filled */
+        place_free(f->place);
+    f->place = 0;
     queue(UPDATE_CLEAN, address_of(number), 0, 1, 0, 0);
     queue(UPDATE_PROTECT, address_of(number), 0, 1, flags_of(number), 0);
     queue_flush();
