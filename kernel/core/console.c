@@ -25,12 +25,14 @@ static u64 reader_generation;
 
 bool console_held;
 
-/* Reads what has come. When there is no room for more, the rest stays in the line, which holds back who sends, and the timer
- * makes the line interrupt again. */
+/* Reads what has come. What nobody reads yet stays in the line, which holds back who sends. So does what there is no room for:
+ * then the timer makes the line interrupt again. */
 static bool typed(void) {
     spin_lock(&lock);
     u32 to = page_generation(page_get(reader)) == reader_generation ? reader : 0;
     spin_unlock(&lock);
+    if (!to)
+        return false; /* call_console_bind goes on */
     for (int i = 0, c; i < AT_ONCE; i++) {
         if (event_half_full(to)) {
             console_held = true;
@@ -69,6 +71,7 @@ s64 call_console_bind(u64 console) {
     reader = current_env()->self;
     reader_generation = page_generation(page_get(reader));
     spin_unlock(&lock);
+    serial_listen(true); /* after the reader is there, since typed() looks the other way round */
     return 0;
 }
 

@@ -38,7 +38,6 @@ void serial_begin(void) {
     u16 flags = tables.isa[4].flags;
 
     interrupt_route(tables.isa[4].gsi, vector, (flags & 0xc) == 0xc, (flags & 3) == 3);
-    outb(PORT + 1, 1);
 }
 
 static void put(char c) {

@@ -73,11 +73,20 @@ def test_pasting(ctx):
         assert machine.expect(rf"targe> pages {page}\r", 20, mark), f"pages {page} is lost"
 
 
+def test_typed_early(ctx):
+    """So does what is typed before the monitor is there."""
+    machine = ctx.machine()
+    assert machine.expect("CPUs: 1", 30), "it does not boot"
+    machine.write(b"pages 100\r")
+    assert machine.expect(r"targe> pages 100\r", 30), "it is lost"
+
+
 def test_kill_and_start(ctx):
     """Killing the web library OS frees all it held and leaves the rest; it can be started again."""
     machine = ctx.serving(smp=2, manifest=_without_restart(ctx))
     console = _Console(machine)
     before = environment(machine_json(machine), "web")["pages"]
+    _free(console)  # maps what it looks at, for which it takes pages
     free = _free(console)
     console.ask("kill web")
     assert not re.search(r"\bweb\b", console.ask("envs"))
