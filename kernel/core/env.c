@@ -310,11 +310,12 @@ static void dispose(struct env *e, u32 page) {
         flow_reclaim(); /* a device may be done with it by now */
     if (STATE_TYPE(state) == PAGE_TABLE) {
         p->where = 0;
-        page_retype(page, e->self, PAGE_TABLE, page == e->root ? PAGE_DATA : DATA_ZERO, UINT32_MAX);
-    }
-    if (page == e->root) {
-        e->root = 0;
-        page_unbind(page);
+        if (page == e->root) {
+            e->root = 0;
+            space_kernel_half(page, false);
+            page_unbind(page);
+        }
+        page_retype(page, e->self, PAGE_TABLE, DATA_ZERO, UINT32_MAX);
     }
     if (state & STATE_VITAL)
         page_set_vital(page, false);

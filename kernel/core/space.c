@@ -26,9 +26,17 @@ static u32 page_of(u64 entry) { return page_of_phys((phys){entry & PTE_ADDRESS})
 /* A table leaves the space. */
 static void forget_leaf(struct env *env) { env->leaf_covers = ~0ull; }
 
+void space_kernel_half(u32 root, bool there) {
+    static const u64 at[] = {DIRECT_BASE, DEVICE_BASE, KERNEL_BASE};
+    u64 *table = page_ptr(root);
+
+    for (u32 i = 0; i < ARRAY_SIZE(at); i++)
+        table[index_of(at[i], 4)] = there ? kernel_root[index_of(at[i], 4)] : 0;
+}
+
 void space_prepare(struct env *env) {
     forget_leaf(env);
-    memcpy((u64 *)page_ptr(env->root) + 256, kernel_root + 256, PAGE_SIZE / 2);
+    space_kernel_half(env->root, true);
 }
 
 /* The table of `level` that covers va, or NULL. */

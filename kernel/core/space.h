@@ -2,8 +2,10 @@
 #pragma once
 #include "lib/base.h"
 
-/* Fills the kernel's half of a new environment's root table; the other is zero. */
+/* Begins the space of a new environment, whose root table is zero. */
 void space_prepare(struct env *env);
+/* Fills the kernel's half of a root table, three entries that are the same in all spaces, or clears it. */
+void space_kernel_half(u32 root, bool there);
 /* The number of the page that maps `at`, or E_BAD_ADDRESS. */
 s64 space_lookup(u32 root, u64 at);
 /* The entry that maps `at`, with the number of just its page if it is a large one; 0: none. */
