@@ -96,7 +96,8 @@ static bool is_well_formed(const struct code_spec *s) {
 static s64 refused(const struct code_program *program, struct code_spec *s) {
     s->refused_at = program->refused_at;
     memset(s->why, 0, sizeof s->why);
-    memcpy(s->why, program->refusal, min_u64(strlen(program->refusal), sizeof s->why - 1));
+    for (u32 i = 0; i < sizeof s->why - 1 && program->refusal[i]; i++)
+        s->why[i] = program->refusal[i];
     return E_REFUSED;
 }
 

@@ -28,10 +28,9 @@ static void forget_leaf(struct env *env) { env->leaf_covers = ~0ull; }
 
 void space_kernel_half(u32 root, bool there) {
     static const u64 at[] = {DIRECT_BASE, DEVICE_BASE, KERNEL_BASE};
-    u64 *table = page_ptr(root);
 
     for (u32 i = 0; i < ARRAY_SIZE(at); i++)
-        table[index_of(at[i], 4)] = there ? kernel_root[index_of(at[i], 4)] : 0;
+        ((u64 *)page_ptr(root))[index_of(at[i], 4)] = there ? kernel_root[index_of(at[i], 4)] : 0;
 }
 
 void space_prepare(struct env *env) {

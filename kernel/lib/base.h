@@ -55,7 +55,6 @@ void *memcpy(void *to, const void *from, size_t n);
 void *memmove(void *to, const void *from, size_t n);
 void *memset(void *to, int byte, size_t n);
 int memcmp(const void *a, const void *b, size_t n);
-size_t strlen(const char *s);
 #ifndef HOST_TEST /* freestanding, a compiler would call them even for a few words */
 #define memcpy(to, from, n) __builtin_memcpy(to, from, n)
 #define memset(to, byte, n) __builtin_memset(to, byte, n)

@@ -152,8 +152,8 @@ int fake_start(void **state) {
     cpus[0] = &cpu;
     cpu = (struct cpu){.self = &cpu, .trace = &counters};
     kernel_root = root_entries;
-    for (u32 i = 256; i < 512; i++)
-        root_entries[i] = 0xdead0000000 + i;
+    root_entries[DEVICE_BASE >> 39 & 511] = 0xdead0000000;
+    root_entries[KERNEL_BASE >> 39 & 511] = 0xdead0000001;
     memset(array, 0, sizeof(array));
     memset(map, 0, sizeof(map));
     page_init(array, map, PAGES);

@@ -6,6 +6,7 @@
 #include "core/memory.h"
 #include "dev/dev.h"
 
+#include <string.h>
 #include <setjmp.h>
 #include <stdlib.h>
 
