@@ -53,7 +53,7 @@ endif
 KERNEL_OBJECTS := $(patsubst %,$(OUT)/%.o,$(KERNEL_SOURCES))
 kernel: $(OUT)/targe.elf
 $(OUT)/targe.elf: $(KERNEL_OBJECTS) kernel/boot/kernel.ld
-	$(CC) $(KERNEL_CFLAGS) -nostdlib -static -no-pie -Wl,-T,kernel/boot/kernel.ld -Wl,--build-id=none \
+	$(CC) $(if $(findstring clang,$(CC)),,$(KERNEL_CFLAGS)) -nostdlib -static -no-pie -Wl,-T,kernel/boot/kernel.ld -Wl,--build-id=none \
 	      -Wl,-z,max-page-size=4096 -Wl,-z,noexecstack -Wl,--no-warn-rwx-segments \
 	      -o $@ $(KERNEL_OBJECTS)
 ifeq ($(VARIANT)$(findstring clang,$(CC)),release) # a frame's way is seen as one

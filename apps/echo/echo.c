@@ -37,9 +37,9 @@ static bool answer(struct udp_frame *f, u32 length, bool checked) {
     f->destination = address;
     f->from_port = f->to_port;
     f->to_port = port_of;
-    memcpy(&counter, f->data, sizeof counter);
+    memcpy(&counter, f + 1, sizeof counter);
     counter = __builtin_bswap64(__builtin_bswap64(counter) + 1);
-    memcpy(f->data, &counter, sizeof counter);
+    memcpy(f + 1, &counter, sizeof counter);
     f->sum = 0;
     udp_seal(f);
     return true;

@@ -60,7 +60,7 @@ boot_multiboot2:
     call boot_long_mode
     ljmp $8, $PHYSICAL(boot64)
 
-/* Turns on paging with the table in eax; the caller is in 32-bit code at its physical address. */
+/* Turns on paging with the table in eax; the caller is in 32-bit code at its physical address. Then 8 selects 64-bit code. */
     .globl boot_long_mode
 boot_long_mode:
     movl %eax, %cr3

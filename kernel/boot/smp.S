@@ -21,26 +21,20 @@ protected:
     movl $16, %eax
     movw %ax, %ds
     movw %ax, %ss
-    movl $CR4_PAE, %eax
-    movl %eax, %cr4
+    movl $AT(trampoline) + 4096, %esp
     movl $PHYSICAL(boot_pml4), %eax
-    movl %eax, %cr3
-    movl $MSR_EFER, %ecx
-    rdmsr
-    orl $(EFER_LME | EFER_SCE), %eax
-    wrmsr
-    movl $(CR0_PG | CR0_WP | CR0_PE | CR0_NE | CR0_MP), %eax
-    movl %eax, %cr0
-    ljmp $24, $AT(long)
+    movl $PHYSICAL(boot_long_mode), %edx
+    call *%edx
+    ljmp $8, $AT(long)
     .code64
 long:
     movabsq $smp_first, %rax
     jmp *%rax
     .balign 8
 gdt:
-    .quad 0, 0x00cf9b000000ffff, 0x00cf93000000ffff, 0x00af9b000000ffff
+    .quad 0, 0x00cf9b000000ffff, 0x00cf93000000ffff
 pointer:
-    .word 31
+    .word 23
     .long AT(gdt)
 trampoline_end:
 

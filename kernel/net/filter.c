@@ -393,12 +393,14 @@ bool filter_match(const struct masked *f, const u8 *frame, u32 length) {
            (f->range_part != 2 || in_range(f, frame + base));
 }
 
-bool filter_looks_at(const struct masked *f, const u8 *frame, u32 first, u32 count) {
-    struct view v = view_of(f, f->shift_scale ? frame[f->shift_offset] : 0);
-    for (u32 i = first; i < first + count; i++) {
-        struct cell c = raw_cell(&v, 1, i & ~1u);
-        if ((c.mask >> (i % 2 ? 0 : 8) & 0xff) || c.low || c.high < CELL_MAX)
-            return true;
-    }
-    return false;
+static bool part_counts(const u8 *mask, u32 at) {
+    return (at < FILTER_BYTES && mask[at]) || (at + 1 < FILTER_BYTES && mask[at + 1]);
+}
+
+bool filter_looks_at(const struct masked *f, const u8 *frame, u32 at) {
+    u32 base = f->shift_scale ? view_of(f, frame[f->shift_offset]).base : 0;
+
+    if (part_counts(f->mask, at) || (f->range_part && at + 1 - (f->range_part == 2 ? base : 0) - f->range_offset < 3))
+        return true;
+    return f->shift_scale && (f->shift_offset - at < 2 || part_counts(f->mask2, at - base));
 }

@@ -21,8 +21,8 @@ bool filter_disjoint(const struct masked *a, const struct masked *b);
 /* The frame (length bytes readable) satisfies f; a frame too short for a byte that counts, or for
  * the shift's byte, does not. */
 bool filter_match(const struct masked *f, const u8 *frame, u32 length);
-/* For a frame that satisfies f: the condition counts bits of the `count` bytes from `first` on. */
-bool filter_looks_at(const struct masked *f, const u8 *frame, u32 first, u32 count);
+/* For a frame that satisfies f: the condition counts bits of the two bytes at `at`. */
+bool filter_looks_at(const struct masked *f, const u8 *frame, u32 at);
 
 /* For an f that can be satisfied: of the values of g's ranged field that g's mask allows, f allows those up to *high
  * from some other on, and leaves none of them out. */

@@ -414,20 +414,26 @@ static void sent(u32 frame) {
 /* What pins no page is let lie until there are some, and then nobody has to know. */
 static void reclaim(void) { net_device_reclaim(pinning ? 1 : 16, pinning ? sent : NULL); }
 
-/* Pins the page of a piece, if the caller may have it read. A handler's is bound: it may. */
-static s64 pin(const struct piece *piece, bool bound) {
+static s64 may_read(const struct piece *piece) {
+    const struct page *p = page_get(piece->page);
     u32 owner;
 
-    if (bound)
-        return page_pin(piece->page);
-    if (!page_get(piece->page))
+    if (!p)
         return E_BAD_ARGUMENT;
-    s64 error = cap_pages(piece->cap, piece->page, 1, RIGHT_READ, &owner);
+    if (likely(!piece->cap))
+        return page_owner(p) == current_env()->self ? 0 : E_NO_RIGHT;
+    return cap_pages(piece->cap, piece->page, 1, RIGHT_READ, &owner);
+}
+
+/* Pins the page of a piece, if the caller may have it read. A handler's is bound: it may. */
+static s64 pin(const struct piece *piece, bool bound) {
+    s64 error = bound ? 0 : may_read(piece);
+
     if (!error)
         error = page_pin(piece->page);
     if (error)
         return error == E_WRONG_TYPE ? E_NO_RIGHT : error;
-    error = cap_pages(piece->cap, piece->page, 1, RIGHT_READ, &owner); /* now it stays so */
+    error = bound ? 0 : may_read(piece); /* now it stays so */
     if (error)
         page_unpin(piece->page);
     return error;
@@ -456,7 +462,7 @@ static s64 check_form(const struct send *s) {
 static inline bool honest(const struct flow *f, const struct send *s, const u8 *headers) {
     u32 sum_at = (u32)s->checksum_start + s->checksum_offset;
     return filter_match(&f->transmit, headers, s->length) &&
-           !(sum_at && filter_looks_at(&f->transmit, headers, sum_at, 2));
+           !(sum_at && filter_looks_at(&f->transmit, headers, sum_at));
 }
 
 /* Queues one frame whose form was checked and whose headers are where the device reads them. */

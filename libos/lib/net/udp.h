@@ -11,8 +11,7 @@ struct __attribute__((packed)) udp_frame {
     u8 time_to_live, protocol;
     u16 checksum;
     u32 source, destination;
-    u16 from_port, to_port, bytes, sum;
-    u8 data[];
+    u16 from_port, to_port, bytes, sum; /* the data follows */
 };
 
 static inline u16 udp_fold(u64 sum) {
