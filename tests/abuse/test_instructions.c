@@ -192,6 +192,9 @@ TEST(instructions_flags) {
         EQUAL(flags_after & 0x44400 & flags[i], flags[i] & 0x44400);
         EQUAL(sys_yield(), 0);
     }
+    /* Bochs takes the single step that `syscall` masks, in the kernel and for ever; processors do not. */
+    if (number_argument("bochs", 0))
+        return;
     CHECK(attempt(call_with_flags, 0x100, &c));
     EQUAL(c.cause, 1);
     CHECK(c.rip < USER_TOP);

@@ -100,4 +100,4 @@ class BochsSuite(GuestSuite):
     configurations = (Configuration("bochs2", "debug", 2),)
 
     def _start(self, configuration, append):
-        return BochsMachine(configuration, f"everything=1 {append}")
+        return BochsMachine(configuration, f"everything=1 bochs=1 {append}")
