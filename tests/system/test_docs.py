@@ -29,6 +29,7 @@ def test_tests_named_are_there(ctx):
     """A reader who looks for the test of a sentence finds it by the name that the page gives."""
     process = ctx.targe("test", "--list")
     names = {name.split("@")[0] for name in process.communicate(timeout=60)[0].decode().split()}
+    names |= {source.stem for source in (project.ROOT / "tests" / "fuzz").glob("fuzz_*.c")}
     missing, found = [], 0
     for page in sorted((project.ROOT / "docs").glob("*.md")):
         for name in _named(page.read_text("utf-8")):
