@@ -90,6 +90,7 @@ u32 free_pages(void);
 u64 milliseconds(u64 n);                             /* in TSC ticks */
 u64 calls_made(void);                                /* by all CPUs, of every kind */
 void pause_for(u64 ms);                              /* sleeps */
+bool cpu_has(u32 leaf, u32 word, u32 bit); /* a bit of CPUID; word: 0 to 3 for eax to edx */
 u64 number_argument(const char *key, u64 otherwise); /* key=N on the kernel's command line */
 u32 page_alloc(u32 count);                           /* fails the test if there is none */
 u64 address(u32 pages); /* addresses that nothing uses, with table pages bound */

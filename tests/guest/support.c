@@ -76,6 +76,13 @@ u64 calls_made(void) {
 
 void pause_for(u64 ms) { sys_sleep(rt_tsc() + milliseconds(ms), 0, 0); }
 
+bool cpu_has(u32 leaf, u32 word, u32 bit) {
+    u32 r[4];
+
+    __asm__ volatile("cpuid" : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3]) : "0"(leaf), "2"(0));
+    return r[word] >> bit & 1;
+}
+
 u64 number_argument(const char *key, u64 otherwise) {
     const char *text = (const char *)machine_info()->command_line;
     size_t length = strlen(key);

@@ -281,12 +281,6 @@ TEST(frames_full_calls) {
 
 /* What the kernel takes where the CPU has it, and QEMU's emulation has not: under Bochs all of it (`./targe test --bochs`). Of
  * the PCID an environment sees what is loaded into CR3; the others are chosen by these bits alone. */
-static bool cpu_has(u32 leaf, u32 word, u32 bit) {
-    u32 r[4];
-
-    __asm__ volatile("cpuid" : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3]) : "0"(leaf), "2"(0));
-    return r[word] >> bit & 1;
-}
 TEST(cpu_paths) {
     bool pcid = cpu_has(1, 2, 17) && cpu_has(7, 1, 10), x2apic = cpu_has(1, 2, 21), by_deadline = cpu_has(1, 2, 24);
     u64 root = self()->context[0].root;

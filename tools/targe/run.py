@@ -33,11 +33,11 @@ def run(options):
     with config.archive:
         machine = Machine(config, starts.take if options.headless else console.show)
         with nullcontext() if options.headless else console.Terminal(), machine:
-            say(f"booting ({config.machine}, {config.accel}, {config.smp} "
-                f"CPU{'s' * (config.smp > 1)}, {config.memory} MB); Ctrl-C ends the machine")
-            serving = _Serving(machine, config, settings, starts)
-            serving.start()
             try:
+                say(f"booting ({config.machine}, {config.accel}, {config.smp} "
+                    f"CPU{'s' * (config.smp > 1)}, {config.memory} MB); Ctrl-C ends the machine")
+                serving = _Serving(machine, config, settings, starts)
+                serving.start()
                 console.attend(machine, keys=not options.headless)
             except (KeyboardInterrupt, Stopped):
                 print(file=sys.stderr)
