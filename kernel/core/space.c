@@ -555,30 +555,28 @@ static inline u64 work_of(const struct words *w) {
 }
 
 static NOINLINE s64 update_many(u64 user, u64 batch, u32 count) {
-    struct env *env;
-    s64 error = env_target(user, RIGHT_MANAGE, &env);
+    struct env *target;
     s64 failed = 0;
 
-    if (error)
-        return error;
+    TRY(env_target(user, RIGHT_MANAGE, &target));
+    struct env *const env = target; /* in a register */
     if (count - 1 >= UPDATES_A_CALL || batch % 8)
         return E_BAD_ARGUMENT;
     u64 left = UPDATE_PAGES;
     for (u32 i = 0; i < count; i++, batch += sizeof(struct update)) {
         struct words w;
-        u64 done = 0;
         if (!user_has(batch, sizeof(struct update)) || !user_element(batch, &w))
             return i ? failed + (s64)(count - i) : E_BAD_ADDRESS;
         if (likely(is_plain(&w) && w.pages >> 32 <= left)) {
             env_lock(env);
-            done = env->state == ENV_LIVE ? protect_plain(env, &w) : 0;
-            if (done)
+            u64 done = env->state == ENV_LIVE ? protect_plain(env, &w) : 0;
+            if (likely(done))
                 shootdown(env, w.va, (u32)done);
             env_unlock(env);
             left -= done;
+            if (likely(done))
+                continue;
         }
-        if (likely(done))
-            continue;
         u64 work = work_of(&w); /* after one that is too much no other is done: they may build on each other */
         s64 result = work > left ? report(batch, E_AGAIN) : update_one(env, batch, w.head, w.va, w.pages, w.cap);
         left = work > left ? 0 : left - work;
