@@ -23,8 +23,8 @@ ROW(matrix, "product") {
     rt_context(0)->fpu = 1;
     for (int i = 0; i < SIZE; i++)
         for (int j = 0; j < SIZE; j++) {
-            a[i][j] = i + j;
-            b[i][j] = i - j;
+            a[i][j] = (i + j) / 7.0; /* QEMU computes by the host's unit only after a result was not exact */
+            b[i][j] = (i - j) / 7.0;
         }
     measure(1, multiply);
     serve();
