@@ -136,4 +136,4 @@ def test_plugin(_ctx):
 @limit(300)
 def test_fuzz(_ctx):
     """Every fuzz target from the kept corpus: for a minute in CI, else for 5 seconds."""
-    fuzz(*sorted(path.stem for path in (project.ROOT / "tests" / "fuzz").glob("fuzz_code_*.c")))
+    fuzz(*sorted(path.stem for path in (project.ROOT / "tests" / "fuzz").glob("fuzz_code_*.c")), seconds=60)

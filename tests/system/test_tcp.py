@@ -70,5 +70,5 @@ def test_instructions(ctx):
 
 @limit(300)
 def test_fuzz(_ctx):
-    """Segments, time and a user of all kinds, from the kept corpus: for a minute in CI, else for 5 seconds."""
+    """Segments, time and a user of all kinds, from the kept corpus."""
     fuzz("fuzz_tcp")
