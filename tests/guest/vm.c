@@ -468,10 +468,10 @@ static bool may_be_taken(u32 page) {
     return (u8)state == PAGE_DATA && !(state >> 8 & FLAG_VITAL);
 }
 
-/* The kernel goes on giving out pages behind this one, on this CPU: it is asked for by its colour, of which there is one. */
+/* The kernel goes on giving out pages behind this one, on this CPU: it is asked for by its colour, of which there is one
+ * where there is no more than a gigabyte. */
 static void look_from(u32 page) {
-    OK(sys_page_alloc(0, PAGE_ANY, 1, 18 | page << 8, 0));
-    OK(sys_page_free(0, page, 1));
+    OK(sys_page_free(0, (u32)OK(sys_page_alloc(0, PAGE_ANY, 1, 18 | page % (1 << 18) << 8, 0)), 1));
 }
 
 static bool numbers_again; /* what was taken is what its loser is given next */
@@ -595,6 +595,6 @@ TEST(vm_taken_by_force, .seconds = 40) { taken_by_force(0); }
 TEST(vm_taken_numbers_again, .seconds = 40) {
     numbers_again = true;
     taken_by_force(0);
-    CHECK(given_again > 30);
+    CHECK(given_again > 30 || machine_info()->pages > 1 << 18);
 }
 TEST(vm_taken_from_another_cpu, .cpus = 2, .seconds = 40) { taken_by_force(1); }
