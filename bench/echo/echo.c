@@ -5,20 +5,10 @@
  * which it copies and checks, so the buffer is free again at once; longer ones are not answered. */
 #include "base/ring.h"
 #include "base/start.h"
+#include "net/udp.h"
 
 #define ENTRIES 32
 #define BATCH 16
-
-struct __attribute__((packed)) datagram {
-    u8 to[6], from[6];
-    u16 type;
-    u8 version_length, service;
-    u16 length, id, fragment;
-    u8 time_to_live, protocol;
-    u16 checksum;
-    u32 source, destination;
-    u16 from_port, to_port, bytes, sum;
-};
 
 static struct ring *ring;
 static u8 *buffers;
@@ -26,7 +16,7 @@ static struct send batch[BATCH];
 
 /* Makes the answer of a request in its place; false: it deserves none. The flow's filter has
  * looked at protocol, address, port and fragmentation already. */
-static bool answer(struct datagram *f, u32 length) {
+static bool answer(struct udp_frame *f, u32 length) {
     u32 total = __builtin_bswap16(f->length);
 
     if (length < sizeof *f || length > SEND_HEADERS || f->version_length != 0x45 ||
@@ -50,7 +40,7 @@ static bool answer(struct datagram *f, u32 length) {
 }
 
 /* What the checksum begins with: addresses, protocol and length; RFC 768. */
-static u16 pseudo_header(const struct datagram *f) {
+static u16 pseudo_header(const struct udp_frame *f) {
     u64 sum = (u64)f->source + f->destination + __builtin_bswap16(f->protocol) + f->bytes;
 
     sum = (sum & 0xffffffff) + (sum >> 32);
@@ -60,14 +50,14 @@ static u16 pseudo_header(const struct datagram *f) {
 
 /* A frame that the device has checked may have come with no full checksum, as between two
  * machines of one host: then the device makes it anew. */
-static void fill(struct send *s, struct datagram *f, u16 length, bool checked) {
+static void fill(struct send *s, struct udp_frame *f, u16 length, bool checked) {
     s->headers = (u64)f;
     s->length = length;
     s->checksum_start = s->checksum_offset = 0;
     if (checked && f->sum) {
         f->sum = pseudo_header(f);
-        s->checksum_start = offsetof(struct datagram, from_port);
-        s->checksum_offset = offsetof(struct datagram, sum) - offsetof(struct datagram, from_port);
+        s->checksum_start = offsetof(struct udp_frame, from_port);
+        s->checksum_offset = offsetof(struct udp_frame, sum) - offsetof(struct udp_frame, from_port);
     }
 }
 
@@ -80,8 +70,8 @@ static void serve(const struct cap *flow) {
         for (; consumed != filled && queued < BATCH; consumed++) {
             u32 entry = consumed % ENTRIES, length = ring->entry[entry].length;
             u8 *at = buffers + entry * RING_BUFFER;
-            if (answer((struct datagram *)at, length))
-                fill(&batch[queued++], (struct datagram *)at, (u16)length,
+            if (answer((struct udp_frame *)at, length))
+                fill(&batch[queued++], (struct udp_frame *)at, (u16)length,
                      ring->entry[entry].flags & 1);
         }
         if (queued)

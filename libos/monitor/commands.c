@@ -173,24 +173,10 @@ static void set_trace(struct sheet *s, u64 mask) {
 
 /* After `on`: a number, or the names of kinds. */
 static bool parse_mask(struct sheet *s, const char *text, u64 *mask) {
-    static const struct {
-        u32 kind;
-        const char *name;
-    } kinds[] = {
-#define KIND_ENTRY(n, name) {n, name},
-        TRACE_EVENT_NAMES(KIND_ENTRY)};
-
-    if (parse_number(text, mask))
+    if (parse_number(text, mask) || (*mask = find_kind(text)))
         return true;
-    for (u32 i = 0; i < ARRAY_SIZE(kinds); i++) {
-        if (strcmp(kinds[i].name + strlen("trace_"), text) != 0)
-            continue;
-        *mask = 1ull << kinds[i].kind;
-        return true;
-    }
     say(s, "trace on takes a mask of kinds (255: all), or one of");
-    for (u32 i = 0; i < ARRAY_SIZE(kinds); i++)
-        say(s, " %s", kinds[i].name + strlen("trace_"));
+    say_kinds(s, ~0ull);
     say(s, "\n");
     return false;
 }

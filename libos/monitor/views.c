@@ -342,13 +342,21 @@ static void view_flows(struct sheet *s, const char *argument) {
 
 /* ---------------------------------------------------------------- trace */
 
-void say_kinds(struct sheet *s, u64 mask) {
-    static const struct {
-        u32 kind;
-        const char *name;
-    } kinds[] = {
+static const struct {
+    u32 kind;
+    const char *name;
+} kinds[] = {
 #define KIND_ENTRY(n, name) {n, name},
-        TRACE_EVENT_NAMES(KIND_ENTRY)};
+    TRACE_EVENT_NAMES(KIND_ENTRY)};
+
+u64 find_kind(const char *name) {
+    for (u32 i = 0; i < ARRAY_SIZE(kinds); i++)
+        if (strcmp(kinds[i].name + strlen("trace_"), name) == 0)
+            return 1ull << kinds[i].kind;
+    return 0;
+}
+
+void say_kinds(struct sheet *s, u64 mask) {
     bool any = false;
 
     for (u32 i = 0; i < ARRAY_SIZE(kinds); i++)

@@ -19,6 +19,8 @@ bool view_write(struct sheet *s, const char *name, const char *argument);
 bool view_help(struct sheet *s, const char *name);
 /* Says which kinds of trace records a mask chooses. */
 void say_kinds(struct sheet *s, u64 mask);
+/* The mask that chooses the kind of this name; 0: there is none. */
+u64 find_kind(const char *name);
 
 /* A decimal number, or a hexadecimal one after 0x; false: the text is something else. */
 bool parse_number(const char *text, u64 *number);

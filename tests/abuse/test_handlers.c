@@ -26,6 +26,20 @@ static s64 load(struct code_spec *s) {
     return error;
 }
 
+struct bad {
+    const u64 *program;
+    u32 slots;
+};
+
+static void none_is_loaded(struct code_spec *s, const struct bad *bad, u32 count) {
+    for (u32 i = 0; i < count; i++) {
+        s->program = (u64)bad[i].program;
+        s->slots = bad[i].slots;
+        if (load(s) != E_REFUSED)
+            FAIL("program %u is not refused", i);
+    }
+}
+
 /* Programs that want to read the kernel, or to learn or tell where something lies: none is loaded. */
 TEST(code_hostile) {
     static const u64 reads[] = {WIDE(1, 0x80100000, 0xffffffff), LOAD(0, 1, 0), EXIT};
@@ -39,20 +53,12 @@ TEST(code_hostile) {
     static const u64 helper[] = {CALL(8), EXIT};
     static const u64 zero[] = {CALL(0), EXIT};
     static const u64 out[] = {0x05ull | 0x7fffull << 16, EXIT};
-    static const struct {
-        const u64 *program;
-        u32 slots;
-    } bad[] = {{reads, 4}, {direct, 4}, {beyond, 2}, {before, 2}, {tells, 4}, {event, 4},
+    static const struct bad bad[] = {{reads, 4}, {direct, 4}, {beyond, 2}, {before, 2}, {tells, 4}, {event, 4},
                {stores, 4}, {writes, 4}, {helper, 2}, {zero, 2},  {out, 2}};
     struct code_spec s = {.kind = KIND_HANDLER, .page = code_page(), .pages = 1, .work_pages = 8};
 
     s.work = page_alloc(8);
-    for (u32 i = 0; i < ARRAY_SIZE(bad); i++) {
-        s.program = (u64)bad[i].program;
-        s.slots = bad[i].slots;
-        if (load(&s) != E_REFUSED)
-            FAIL("program %u is not refused", i);
-    }
+    none_is_loaded(&s, bad, ARRAY_SIZE(bad));
 }
 
 /* A predicate is pure: it can store to nothing but its stack, call nothing, give away no address, and has no memory. */
@@ -64,21 +70,13 @@ TEST(predicate_hostile, .needs = NEED_FLOW) {
     static const u64 context[] = {LOAD(3, 2, 0), MOV(0, 0), EXIT}; /* its length is no pointer */
     static const u64 more[] = {COPY(0, 3), EXIT};                  /* a third argument, which there is not */
     static const u64 good[] = {MOV(0, 1), EXIT};
-    static const struct {
-        const u64 *program;
-        u32 slots;
-    } bad[] = {{stores, 3}, {adds, 4}, {helper, 2}, {tells, 2}, {context, 3}, {more, 2}};
+    static const struct bad bad[] = {{stores, 3}, {adds, 4}, {helper, 2}, {tells, 2}, {context, 3}, {more, 2}};
     struct code_spec s = {.kind = KIND_PREDICATE, .page = code_page(), .pages = 1, .work_pages = 8};
     struct handled h = handled(item("flow"));
     struct handler_binding b = {.code = 0};
 
     s.work = page_alloc(8);
-    for (u32 i = 0; i < ARRAY_SIZE(bad); i++) {
-        s.program = (u64)bad[i].program;
-        s.slots = bad[i].slots;
-        if (load(&s) != E_REFUSED)
-            FAIL("program %u is not refused", i);
-    }
+    none_is_loaded(&s, bad, ARRAY_SIZE(bad));
     EQUAL(sys_handler_bind(&h.flow, &b), 0);
     s.program = (u64)good;
     s.slots = ARRAY_SIZE(good);

@@ -1021,18 +1021,25 @@ static void test_all_flows(void **state) {
     assert_int_equal(count, PAGES / 8);
 }
 
+/* many[n] becomes a flow that may receive all; its page. */
+static u32 wide_flow(u32 n) {
+    struct flow_spec *spec = USER(struct flow_spec);
+    struct cap *c = USER(struct cap);
+    u32 page = take(1);
+
+    memset(spec, 0, sizeof(*spec));
+    assert_int_equal(call_flow_create(root_cap(), page, (u64)spec, (u64)c), 0);
+    many[n].cap = (u64)c;
+    return page;
+}
+
 /* A range of which a mask leaves only what an earlier neighbour has: the next neighbour, where it ends, is not all there is. */
 static void test_range_with_a_mask(void **state) {
     (void)state;
     u32 page[3], conflict;
     static const struct { u32 low, high; } range[] = {{0, 9}, {10, 19}};
     for (u32 n = 0; n < 3; n++) {
-        struct flow_spec *spec = USER(struct flow_spec);
-        struct cap *c = USER(struct cap);
-        memset(spec, 0, sizeof(*spec));
-        page[n] = take(1);
-        assert_int_equal(call_flow_create(root_cap(), page[n], (u64)spec, (u64)c), 0);
-        many[n].cap = (u64)c;
+        page[n] = wide_flow(n);
         struct condition filter = n < 2 ? even_port(range[n].low, range[n].high) : even_port(9, 10);
         if (n == 2)
             put(&filter, 15, 1, 1, 1); /* odd ones: 9 */
@@ -1049,12 +1056,7 @@ static void test_ranges_of_zeros(void **state) {
     (void)state;
     u32 page[3], conflict;
     for (u32 n = 0; n < 3; n++) {
-        struct flow_spec *spec = USER(struct flow_spec);
-        struct cap *c = USER(struct cap);
-        memset(spec, 0, sizeof(*spec));
-        page[n] = take(1);
-        assert_int_equal(call_flow_create(root_cap(), page[n], (u64)spec, (u64)c), 0);
-        many[n].cap = (u64)c;
+        page[n] = wide_flow(n);
         struct condition filter = {0};
         if (n < 2)
             put(&filter, 16, 2, 0xfffc, 0);
