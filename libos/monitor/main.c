@@ -35,7 +35,7 @@ void net_panic(const char *message) {
 static void show_sheet(const struct sheet *s) { print_text(s->at, s->used); }
 
 static void carry_out(const char *text) {
-    struct sheet s = {screen, sizeof screen, 0};
+    struct sheet s = {.at = screen, .size = sizeof screen};
 
     command(&s, text);
     show_sheet(&s);
@@ -54,7 +54,7 @@ static void take_keys(void) {
 }
 
 static void work_on_order(void) {
-    struct sheet s = {screen, sizeof screen, 0};
+    struct sheet s = {.at = screen, .size = sizeof screen};
 
     command_work(&s);
     show_sheet(&s);

@@ -97,7 +97,7 @@ static bool write_body(struct sheet *s, char *path) {
     argument = strchr(path, '/');
     if (argument)
         *argument++ = 0;
-    return view_write(s, path, argument ? argument : "");
+    return view_write(s, path, argument ? argument : "") && !s->nothing;
 }
 
 static const char *write_answer(struct connection *c, struct sheet *body, bool *head_only) {
@@ -113,11 +113,11 @@ static const char *write_answer(struct connection *c, struct sheet *body, bool *
 }
 
 static err_t answer(struct connection *c) {
-    struct sheet body = {c->body, sizeof c->body, 0};
+    struct sheet body = {.at = c->body, .size = sizeof c->body};
     bool head_only = false;
     const char *status = write_answer(c, &body, &head_only);
 
-    if (status[0] != '2')
+    if (status[0] != '2' && !body.used)
         say(&body, "%c%c%c\n", status[0], status[1], status[2]);
     u32 head = (u32)format(c->head, sizeof c->head,
                            "HTTP/1.0 %s\r\nContent-Type: text/plain\r\n"

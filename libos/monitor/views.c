@@ -122,6 +122,7 @@ static void write_page(struct sheet *s, u64 number) {
 
     if (number >= machine_info()->pages) {
         say(s, "there is no page %lu: they go up to %u\n", number, machine_info()->pages - 1);
+        s->nothing = true;
         return;
     }
     struct page p = machine_pages()[number];
@@ -141,10 +142,12 @@ static void view_pages(struct sheet *s, const char *argument) {
     u64 number;
 
     if (*argument && strcmp(argument, "summary") != 0) {
-        if (parse_number(argument, &number))
+        if (parse_number(argument, &number)) {
             write_page(s, number);
-        else
+        } else {
             say(s, "pages takes a page number or 'summary', not '%s'\n", argument);
+            s->nothing = true;
+        }
         return;
     }
     count_pages();
@@ -268,6 +271,7 @@ static bool parse_cpu(struct sheet *s, const char *argument, u32 *cpu) {
         return true;
     }
     say(s, "there is no CPU '%s': they go up to %u\n", argument, cpus() - 1);
+    s->nothing = true;
     return false;
 }
 
@@ -456,7 +460,8 @@ static const struct {
 bool view_write(struct sheet *s, const char *name, const char *argument) {
     for (u32 i = 0; i < ARRAY_SIZE(views); i++)
         if (!strcmp(views[i].name, name)) {
-            if (*argument && !views[i].use[1].what)
+            s->nothing = *argument && !views[i].use[1].what;
+            if (s->nothing)
                 say(s, "%s takes nothing after it\n", name);
             else
                 views[i].write(s, argument);

@@ -269,6 +269,21 @@ def test_web_not_started(ctx):
     assert "'web', which is to serve the site, was not started" in lines[-1], lines
 
 
+def test_no_web_server(ctx):
+    """Where the manifest has no server on port 80 the command says that it waits for none, and the machine runs on."""
+    file = ctx.folder / "manifest"
+    file.write_text("env monitor program=monitor.elf pages=2000 slices=0:8 console=both\n", encoding="ascii")
+    process = ctx.targe("run", "--headless", "--accel", "tcg", "--manifest", str(file), "--port", str(free_port()))
+    said = b""
+    while b"no site to wait for" not in said:
+        line = process.stderr.readline()
+        assert line, said
+        said += line
+    assert process.poll() is None, "the machine has ended"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0 and b"stopped" in process.stderr.read()
+
+
 def test_missing_packages(ctx):
     """Missing packages: without rights, the command to run; with them, apt-get is called."""
     tools = ctx.folder / "tools"

@@ -160,6 +160,11 @@ def _check_value(key, value):
         raise ValueError(f"program= needs a file name of 1 to {_MOST_PROGRAM} bytes")
 
 
+def taker(flows, flow):
+    """The environment that takes at least some of a flow's frames, or None."""
+    return next((owner for other, owner in flows.items() if _overlap(flow, other)), None)
+
+
 def _overlap(one, other):
     """Whether two flows want the same frames."""
     spans = []

@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from targe import boot, console, packages
 from targe.build import build
 from targe.machine import Machine
+from targe.manifest import taker
 from targe.report import Failure, Stopped, say
 
 _TAIL_LINES = 20
@@ -105,11 +106,14 @@ class _Serving(threading.Thread):
         self._config = config
         self._starts = starts
         self._address = str(settings.address.ip)
-        self._server = settings.flows.get("tcp:80")
+        self._server = taker(settings.flows, "tcp:80")
         self._limit = time.monotonic() + _PATIENCE
 
     def run(self):
         if self._config.net == "none":
+            return
+        if not self._server:
+            say("the manifest gives nobody flow=tcp:80, so there is no site to wait for")
             return
         host, port, device = "127.0.0.1", self._config.port, None
         if self._config.net != "user":
@@ -124,7 +128,7 @@ class _Serving(threading.Thread):
             self._machine.stop()
 
     def _go_on(self):
-        if self._starts and self._server:
+        if self._starts:
             if self._server in self._starts.failed:
                 self.failure = f"'{self._server}', which is to serve the site, was not started"
             elif time.monotonic() > self._limit:
