@@ -90,13 +90,12 @@ static const struct start_item *tcp_flow(void) {
 static void open_network(void) {
     const struct start_item *flow = tcp_flow(), *net = start_item("net", 0);
     const struct info *info = machine_info();
-    struct port *port;
 
     if (!flow || !net)
         return;
     struct port_targe_config device = {
         .flow = &flow->cap, .mac = info->mac, .checksum = info->checksum};
-    s64 error = port_targe_open(&device, &port);
+    s64 error = port_targe_open(&device);
     if (error) {
         print("monitor: cannot use the network: %s\n", error_name(error));
         return;
@@ -105,7 +104,7 @@ static void open_network(void) {
     struct net_config config = {.address = __builtin_bswap32((u32)(net->a >> 32)),
                                 .mask = prefix ? __builtin_bswap32(~0u << (32 - prefix)) : 0,
                                 .key = {random_word(), random_word()}};
-    net_init(port, &config);
+    net_init(&config);
     network = serve_start((u16)flow->b);
     print(network ? "monitor: answering at port %u\n" : "monitor: no memory to listen at port %u\n",
           (u32)flow->b);

@@ -270,14 +270,17 @@ static void unchanged_answer(struct answer *a, const struct site_file *file,
     end(a, &t);
 }
 
-static void whole_answer(struct answer *a, struct site_file *file, const struct http_request *r) {
-    bool as_prepared = a->keep && r->minor;
-
+/* Does the prepared head say what time it is? It is put in unless an answer under way says another. */
+static bool dated(struct site_file *file) {
     if (file->dated != second && !file->users) {
         memcpy(file->head + SITE_DATE_AT, date, HTTP_DATE);
         file->dated = second;
     }
-    if (as_prepared && file->dated == second) {
+    return file->dated == second;
+}
+
+static void whole_answer(struct answer *a, struct site_file *file, const struct http_request *r) {
+    if (a->keep && r->minor && dated(file)) {
         a->head = file->head;
         a->head_length = file->head_length;
         a->head_users = &file->users;
@@ -403,12 +406,21 @@ static void decoded_answer(struct answer *a, const struct site *site, const stru
         page_answer(a, r, 404, "");
 }
 
+/* The file of a target that is as it is stored, as most are; or NULL. */
+static struct site_file *plain_file(const struct site *site, struct http_text target) {
+    return *target.at == '/' ? site_find_plain(site, target.at + 1, target.length - 1) : NULL;
+}
+
+struct site_file *answer_ready(const struct site *site, struct http_text target) {
+    struct site_file *file = plain_file(site, target);
+
+    return file && dated(file) ? file : NULL;
+}
+
 static void target_answer(struct answer *a, const struct site *site, const struct http_request *r,
                           u64 now_ms) {
-    struct site_file *file = NULL;
+    struct site_file *file = plain_file(site, r->target);
 
-    if (*r->target.at == '/') /* it mostly is as it is stored */
-        file = site_find_plain(site, r->target.at + 1, r->target.length - 1);
     if (file)
         file_answer(a, file, r);
     else

@@ -18,6 +18,9 @@ struct answer {
 
 /* The time that Date shows from now on. */
 void answer_set_time(u64 unix_seconds);
+/* The file that a plain GET of this target asks for, if its prepared head (and what is near it) is the whole
+ * answer; or NULL: answer_request knows. */
+struct site_file *answer_ready(const struct site *site, struct http_text target);
 void answer_request(struct answer *a, const struct site *site, const struct http_request *r,
                     u64 now_ms);
 /* An answer that ends the connection, to something that could not be read as a request. */

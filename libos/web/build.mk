@@ -1,6 +1,6 @@
 # The web libOS: build/VARIANT/programs/web.elf; and the same server as a Linux process on a tap
 # device, build/host/web-host (with sanitizers: web-host-asan), for development and tests.
-HTTP_SOURCES := $(addprefix libos/web/,answer.c http.c http_date.c http_request.c live.c \
+HTTP_SOURCES := $(addprefix libos/web/,answer.c http.c http_date.c http_known.c http_request.c live.c \
                 machine_json.c site.c text.c)
 WEB_SOURCES := $(HTTP_SOURCES) $(addprefix libos/web/,serve.c web.c) $(TCP_SOURCES)
 

@@ -11,20 +11,17 @@
 #include "web/http.h"
 #include "web/answer.h"
 #include "web/http_date.h"
+#include "web/http_known.h"
 #include "web/http_request.h"
 #include <string.h>
 
 #define STARVED_MS 10 /* between looks whether there is memory again */
 
-struct list {
-    struct http *first, *last;
-};
-
 static struct http pool[HTTP_CONNECTIONS];
 static char inputs[HTTP_INPUTS][HTTP_INPUT_SIZE];
 static char *free_input[HTTP_INPUTS];
 static u32 free_inputs;
-static struct list lists[HTTP_PHASES];
+static struct http_link lists[HTTP_PHASES];
 static const u32 limit_ms[HTTP_PHASES] = {
     [HTTP_FIRST] = HTTP_FIRST_MS, [HTTP_READING] = HTTP_HEAD_MS, [HTTP_IDLE] = HTTP_IDLE_MS,
     [HTTP_SENDING] = HTTP_SEND_MS, [HTTP_LINGER] = HTTP_LINGER_MS};
@@ -41,24 +38,35 @@ struct http_counters http_counters;
 
 /* ---- lists and pools */
 
-static void unlink_from(struct list *l, struct http *h) {
-    *(h->previous ? &h->previous->next : &l->first) = h->next;
-    *(h->next ? &h->next->previous : &l->last) = h->previous;
+/* The first of a phase's list, or NULL. */
+static struct http *first_of(u8 phase) {
+    struct http_link *first = lists[phase].next;
+
+    return first == &lists[phase] ? NULL : (struct http *)first;
 }
 
-static void append(struct list *l, struct http *h) {
-    h->next = NULL;
-    h->previous = l->last;
-    *(l->last ? &l->last->next : &l->first) = h;
-    l->last = h;
+static struct http *next_of(const struct http *h) {
+    return h->link.next == &lists[h->phase] ? NULL : (struct http *)h->link.next;
+}
+
+static void append(struct http_link *list, struct http_link *link) {
+    link->next = list;
+    link->previous = list->previous;
+    list->previous->next = link;
+    list->previous = link;
 }
 
 /* Puts h at the end of a phase's list: its time there begins now. */
 static void enter(struct http *h, u8 phase) {
-    unlink_from(&lists[h->phase], h);
+    struct http_link *list = &lists[phase];
+
     h->phase = phase;
     h->since = now;
-    append(&lists[phase], h);
+    if (list->previous == &h->link)
+        return;
+    h->link.previous->next = h->link.next;
+    h->link.next->previous = h->link.previous;
+    append(list, &h->link);
 }
 
 static void set_starved(struct http *h, bool starved) {
@@ -121,12 +129,12 @@ static bool evict(void) {
     static const u8 order[] = {HTTP_LINGER, HTTP_IDLE, HTTP_FIRST, HTTP_READING};
 
     for (u32 i = 0; i < sizeof order; i++)
-        if (lists[order[i]].first) {
+        if (first_of(order[i])) {
             http_counters.evicted++;
-            close_now(lists[order[i]].first);
+            close_now(first_of(order[i]));
             return true;
         }
-    struct http *h = lists[HTTP_SENDING].first;
+    struct http *h = first_of(HTTP_SENDING);
     if (!h || now - h->since < HTTP_STALLED_MS)
         return false;
     http_counters.evicted++; /* it takes its answer so slowly that a new one comes first */
@@ -136,9 +144,9 @@ static bool evict(void) {
 
 static bool take_input(struct http *h) {
     while (!free_inputs) {
-        struct http *other = lists[HTTP_READING].first;
+        struct http *other = first_of(HTTP_READING);
         while (other && (other == h || !other->input))
-            other = other->next;
+            other = next_of(other);
         if (!other)
             return false;
         http_counters.evicted++;
@@ -267,6 +275,27 @@ static bool ready(struct http *h) {
     return !h->body_left && !h->closing && stream_room(h, 2);
 }
 
+/* Answers bytes that are no more than a request for a file as it is, with fields that are known. False: they are
+ * to be read. */
+static bool respond_known(struct http *h, const char *data, u32 length) {
+    struct http_text target;
+
+    if (!http_known(data, length, &target))
+        return false;
+    struct site_file *file = answer_ready(site, target);
+    if (!file)
+        return false;
+    u32 near = file->near ? (u32)file->size : 0;
+    add_queued(h, stream_write(h, file->head, file->head_length + near, &file->users));
+    if (!file->near) {
+        h->body = file->data;
+        h->body_left = file->size;
+        send_body(h);
+    }
+    http_counters.requests++;
+    return true;
+}
+
 /* Handles what it can of the input; returns how many bytes are done with. `fresh`: nothing
  * of it has been looked at before. */
 static u32 advance(struct http *h, const char *data, u32 length, bool fresh) {
@@ -287,6 +316,7 @@ static u32 advance(struct http *h, const char *data, u32 length, bool fresh) {
         if (!http_request_parse(&r, at, left))
             break;
         h->input_scanned = 0; /* the head is there, whether it is answered now or later */
+        http_known_learn(&r, at);
         if (!respond(h, &r)) {
             set_starved(h, !h->unacknowledged);
             break;
@@ -346,33 +376,28 @@ static void finish_if_done(struct http *h, bool was_closing) {
         stream_finish(h);
 }
 
-void http_input(struct http *h, const void *data, u32 length) {
-    bool was_closing = h->closing && !h->body_left;
+/* Works on input, or keeps it for later. False: the connection has been given up. */
+static bool take(struct http *h, const void *data, u32 length) {
+    bool was_closing = h->closing && !h->body_left, fresh = !h->input_used;
 
-    if (h->phase == HTTP_LINGER || was_closing) {
+    if (h->phase == HTTP_LINGER || was_closing || (fresh && !h->skip && ready(h) && respond_known(h, data, length))) {
         stream_consumed(h, length);
-        return;
+        return true;
     }
-    if (h->input_used) {
-        if (!keep(h, data, length)) {
-            abort_now(h);
-            return;
-        }
+    u32 done = fresh ? advance(h, data, length, true) : 0;
+    if (done)
+        stream_consumed(h, done);
+    if (!keep(h, (const char *)data + done, length - done)) {
+        abort_now(h);
+        return false;
+    }
+    if (!fresh)
         advance_input(h);
-    } else {
-        u32 done = advance(h, data, length, true);
-        if (done)
-            stream_consumed(h, done);
-        if (!keep(h, (const char *)data + done, length - done)) {
-            abort_now(h);
-            return;
-        }
-    }
     finish_if_done(h, was_closing);
-    settle(h);
+    return true;
 }
 
-/* There may be room in the stream, or memory: go on with what waited for it. */
+/* There may be room in the stream, or memory: goes on with what waited for it. */
 static void resume(struct http *h) {
     bool was_closing = h->closing && !h->body_left;
 
@@ -383,14 +408,18 @@ static void resume(struct http *h) {
     }
     advance_input(h);
     finish_if_done(h, was_closing);
-    settle(h);
 }
 
-void http_sent(struct http *h, u32 length) {
-    drop_queued(h, length);
-    if (h->unacknowledged && h->phase == HTTP_SENDING)
-        enter(h, HTTP_SENDING); /* progress: its time begins again */
-    resume(h);
+void http_segment(struct http *h, u32 acknowledged, const void *data, u32 length) {
+    if (acknowledged) {
+        drop_queued(h, acknowledged);
+        if (h->phase == HTTP_SENDING)
+            enter(h, HTTP_SENDING); /* progress: its time begins again */
+        if (h->body_left || h->input_used || h->starved)
+            resume(h);
+    }
+    if (!length || take(h, data, length))
+        settle(h);
 }
 
 void http_end(struct http *h) {
@@ -405,11 +434,10 @@ void http_lost(struct http *h) {
 struct http *http_open(void *stream) {
     while (HTTP_CONNECTIONS - http_counters.open <= HTTP_SPARE && evict())
         ;
-    struct http *h = lists[HTTP_FREE].first;
+    struct http *h = first_of(HTTP_FREE);
     if (!h)
         return NULL;
-    struct http *next = h->next, *previous = h->previous;
-    *h = (struct http){.next = next, .previous = previous, .stream = stream, .phase = HTTP_FREE};
+    *h = (struct http){.link = h->link, .stream = stream, .phase = HTTP_FREE};
     enter(h, HTTP_FIRST);
     http_counters.open++;
     http_counters.connections++;
@@ -444,10 +472,12 @@ static void expire(struct http *h) {
 }
 
 static void feed_starved(void) {
-    for (struct http *h = lists[HTTP_SENDING].first, *next; h && starving; h = next) {
-        next = h->next;
-        if (h->starved)
+    for (struct http *h = first_of(HTTP_SENDING), *next; h && starving; h = next) {
+        next = next_of(h);
+        if (h->starved) {
             resume(h);
+            settle(h);
+        }
     }
 }
 
@@ -464,7 +494,7 @@ u32 http_tick(u64 now_ms, u64 unix_seconds) {
         feed_starved();
     for (u8 phase = HTTP_FIRST; phase < HTTP_PHASES; phase++) {
         struct http *h;
-        while ((h = lists[phase].first) && now - h->since >= limit_ms[phase])
+        while ((h = first_of(phase)) && now - h->since >= limit_ms[phase])
             expire(h);
         if (h && h->since + limit_ms[phase] - now < next)
             next = (u32)(h->since + limit_ms[phase] - now);
@@ -474,7 +504,9 @@ u32 http_tick(u64 now_ms, u64 unix_seconds) {
 
 void http_init(const struct site *files) {
     site = files;
-    memset(lists, 0, sizeof lists);
+    http_known_init();
+    for (u32 i = 0; i < HTTP_PHASES; i++)
+        lists[i] = (struct http_link){&lists[i], &lists[i]};
     memset(&http_counters, 0, sizeof http_counters);
     memset(blocks, 0, sizeof blocks);
     starving = free_inputs = blocks_used = 0;
@@ -482,6 +514,6 @@ void http_init(const struct site *files) {
         free_input[free_inputs++] = inputs[i];
     for (u32 i = 0; i < HTTP_CONNECTIONS; i++) {
         pool[i] = (struct http){.phase = HTTP_FREE};
-        append(&lists[HTTP_FREE], &pool[i]);
+        append(&lists[HTTP_FREE], &pool[i].link);
     }
 }

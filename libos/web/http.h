@@ -39,8 +39,13 @@ enum http_phase {
     HTTP_PHASES,
 };
 
+/* A place in a ring of such: a list has one more, where it begins and ends. */
+struct http_link {
+    struct http_link *next, *previous;
+};
+
 struct http {
-    struct http *next, *previous; /* in the list of its phase, the longest there first */
+    struct http_link link;        /* first: in the list of its phase, the longest there first */
     u64 since;                    /* ms: when it entered the phase, or last made progress */
     void *stream;
     char *input; /* HTTP_INPUT_SIZE bytes, or NULL */
@@ -67,11 +72,11 @@ extern struct http_counters http_counters;
 void http_init(const struct site *site);
 /* A new connection; NULL: none can be had. */
 struct http *http_open(void *stream);
-/* Bytes have arrived. The connection may be gone afterwards; so may it after the next two. */
-void http_input(struct http *h, const void *data, u32 length);
-void http_sent(struct http *h, u32 length); /* bytes were acknowledged */
-void http_end(struct http *h);              /* the peer sends nothing more */
-void http_lost(struct http *h);             /* the stream is gone already */
+/* So many bytes were acknowledged, and these have arrived; one of both may be none. The connection may be gone
+ * afterwards; so may it after the next two. */
+void http_segment(struct http *h, u32 acknowledged, const void *data, u32 length);
+void http_end(struct http *h);  /* the peer sends nothing more */
+void http_lost(struct http *h); /* the stream is gone already */
 /* Acts on time limits, and dates answers from now on; call it before the others, at each second, and when
  * it asks to. Returns in how many ms; ~0: never. */
 u32 http_tick(u64 now_ms, u64 unix_seconds);

@@ -239,22 +239,6 @@ static const char *line_end(const char *at, const char *end, const char **stop) 
 
 /* ---- the same in one pass, for lines as they mostly are */
 
-/* The first byte below `least` or DEL, or the end. */
-static inline __attribute__((always_inline)) const char *plain_end(const char *at, const char *end, u8 least) {
-    const u64 ones = 0x0101010101010101, tops = ones << 7;
-
-    for (u64 w; end - at >= 8; at += 8) {
-        memcpy(&w, at, 8);
-        u64 del = w ^ ones * 0x7f;
-        u64 found = (((w - ones * least) & ~w) | ((del - ones) & ~del)) & tops;
-        if (found) /* the lowest bit found is right; borrows make only bits above it wrong */
-            return at + __builtin_ctzll(found) / 8;
-    }
-    while (at < end && (u8)*at >= least && *at != 0x7f)
-        at++;
-    return at;
-}
-
 /* What follows a line's end that begins at `at`, or NULL if it is none. */
 static const char *after_line(const char *at, const char *end) {
     if (end - at >= 2 && at[0] == '\r' && at[1] == '\n')
@@ -266,7 +250,7 @@ static const char *after_line(const char *at, const char *end) {
 static const char *quick_line(struct http_request *r, const char *at, const char *end) {
     if (end - at < 16 || memcmp(at, "GET ", 4) != 0)
         return NULL;
-    const char *target = at + 4, *stop = plain_end(target, end, ' ' + 1);
+    const char *target = at + 4, *stop = text_plain_end(target, end, ' ' + 1);
     if (end - stop < 10 || *stop != ' ' || stop == target || memcmp(stop + 1, "HTTP/1.1", 8) != 0 ||
         stop - target > HTTP_TARGET_LIMIT)
         return NULL;
@@ -285,7 +269,7 @@ static const char *quick_field(struct http_request *r, const char *at, const cha
     name.length = (u32)(at - name.at);
     if (at == end || *at != ':' || !name.length)
         return NULL;
-    const char *stop = plain_end(++at, end, ' '), *next = after_line(stop, end);
+    const char *stop = text_plain_end(++at, end, ' '), *next = after_line(stop, end);
     if (next)
         r->error = on_field(r, name, trimmed(at, stop));
     return next;

@@ -80,7 +80,6 @@ int main(void) {
     const struct start_item *archive = need("archive"), *flow = tcp_flow();
     const struct info *info = machine_info();
     struct web_config config = {.tcp.port = (u16)flow->b, .boot_time = info->boot_time};
-    struct port *port;
 
     read_network(&config);
     read_archive(&config, archive);
@@ -90,12 +89,12 @@ int main(void) {
         .shared_cap = &archive->cap};
     if (!info->checksum)
         keep_sums(&config);
-    s64 error = port_targe_open(&device, &port);
+    s64 error = port_targe_open(&device);
     if (error) {
         print("web: cannot use the network: %s\n", error_name(error));
         return 1;
     }
-    web_start(port, &config);
+    web_start(&config);
     print("web: serving port %u\n", config.tcp.port);
     for (;;) {
         u64 seen = deliveries();

@@ -1,6 +1,5 @@
-/* HTTP on TCP: what each asks of the other (stream.h and struct tcp_server). An http.c connection's
+/* HTTP on TCP: what each asks of the other (stream.h, and what tcp.h wants of its user). An http.c connection's
  * stream is a TCP connection, whose user is that connection. */
-#include "web/serve.h"
 #include "tcp/tcp.h"
 #include "web/http.h"
 
@@ -20,19 +19,12 @@ void stream_close(struct http *h) { tcp_close(h->stream); }
 
 void stream_abort(struct http *h) { tcp_abort(h->stream); }
 
-static void *on_open(struct tcp *t) { return http_open(t); }
+void *tcp_user_open(struct tcp *t) { return http_open(t); }
 
-static void on_input(void *user, const void *data, u32 length) { http_input(user, data, length); }
-
-static void on_acknowledged(void *user, u32 length) { http_sent(user, length); }
-
-static void on_ended(void *user) { http_end(user); }
-
-static void on_lost(void *user) { http_lost(user); }
-
-void serve_start(struct port *port, const struct tcp_config *config) {
-    static const struct tcp_server server = {.open = on_open, .input = on_input, .acknowledged = on_acknowledged,
-                                             .ended = on_ended, .lost = on_lost};
-
-    tcp_init(port, config, &server);
+void tcp_user_segment(void *user, u32 acknowledged, const void *data, u32 length) {
+    http_segment(user, acknowledged, data, length);
 }
+
+void tcp_user_ended(void *user) { http_end(user); }
+
+void tcp_user_lost(void *user) { http_lost(user); }

@@ -264,7 +264,7 @@ static u32 *slot_of(const struct site *site, const char *path, u32 length) {
     for (; site->slot[i]; i = (i + 1) & (site->slots - 1)) {
         const struct site_file *file = file_in(site, site->slot[i]);
         u32 whole = site->slot[i] & FOLDER ? length + INDEX_LENGTH : length;
-        if (file->path_length == whole && memcmp(file->path, path, length) == 0)
+        if (file->path_length == whole && text_equal(file->path, path, length))
             break;
     }
     return &site->slot[i];

@@ -3,7 +3,6 @@
 #include "web/web.h"
 #include "web/http.h"
 #include "web/machine_json.h"
-#include "web/serve.h"
 
 #define BATCH 64 /* frames handled before answers go out */
 
@@ -22,12 +21,12 @@ static void tick(u64 now) {
     limit_at = wait == ~0u ? ~0ull : now + wait;
 }
 
-void web_start(struct port *port, const struct web_config *config) {
+void web_start(const struct web_config *config) {
     site_build(&site, config->archive, config->archive_bytes, config->memory);
     boot_time = config->boot_time;
     machine_json_init();
     http_init(&site);
-    serve_start(port, &config->tcp);
+    tcp_init(&config->tcp);
     tick(tcp_clock());
 }
 

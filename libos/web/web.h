@@ -10,7 +10,7 @@ struct web_config {
     u64 boot_time; /* seconds since 1970 when the port's clock stood at 0 */
 };
 
-void web_start(struct port *port, const struct web_config *config);
+void web_start(const struct web_config *config);
 /* Does all that there is to do now. Returns for how many ms nothing else will be, unless a frame
  * arrives; ~0: for ever. */
 u32 web_turn(void);

@@ -35,7 +35,7 @@ static struct peer {
 } peers[PEERS];
 static struct peer *opening;
 
-static void *on_open(struct tcp *t) {
+void *tcp_user_open(struct tcp *t) {
     struct peer *p = opening;
 
     CHECK(p && !p->t);
@@ -45,32 +45,24 @@ static void *on_open(struct tcp *t) {
     return p;
 }
 
-static void on_input(void *user, const void *data, u32 length) {
+void tcp_user_segment(void *user, u32 acknowledged, const void *data, u32 length) {
     struct peer *p = user;
 
-    CHECK(p->t && length);
+    CHECK(p->t && acknowledged + length && acknowledged <= p->written);
     for (u32 i = 0; i < length; i++)
         last_read = ((const u8 *)data)[i]; /* the sanitizer sees that all can be read */
     p->unread += length;
     CHECK(p->unread <= TCP_WINDOW);
 }
 
-static void on_acknowledged(void *user, u32 length) {
-    struct peer *p = user;
+void tcp_user_ended(void *user) { CHECK(((struct peer *)user)->t); }
 
-    CHECK(p->t && length && length <= p->written);
-}
-
-static void on_ended(void *user) { CHECK(((struct peer *)user)->t); }
-
-static void on_lost(void *user) {
+void tcp_user_lost(void *user) {
     struct peer *p = user;
 
     CHECK(p->t);
     p->t = NULL;
 }
-
-static const struct tcp_server server = {on_open, on_input, on_acknowledged, on_ended, on_lost};
 
 static void hear(void) {
     const struct sent *s;
@@ -208,7 +200,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size) {
     wire_init(data[0] & 1);
     memset(peers, 0, sizeof peers);
     file_users = 0;
-    tcp_init(&wire.port, &config, &server);
+    tcp_init(&config);
     for (u32 i = 0; i < PEERS; i++)
         connect_peer(i, (u8)(data[0] >> 1));
     for (size_t at = 1; at + 4 <= size;) {

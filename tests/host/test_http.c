@@ -2,7 +2,7 @@
  * comes out is compared. The stream below takes the place of TCP's; it can be made short of
  * room. */
 #define _GNU_SOURCE
-// sources: libos/web/answer.c libos/web/http.c libos/web/http_date.c libos/web/http_request.c libos/web/live.c libos/web/site.c libos/web/text.c
+// sources: libos/web/answer.c libos/web/http.c libos/web/http_date.c libos/web/http_known.c libos/web/http_request.c libos/web/live.c libos/web/site.c libos/web/text.c
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,6 +16,7 @@
 #include "references.h"
 #include "web/http.h"
 #include "web/http_date.h"
+#include "web/http_known.h"
 #include "web/http_request.h"
 #include "web/machine_json.h"
 
@@ -164,7 +165,7 @@ static void acknowledge(struct http *h) {
         part = part > 1460 ? 1460 : part;
         stream.acknowledged += part;
         references_drop(&stream.references, stream.acknowledged);
-        http_sent(h, part);
+        http_segment(h, part, NULL, 0);
     }
 }
 
@@ -177,7 +178,7 @@ static const char *output(void) {
 static const char *ask(const char *request) {
     struct http *h = connect();
 
-    http_input(h, request, (u32)strlen(request));
+    http_segment(h, 0, request, (u32)strlen(request));
     acknowledge(h); /* the rest of a long answer waits for it */
     return output();
 }
@@ -486,8 +487,8 @@ static void keeping_and_closing(void **state) {
     assert_string_equal(field(a, "Connection"), "close");
     /* what comes after the end is thrown away, and the connection ends with the peer's side */
     struct http *h = connect();
-    http_input(h, "GET / HTTP/1.0\r\n\r\nGET / HTTP/1.0\r\n\r\n", 36);
-    http_input(h, "more", 4);
+    http_segment(h, 0, "GET / HTTP/1.0\r\n\r\nGET / HTTP/1.0\r\n\r\n", 36);
+    http_segment(h, 0, "more", 4);
     assert_int_equal(stream.consumed, 40);
     acknowledge(h);
     assert_false(stream.closed);
@@ -504,7 +505,7 @@ static void bodies(void **state) {
     snprintf(request, sizeof request,
              "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n0123456789"
              "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
-    http_input(h, request, (u32)strlen(request));
+    http_segment(h, 0, request, (u32)strlen(request));
     const char *second = strstr(output() + 10, "HTTP/1.1 200");
     assert_int_equal(status_of(output()), 405);
     assert_non_null(second);
@@ -512,11 +513,71 @@ static void bodies(void **state) {
     /* the same in single bytes */
     h = connect();
     for (u32 i = 0; request[i]; i++)
-        http_input(h, request + i, 1);
+        http_segment(h, 0, request + i, 1);
     assert_non_null(strstr(output() + 10, "HTTP/1.1 200"));
     /* a client that waits for "continue" is told no, and the connection ends */
     ask("POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 10\r\n\r\n");
     assert_true(stream.finished);
+}
+
+static bool is_known(const char *request, const char *path) {
+    struct http_text target;
+    bool known = http_known(request, (u32)strlen(request), &target);
+
+    if (known)
+        assert_true(target.length == strlen(path) && !memcmp(target.at, path, target.length));
+    return known;
+}
+
+/* Fields that were read once are not read again, and nothing else is taken for them. */
+static void known_fields(void **state) {
+    static const char *const never[] = {
+        "GET / HTTP/1.1\r\nHost: y\r\nConnection: close\r\n\r\n", "GET / HTTP/1.1\r\nHost: y\r\nRange: bytes=1-2\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: y\r\nIf-None-Match: *\r\n\r\n", "GET / HTTP/1.1\r\nHost: y\r\nContent-Length: 0x\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: y\r\nExpect: 100-continue\r\n\r\n", "GET / HTTP/1.0\r\nHost: y\r\n\r\n",
+        "HEAD / HTTP/1.1\r\nHost: y\r\n\r\n", "GET / HTTP/1.1\r\nHost: y\r\nContent-Length: 5\r\n\r\nabcde",
+        "GET / HTTP/1.1\r\nX: y\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: y\r\nIf-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n"};
+    char whole[2000], long_one[1200];
+
+    (void)state;
+    strcpy(whole, ask("GET / HTTP/1.1\r\nHost: y\r\nA: b\r\n\r\n"));
+    assert_true(is_known("GET / HTTP/1.1\r\nHost: y\r\nA: b\r\n\r\n", "/"));
+    assert_true(is_known("GET /big.bin HTTP/1.1\r\nHost: y\r\nA: b\r\n\r\n", "/big.bin"));
+    assert_false(is_known("GET / HTTP/1.1\r\nHost: z\r\nA: b\r\n\r\n", "/"));
+    assert_false(is_known("GET / HTTP/1.1\r\nHost: y\r\nA: c\r\n\r\n", "/"));
+    assert_false(is_known("GET / HTTP/1.1\r\nHost: y\r\nA: b\r\n\r\nG", "/"));
+    assert_false(is_known("HEAD / HTTP/1.1\r\nHost: y\r\nA: b\r\n\r\n", "/"));
+    assert_false(is_known("GET  HTTP/1.1\r\nHost: y\r\nA: b\r\n\r\n", ""));
+    for (u32 i = 0; i < sizeof never / sizeof never[0]; i++) {
+        char first[2000];
+        strcpy(first, ask(never[i]));
+        struct http *h = connect();
+        for (u32 j = 0; j < 2; j++) { /* the second time as the first */
+            http_segment(h, 0, never[i], (u32)strlen(never[i]));
+            assert_false(is_known(never[i], "/"));
+            if (!stream.finished)
+                assert_string_equal(output() + j * strlen(first), first);
+        }
+    }
+    /* the same answer, by a connection that has asked before, with and without the acknowledgement in the same segment */
+    struct http *h = connect();
+    for (u32 i = 0; i < 4; i++) {
+        u32 before = stream.used - stream.acknowledged, at = stream.used;
+        stream.acknowledged += before;
+        references_drop(&stream.references, stream.acknowledged);
+        http_segment(h, before, "GET / HTTP/1.1\r\nHost: y\r\nA: b\r\n\r\n", 33);
+        assert_string_equal(output() + at, whole);
+        assert_int_equal(h->phase, HTTP_SENDING);
+        assert_int_equal(stream.consumed, (i + 1) * 33);
+    }
+    acknowledge(h);
+    assert_int_equal(h->phase, HTTP_IDLE);
+    /* too long to be remembered, and answered all the same */
+    snprintf(long_one, sizeof long_one, "GET / HTTP/1.1\r\nHost: y\r\nA: %0900d\r\n\r\n", 1);
+    assert_string_equal(ask(long_one), whole);
+    assert_string_equal(ask(long_one), whole);
+    assert_false(is_known(long_one, "/"));
 }
 
 /* The same requests, cut in any way and with any amount of room, give the same bytes. */
@@ -544,7 +605,7 @@ static void any_pieces(void **state) {
                 part = (seed >> 16) % 40 + 1 < part ? (seed >> 16) % 40 + 1 : part;
                 stream.fail = (seed >> 8) % 3;
             }
-            http_input(h, requests + at, part);
+            http_segment(h, 0, requests + at, part);
             at += part;
             if (seed & 0x800000) {
                 stream.fail = 0;
@@ -585,10 +646,10 @@ static void time_limits(void **state) {
     assert_true(stream.closed);
     assert_int_equal(stream.used, 0);
     h = connect();
-    http_input(h, "GET / HTT", 9);
+    http_segment(h, 0, "GET / HTT", 9);
     for (u32 i = 0; i < 9; i++) {
         pass(HTTP_HEAD_MS / 10);
-        http_input(h, "x", 1); /* trickling does not help */
+        http_segment(h, 0, "x", 1); /* trickling does not help */
     }
     assert_int_equal(stream.used, 0);
     pass(HTTP_HEAD_MS / 10);
@@ -598,16 +659,16 @@ static void time_limits(void **state) {
     pass(HTTP_LINGER_MS);
     assert_true(stream.closed);
     h = connect();
-    http_input(h, "GET / HTTP/1.1\r\nHost: x\r\n\r\n", 27);
+    http_segment(h, 0, "GET / HTTP/1.1\r\nHost: x\r\n\r\n", 27);
     acknowledge(h);
     pass(60000);
     assert_false(stream.closed);
-    http_input(h, "GET / HTTP/1.1\r\nHost: x\r\n\r\n", 27);
+    http_segment(h, 0, "GET / HTTP/1.1\r\nHost: x\r\n\r\n", 27);
     acknowledge(h);
     pass(HTTP_IDLE_MS);
     assert_true(stream.closed);
     h = connect();
-    http_input(h, "GET / HTTP/1.1\r\nHost: x\r\n\r\n", 27);
+    http_segment(h, 0, "GET / HTTP/1.1\r\nHost: x\r\n\r\n", 27);
     pass(HTTP_SEND_MS);
     assert_true(stream.aborted);
 }
@@ -627,9 +688,9 @@ static void shortage(void **state) {
     assert_int_equal(http_counters.evicted, 1);
     /* more half heads than there are input buffers */
     for (u32 i = 1; i < HTTP_INPUTS + 1; i++)
-        http_input(all[i], "GET", 3);
+        http_segment(all[i], 0, "GET", 3);
     assert_false(stream.aborted);
-    http_input(all[HTTP_INPUTS + 1], "GET", 3);
+    http_segment(all[HTTP_INPUTS + 1], 0, "GET", 3);
     assert_true(stream.aborted);
     http_init(&site);
 }
@@ -683,7 +744,7 @@ static void stalled(void **state) {
     (void)state;
     struct http *h = connect();
     for (u32 i = 0; i < HTTP_CONNECTIONS; i++) {
-        http_input(h, "GET /empty.css HTTP/1.1\r\nHost: x\r\n\r\n", 36);
+        http_segment(h, 0, "GET /empty.css HTTP/1.1\r\nHost: x\r\n\r\n", 36);
         stream.acknowledged = stream.used = 0; /* a stream of its own for each */
         references_drop(&stream.references, ~0ull);
         if (i + 1 < HTTP_CONNECTIONS) {
@@ -709,19 +770,19 @@ static void documents_are_held(void **state) {
     for (u32 i = 0; i < LIVE_DOCUMENTS + 2; i++) {
         h[i] = http_open(&stream);
         pass(LIVE_FRESH_MS);
-        http_input(h[i], "GET /machine.json HTTP/1.1\r\nHost: x\r\n\r\n", 39);
+        http_segment(h[i], 0, "GET /machine.json HTTP/1.1\r\nHost: x\r\n\r\n", 39);
         if (!i)
             first = stream.used;
     }
     pass(LIVE_STALE_MS);
     struct http *late = http_open(&stream);
     u32 at = stream.used;
-    http_input(late, "GET /machine.json HTTP/1.1\r\nHost: x\r\n\r\n", 39);
+    http_segment(late, 0, "GET /machine.json HTTP/1.1\r\nHost: x\r\n\r\n", 39);
     assert_int_equal(status_of(output() + at), 503);
     http_lost(h[0]);
     references_drop(&stream.references, first); /* as its stream does when it ends */
     at = stream.used;
-    http_input(late, "GET /machine.json HTTP/1.1\r\nHost: x\r\n\r\n", 39);
+    http_segment(late, 0, "GET /machine.json HTTP/1.1\r\nHost: x\r\n\r\n", 39);
     assert_int_equal(status_of(output() + at), 200);
     http_init(&site);
 }
@@ -734,7 +795,7 @@ int main(void) {
         cmocka_unit_test(long_heads), cmocka_unit_test(keeping_and_closing),
         cmocka_unit_test(bodies), cmocka_unit_test(any_pieces), cmocka_unit_test(time_limits),
         cmocka_unit_test(shortage), cmocka_unit_test(stalled), cmocka_unit_test(quick_and_thorough),
-        cmocka_unit_test(documents_are_held),
+        cmocka_unit_test(documents_are_held), cmocka_unit_test(known_fields),
     };
     return cmocka_run_group_tests(tests, make_site, drop_site);
 }

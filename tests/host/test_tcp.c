@@ -30,7 +30,7 @@ static struct user {
 } users[NET_CONNECTIONS];
 static u32 open_users, refuse;
 
-static void *on_open(struct tcp *t) {
+void *tcp_user_open(struct tcp *t) {
     if (refuse)
         return NULL;
     for (u32 i = 0; i < NET_CONNECTIONS; i++)
@@ -42,34 +42,27 @@ static void *on_open(struct tcp *t) {
     return NULL;
 }
 
-static void on_input(void *user, const void *data, u32 length) {
+void tcp_user_segment(void *user, u32 acknowledged, const void *data, u32 length) {
     struct user *u = user;
 
-    assert_true(u->t && u->used + length <= sizeof u->input);
-    memcpy(u->input + u->used, data, length);
+    assert_true(u->t && acknowledged + length && u->used + length <= sizeof u->input);
+    u->acknowledged += acknowledged;
+    if (length)
+        memcpy(u->input + u->used, data, length);
     u->used += length;
-    if (!u->hold)
+    if (length && !u->hold)
         tcp_consumed(u->t, length);
 }
 
-static void on_acknowledged(void *user, u32 length) {
-    struct user *u = user;
+void tcp_user_ended(void *user) { ((struct user *)user)->ended = true; }
 
-    assert_non_null(u->t);
-    u->acknowledged += length;
-}
-
-static void on_ended(void *user) { ((struct user *)user)->ended = true; }
-
-static void on_lost(void *user) {
+void tcp_user_lost(void *user) {
     struct user *u = user;
 
     u->lost = true;
     u->t = NULL;
     open_users--;
 }
-
-static const struct tcp_server server = {on_open, on_input, on_acknowledged, on_ended, on_lost};
 
 static void gone(struct user *u) {
     u->t = NULL;
@@ -84,7 +77,7 @@ static void start(bool checksum) {
     file_users = open_users = refuse = 0;
     for (u32 i = 0; i < MOST; i++)
         file[i] = (u8)(i * 2654435761u >> 13);
-    tcp_init(&wire.port, &config, &server);
+    tcp_init(&config);
 }
 
 /* ---- the peer */

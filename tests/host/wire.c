@@ -13,23 +13,23 @@
     } while (0)
 
 struct wire wire;
+struct port net_port;
 static u8 headers[PORT_HEADERS];
 static u8 bytes[2048];
 static u32 used, pieces;
 
-static bool begin(struct port *port) {
+bool port_begin(void) {
     if (wire.begun == wire.room)
         return false;
-    port->headers = headers;
+    net_port.headers = headers;
     memset(headers, 0xa5, sizeof headers);
     used = pieces = 0;
     return true;
 }
 
-static u32 add(struct port *port, const void *data, u32 length) {
+u32 port_add(const void *data, u32 length) {
     u32 done = 0;
 
-    (void)port;
     while (done < length && pieces < 4) { /* cut at "pages" of 1,000 bytes, as on Targe at 4,096 */
         const u8 *at = (const u8 *)data + done;
         u32 left = 1000 - (u32)((u64)at % 1000), part = length - done < left ? length - done : left;
@@ -49,7 +49,7 @@ static u16 tcp_sum(const struct headers *h, const u8 *tcp, u32 length) {
                     false);
 }
 
-static void end(struct port *port, u32 header_length, u32 sum_start, u32 sum_offset) {
+void port_end(u32 header_length, u32 sum_start, u32 sum_offset) {
     u8 frame[2048];
     struct headers *h = (void *)frame;
     struct sent *s = &wire.out[wire.out_last++ % WIRE_FRAMES];
@@ -62,7 +62,7 @@ static void end(struct port *port, u32 header_length, u32 sum_start, u32 sum_off
     CHECK(h->type == __builtin_bswap16(0x800) && h->version == 0x45 && h->protocol == 6);
     CHECK(__builtin_bswap16(h->length) == 20 + length && h->source == WIRE_ADDRESS);
     CHECK(sum_bytes(frame + HEADERS_IP, 20) == 0xffff);
-    CHECK(port->checksum == (sum_start != 0));
+    CHECK(net_port.checksum == (sum_start != 0));
     if (sum_start) { /* what a device does */
         CHECK(sum_start == HEADERS_TCP && sum_offset == HEADERS_SUM);
         h->sum = (u16)~sum_bytes(frame + HEADERS_TCP, length);
@@ -76,36 +76,30 @@ static void end(struct port *port, u32 header_length, u32 sum_start, u32 sum_off
     memcpy(s->data, bytes, used);
 }
 
-static bool flush(struct port *port) {
-    (void)port;
+bool port_flush(void) {
     if (wire.blocked)
         return false;
     wire.begun = 0;
     return true;
 }
 
-static u32 receive(struct port *port, port_receiver *receiver, void *context, u32 budget) {
+u32 port_receive(u32 budget) {
     u32 count = 0;
 
-    (void)port;
     for (; count < budget && wire.in_first != wire.in_last; count++) {
         u32 i = wire.in_first++ % WIRE_FRAMES;
         u8 *copy = malloc(wire.in_length[i] ? wire.in_length[i] : 1);
         memcpy(copy, wire.in[i], wire.in_length[i]);
-        receiver(context, copy, wire.in_length[i], false);
+        port_received(copy, wire.in_length[i], false);
         free(copy);
     }
     return count;
 }
 
-static u64 now_ms(struct port *port) {
-    (void)port;
-    return wire.now_ms;
-}
+u64 port_now_ms(void) { return wire.now_ms; }
 
 void wire_init(bool checksum) {
-    wire.port = (struct port){.mac = {2, 0, 0, 0, 0, 2}, .checksum = checksum, .begin = begin, .add = add,
-                              .end = end, .flush = flush, .receive = receive, .now_ms = now_ms};
+    net_port = (struct port){.mac = {2, 0, 0, 0, 0, 2}, .checksum = checksum};
     wire.now_ms = 5000;
     wire.room = 32;
     wire.blocked = false;

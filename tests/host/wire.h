@@ -22,7 +22,6 @@ struct sent {
 };
 
 struct wire {
-    struct port port;
     u64 now_ms;
     u32 room; /* so many frames can be begun until the next flush; the device takes all then */
     bool blocked; /* it takes none */

@@ -25,14 +25,13 @@
 #define TIMER_MS TCP_TMR_INTERVAL
 
 static struct netif interface;
-static struct port *port;
 static struct neighbours neighbours;
 static u64 secret[2];
 static u64 next_timer;
 static bool stalled; /* the port refused a frame: some connection has data that nothing will push */
 
 u64 net_now_ms(void) {
-    return port->now_ms(port);
+    return port_now_ms();
 }
 
 /* lwIP asks for these. */
@@ -96,7 +95,7 @@ bool net_welcome(struct tcp_pcb *pcb) {
 static bool add_pieces(const struct pbuf *p, u32 skip) {
     for (; p; p = p->next, skip = 0) {
         u32 length = p->len - skip;
-        if (length && port->add(port, (const u8 *)p->payload + skip, length) != length)
+        if (length && port_add((const u8 *)p->payload + skip, length) != length)
             return false;
     }
     return true;
@@ -123,11 +122,11 @@ static u32 copy_headers(const struct pbuf *p, const u8 *mac) {
 
     if (take > PORT_HEADERS - ETH_HEADER)
         take = IP_HEADER + (ip[IP_HEADER + 12] >> 4) * 4u;
-    memcpy(port->headers, mac, 6);
-    memcpy(port->headers + 6, port->mac, 6);
-    port->headers[12] = 8;
-    port->headers[13] = 0;
-    memcpy(port->headers + ETH_HEADER, ip, take);
+    memcpy(net_port.headers, mac, 6);
+    memcpy(net_port.headers + 6, net_port.mac, 6);
+    net_port.headers[12] = 8;
+    net_port.headers[13] = 0;
+    memcpy(net_port.headers + ETH_HEADER, ip, take);
     return take;
 }
 
@@ -137,17 +136,17 @@ static err_t send_packet(struct netif *netif, struct pbuf *p, const ip4_addr_t *
     LWIP_UNUSED_ARG(netif);
     if (!mac)
         return ERR_RTE;
-    if (!port->begin(port) && !(port->flush(port) && port->begin(port))) {
+    if (!port_begin() && !(port_flush() && port_begin())) {
         stalled = true;
         return ERR_MEM;
     }
     u32 taken = copy_headers(p, mac);
     if (!add_pieces(p, taken))
         net_panic("net: a segment of too many pieces");
-    if (port->checksum)
-        prepare_sum(port->headers + ETH_HEADER, p->tot_len - IP_HEADER);
-    port->end(port, ETH_HEADER + taken, port->checksum ? ETH_HEADER + IP_HEADER : 0,
-              port->checksum ? offsetof(struct tcp_hdr, chksum) : 0);
+    if (net_port.checksum)
+        prepare_sum(net_port.headers + ETH_HEADER, p->tot_len - IP_HEADER);
+    port_end(ETH_HEADER + taken, net_port.checksum ? ETH_HEADER + IP_HEADER : 0,
+              net_port.checksum ? offsetof(struct tcp_hdr, chksum) : 0);
     return ERR_OK;
 }
 
@@ -163,11 +162,11 @@ static void resume_stalled(void) {
 }
 
 bool net_flush(void) {
-    bool done = port->flush(port);
+    bool done = port_flush();
 
     if (done && stalled) {
         resume_stalled();
-        done = port->flush(port) && !stalled;
+        done = port_flush() && !stalled;
     }
     return done;
 }
@@ -182,7 +181,7 @@ static void give_back(struct pbuf *p) {
 }
 
 static bool is_ours(const u8 *frame, u32 length) {
-    return length >= ETH_HEADER + IP_HEADER && memcmp(frame, port->mac, 6) == 0 &&
+    return length >= ETH_HEADER + IP_HEADER && memcmp(frame, net_port.mac, 6) == 0 &&
            frame[12] == 8 && frame[13] == 0 && frame[ETH_HEADER + 9] == IP_PROTO_TCP;
 }
 
@@ -205,18 +204,17 @@ static void end_time_wait(const u8 *frame, u32 length) {
         }
 }
 
-static void receive_frame(void *context, u8 *frame, u32 length, bool verified) {
+void port_received(u8 *frame, u32 length, bool verified) {
     static struct pbuf_custom custom;
     u32 source;
 
-    LWIP_UNUSED_ARG(context);
     if (!is_ours(frame, length) || length > 0xffff)
         return;
     memcpy(&source, frame + ETH_HEADER + 12, sizeof source);
     neighbours_learn(&neighbours, source, frame + 6);
     end_time_wait(frame, length);
     u16_t check = verified ? 0 : NETIF_CHECKSUM_CHECK_TCP;
-    u16_t make = port->checksum ? 0 : NETIF_CHECKSUM_GEN_TCP;
+    u16_t make = net_port.checksum ? 0 : NETIF_CHECKSUM_GEN_TCP;
     interface.chksum_flags = NETIF_CHECKSUM_GEN_IP | NETIF_CHECKSUM_CHECK_IP | check | make;
     custom.custom_free_function = give_back;
     u16_t size = (u16_t)(length - ETH_HEADER);
@@ -229,7 +227,7 @@ static void receive_frame(void *context, u8 *frame, u32 length, bool verified) {
 }
 
 u32 net_receive(u32 budget) {
-    return port->receive(port, receive_frame, NULL, budget);
+    return port_receive(budget);
 }
 
 /* ---- time */
@@ -262,16 +260,15 @@ static err_t set_up(struct netif *netif) {
     netif->output = send_packet;
     netif->mtu = 1500;
     netif->hwaddr_len = 6;
-    memcpy(netif->hwaddr, port->mac, 6);
+    memcpy(netif->hwaddr, net_port.mac, 6);
     netif->name[0] = 't';
     netif->name[1] = 'g';
     return ERR_OK;
 }
 
-void net_init(struct port *device, const struct net_config *config) {
+void net_init(const struct net_config *config) {
     ip4_addr_t address = {config->address}, mask = {config->mask}, gateway = {0};
 
-    port = device;
     memcpy(secret, config->key, sizeof secret);
     neighbours_init(&neighbours, config->address, config->mask);
     lwip_init();

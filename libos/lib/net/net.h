@@ -12,7 +12,7 @@ struct net_config {
     u64 key[2]; /* secret: makes sequence numbers unpredictable */
 };
 
-void net_init(struct port *port, const struct net_config *config);
+void net_init(const struct net_config *config);
 /* Handles at most `budget` waiting frames; returns how many there were. */
 u32 net_receive(u32 budget);
 /* Runs TCP's timers as far as they are due. Returns how many ms remain until the next is, or

@@ -15,31 +15,29 @@
 #define PIECES 4 /* as SEND_PIECES */
 
 static struct {
-    struct port port; /* first: a port is a tap */
     int fd;
     u8 headers[PORT_HEADERS];
     struct iovec part[2 + PIECES]; /* the first two: what goes before the headers, and they */
     int parts;
 } tap;
+struct port net_port;
 
-static bool tap_begin(struct port *port) {
-    port->headers = tap.headers;
+bool port_begin(void) {
+    net_port.headers = tap.headers;
     tap.parts = 2;
     return true;
 }
 
-static u32 tap_add(struct port *port, const void *data, u32 length) {
-    (void)port;
+u32 port_add(const void *data, u32 length) {
     if (tap.parts == 2 + PIECES)
         return 0;
     tap.part[tap.parts++] = (struct iovec){(void *)data, length};
     return length;
 }
 
-static void tap_end(struct port *port, u32 header_length, u32 sum_start, u32 sum_offset) {
+void port_end(u32 header_length, u32 sum_start, u32 sum_offset) {
     struct virtio_net_hdr header = {0};
 
-    (void)port;
     if (sum_start) {
         header.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
         header.csum_start = (__u16)sum_start;
@@ -51,57 +49,50 @@ static void tap_end(struct port *port, u32 header_length, u32 sum_start, u32 sum
         return; /* lost, as on any network */
 }
 
-static bool tap_flush(struct port *port) {
-    (void)port;
-    return true;
-}
+bool port_flush(void) { return true; }
 
-static u32 tap_receive(struct port *port, port_receiver *receiver, void *context, u32 budget) {
+u32 port_receive(u32 budget) {
     static u8 buffer[sizeof(struct virtio_net_hdr) + 2048];
     struct virtio_net_hdr header;
     u32 count = 0;
 
-    (void)port;
     for (; count < budget; count++) {
         ssize_t n = read(tap.fd, buffer, sizeof buffer);
         if (n < (ssize_t)sizeof header)
             break;
         memcpy(&header, buffer, sizeof header);
         bool verified = header.flags & (VIRTIO_NET_HDR_F_NEEDS_CSUM | VIRTIO_NET_HDR_F_DATA_VALID);
-        receiver(context, buffer + sizeof header, (u32)n - sizeof header, verified);
+        port_received(buffer + sizeof header, (u32)n - sizeof header, verified);
     }
     return count;
 }
 
-static u64 tap_now_ms(struct port *port) {
+u64 port_now_ms(void) {
     struct timespec t;
 
-    (void)port;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (u64)t.tv_sec * 1000 + (u64)t.tv_nsec / 1000000;
 }
 
-void port_tap_wait(struct port *port, u32 ms) {
+void port_tap_wait(u32 ms) {
     struct pollfd p = {tap.fd, POLLIN, 0};
 
-    (void)port;
     poll(&p, 1, ms > 1000 ? 1000 : (int)ms);
 }
 
-struct port *port_tap_open(const char *name, const u8 mac[6], bool checksum) {
+bool port_tap_open(const char *name, const u8 mac[6], bool checksum) {
     struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
 
     tap.fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
     if (tap.fd < 0)
-        return NULL;
+        return false;
     strncpy(request.ifr_name, name, IFNAMSIZ - 1);
     if (ioctl(tap.fd, TUNSETIFF, &request) < 0 ||
         ioctl(tap.fd, TUNSETOFFLOAD, checksum ? TUN_F_CSUM : 0) < 0) {
         close(tap.fd);
-        return NULL;
+        return false;
     }
-    tap.port = (struct port){.checksum = checksum, .begin = tap_begin, .add = tap_add,
-                             .end = tap_end, .flush = tap_flush, .receive = tap_receive, .now_ms = tap_now_ms};
-    memcpy(tap.port.mac, mac, 6);
-    return &tap.port;
+    net_port.checksum = checksum;
+    memcpy(net_port.mac, mac, 6);
+    return true;
 }

@@ -22,7 +22,6 @@ _Static_assert((ENTRIES & (ENTRIES - 1)) == 0, "a power of two");
 #define BACKLOG (NET_CONNECTIONS * 512u) /* bytes: a request of each connection */
 
 static struct {
-    struct port port; /* what the users of this file see */
     struct port_targe_config config;
     struct ring *ring;
     u64 consumed; /* entries handled */
@@ -37,6 +36,7 @@ static struct {
     struct backlog backlog;
     u64 boot_tsc, ticks_per_ms; /* they do not change */
 } targe;
+struct port net_port;
 
 /* ---- sending */
 
@@ -51,50 +51,51 @@ static u32 page_of(const u8 *at) {
     return k->page;
 }
 
-static bool targe_begin(struct port *port) {
+bool port_begin(void) {
     struct send *s = &targe.batch[targe.queued];
 
     if (targe.queued == BATCH)
         return false;
-    port->headers = targe.headers[targe.queued];
+    net_port.headers = targe.headers[targe.queued];
     s->pieces = 0;
     return true;
 }
 
-/* Cuts bytes into pieces of one page each. */
-static u32 targe_add(struct port *port, const void *data, u32 length) {
-    struct send *s = &targe.batch[targe.queued];
-    u32 done = 0;
+/* Bytes of one page, as a piece. */
+static void add_piece(struct piece *p, const u8 *at, u32 length) {
+    u64 in_shared = (u64)(at - targe.config.shared);
+    bool shared = in_shared < targe.config.shared_bytes;
 
-    (void)port;
-    while (done < length && s->pieces < SEND_PIECES) {
-        const u8 *at = (const u8 *)data + done;
-        u32 offset = (u32)((u64)at % RT_PAGE), left = (u32)RT_PAGE - offset;
-        u32 part = length - done < left ? length - done : left;
-        struct piece *p = &s->piece[s->pieces++];
-        u64 in_shared = (u64)(at - targe.config.shared);
-        bool shared = in_shared < targe.config.shared_bytes;
-        p->page = shared ? targe.config.shared_cap->name + (u32)(in_shared / RT_PAGE) : page_of(at);
-        p->offset = (u16)offset;
-        p->length = (u16)part;
-        p->cap = shared ? (u64)targe.config.shared_cap : 0;
-        done += part;
-    }
-    return done;
+    p->page = shared ? targe.config.shared_cap->name + (u32)(in_shared / RT_PAGE) : page_of(at);
+    p->offset = (u16)((u64)at % RT_PAGE);
+    p->length = (u16)length;
+    p->cap = shared ? (u64)targe.config.shared_cap : 0;
 }
 
-static void targe_end(struct port *port, u32 header_length, u32 sum_start, u32 sum_offset) {
+u32 port_add(const void *data, u32 length) {
     struct send *s = &targe.batch[targe.queued];
+    const u8 *at = data;
+    u32 left = length;
 
-    (void)port;
-    s->headers = (u64)targe.headers[targe.queued++];
+    while (left && s->pieces < SEND_PIECES) {
+        u32 room = (u32)(RT_PAGE - (u64)at % RT_PAGE), part = left < room ? left : room;
+        add_piece(&s->piece[s->pieces++], at, part);
+        at += part;
+        left -= part;
+    }
+    return length - left;
+}
+
+void port_end(u32 header_length, u32 sum_start, u32 sum_offset) {
+    struct send *s = &targe.batch[targe.queued++];
+
+    s->headers = (u64)net_port.headers;
     s->length = (u16)header_length;
     s->checksum_start = (u16)sum_start;
     s->checksum_offset = (u16)sum_offset;
 }
 
-static bool targe_flush(struct port *port) {
-    (void)port;
+bool port_flush(void) {
     while (targe.first < targe.queued) {
         s64 sent = sys_flow_send(targe.config.flow, &targe.batch[targe.first],
                                  targe.queued - targe.first);
@@ -140,42 +141,38 @@ static void empty_ring(void) {
     }
 }
 
-/* A frame is handled where the kernel put it, unless so many wait that the ring could run full
- * before they have been handled: then they go into the backlog, and those after them too until it is empty
- * again, so that all stay in order. */
-static u32 targe_receive(struct port *port, port_receiver *receiver, void *context, u32 budget) {
+/* The frame to be handled next, or NULL. It is handled where the kernel put it (*in_ring), unless so many wait
+ * that the ring could run full before they have been handled: then they go into the backlog, and those after
+ * them too until it is empty again, so that all stay in order. */
+static u8 *next_frame(u32 *length, bool *verified, bool *in_ring) {
+    u64 ready = waiting();
+
+    *in_ring = ready <= ENTRIES / 8 && backlog_empty(&targe.backlog); /* as it mostly is */
+    if (*in_ring)
+        return ready ? oldest(length, verified) : NULL;
+    if (ready > ENTRIES / 8)
+        empty_ring();
+    return backlog_take(&targe.backlog, length, verified);
+}
+
+u32 port_receive(u32 budget) {
     u32 count = 0, length;
-    bool verified;
+    bool verified, in_ring;
     u8 *frame;
 
-    (void)port;
-    for (; count < budget; count++) {
-        u64 ready = waiting();
-        if (ready <= ENTRIES / 8 && backlog_empty(&targe.backlog)) { /* as it mostly is */
-            if (!ready)
-                break;
-            frame = oldest(&length, &verified);
-            receiver(context, frame, length, verified);
+    for (; count < budget && (frame = next_frame(&length, &verified, &in_ring)); count++) {
+        port_received(frame, length, verified);
+        if (in_ring)
             post_oldest();
-            continue;
-        }
-        if (ready > ENTRIES / 8)
-            empty_ring();
-        frame = backlog_take(&targe.backlog, &length, &verified);
-        if (frame)
-            receiver(context, frame, length, verified);
     }
     return count;
 }
 
-static u64 targe_now_ms(struct port *port) {
-    (void)port;
-    return (rt_tsc() - targe.boot_tsc) / targe.ticks_per_ms;
-}
+u64 port_now_ms(void) { return (rt_tsc() - targe.boot_tsc) / targe.ticks_per_ms; }
 
 /* ---- binding */
 
-s64 port_targe_open(const struct port_targe_config *config, struct port **port) {
+s64 port_targe_open(const struct port_targe_config *config) {
     static u8 backlog[BACKLOG] __attribute__((aligned(8)));
 
     targe.config = *config;
@@ -186,10 +183,7 @@ s64 port_targe_open(const struct port_targe_config *config, struct port **port) 
     machine_forget();
     if (error)
         return error;
-    targe.port = (struct port){.checksum = config->checksum, .begin = targe_begin,
-                               .add = targe_add, .end = targe_end, .flush = targe_flush,
-                               .receive = targe_receive, .now_ms = targe_now_ms};
-    memcpy(targe.port.mac, config->mac, sizeof targe.port.mac);
-    *port = &targe.port;
+    net_port.checksum = config->checksum;
+    memcpy(net_port.mac, config->mac, sizeof net_port.mac);
     return 0;
 }

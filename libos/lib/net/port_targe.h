@@ -14,4 +14,4 @@ struct port_targe_config {
 
 /* Binds the flow as wide as it allows, with ring and buffers of the caller's. 0 or an error.
  * There is one such port in a program. */
-s64 port_targe_open(const struct port_targe_config *config, struct port **port);
+s64 port_targe_open(const struct port_targe_config *config);

@@ -5,7 +5,7 @@
  *     timer.c    deadlines
  *
  * Sequence numbers are compared by their difference. The send queue holds the bytes from snd_una on: `queued` of
- * them, then, in the states that have_fin names, our FIN. */
+ * them, then, if `fin` says so, our FIN. */
 #pragma once
 #include "tcp/segment.h"
 #include "tcp/tcp.h"
@@ -61,6 +61,7 @@ struct tcp {
     bool ack_now;   /* something must be acknowledged at once */
     bool ack_later; /* or in ACK_DELAY */
     bool recovering, timing;
+    bool fin; /* ours is queued and not acknowledged: the state is one of those */
     u8 duplicates, retries;
     u8 shift; /* of the peer's window */
     u16 mss;
@@ -94,20 +95,15 @@ struct tcp {
 };
 
 struct tcp_global {
-    struct port *port;
     struct tcp_config config;
-    struct tcp_server server;
     u64 now_ms;
     u32 now; /* its low half, never 0 */
 };
 extern struct tcp_global tcp_global;
 
 static inline s32 seq_diff(u32 a, u32 b) { return (s32)(a - b); }
-static inline bool have_fin(const struct tcp *t) {
-    return t->state >= TCP_FIN_WAIT_1 && t->state <= TCP_LAST_ACK;
-}
 /* One beyond the last sequence number that is queued. */
-static inline u32 queue_end(const struct tcp *t) { return t->snd_una + t->queued + have_fin(t); }
+static inline u32 queue_end(const struct tcp *t) { return t->snd_una + t->queued + t->fin; }
 static inline u32 deadline(u32 ms) { return (tcp_global.now + ms) | 1; }
 
 /* ---- tcp.c */
@@ -125,7 +121,7 @@ void output_ack(struct tcp *t);
 void output_syn(struct tcp *t);
 void output_reset(struct tcp *t);
 /* A reset for a segment of no connection. */
-void output_refusal(const struct segment *s);
+void output_refusal(struct segment s);
 /* One byte beyond the peer's window. */
 void output_probe(struct tcp *t);
 /* The peer has acknowledged up to `ack`, which is good and new. Returns how many bytes of the queue. */

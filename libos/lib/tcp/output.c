@@ -140,26 +140,36 @@ void congestion_timeout(struct tcp *t) {
 
 static u32 window_of(const struct tcp *t) { return t->unread < TCP_WINDOW ? TCP_WINDOW - t->unread : 0; }
 
+/* The header of the frame that was begun, with what all segments to this peer have in common. What comes after
+ * the ports is not yet there. */
+static struct headers *begin_headers(const struct tcp *t) {
+    struct headers *h = (void *)net_port.headers;
+
+    memcpy(h, &t->headers, offsetof(struct headers, seq));
+    return h;
+}
+
 /* Fills in what a segment has of its own, and gives the frame to the port. */
 static void finish(struct tcp *t, struct headers *h, u32 header, u32 length, u32 seq, u8 flags, u32 sum) {
     u32 window = window_of(t), tcp_length = header - HEADERS_TCP + length;
 
     h->length = __builtin_bswap16((u16)(header - HEADERS_IP + length));
     u32 ip_sum = (u32)t->headers.ip_sum + h->length; /* the template has that of all but the length */
-    h->ip_sum = (u16)~((ip_sum & 0xffff) + (ip_sum >> 16));
+    h->ip_sum = (u16)~(ip_sum + (ip_sum >> 16));
     h->seq = __builtin_bswap32(seq);
     h->ack = __builtin_bswap32(t->rcv_nxt);
     h->offset = (u8)((header - HEADERS_TCP) / 4 << 4);
     h->flags = flags;
     h->window = __builtin_bswap16((u16)window);
+    h->urgent = 0;
     u32 pseudo = t->pseudo + __builtin_bswap16((u16)tcp_length);
     h->sum = sum_join((u16)pseudo, (u16)(pseudo >> 16), false);
-    if (!tcp_global.port->checksum) {
+    if (!net_port.checksum) {
         u16 all = sum_join(sum_bytes((u8 *)h + HEADERS_TCP, header - HEADERS_TCP), (u16)sum, false);
         h->sum = (u16)~all;
-        tcp_global.port->end(tcp_global.port, header, 0, 0);
+        port_end(header, 0, 0);
     } else {
-        tcp_global.port->end(tcp_global.port, header, HEADERS_TCP, HEADERS_SUM);
+        port_end(header, HEADERS_TCP, HEADERS_SUM);
     }
     t->rcv_acked = t->rcv_nxt;
     t->rcv_edge = t->rcv_nxt + window;
@@ -168,14 +178,11 @@ static void finish(struct tcp *t, struct headers *h, u32 header, u32 length, u32
 }
 
 static bool begin(void) {
-    struct port *port = tcp_global.port;
-
-    return port->begin(port) || (port->flush(port) && port->begin(port));
+    return port_begin() || (port_flush() && port_begin());
 }
 
 /* Adds at most `most` bytes from the cursor on, which moves. Returns how many. */
 static u32 add_bytes(struct tcp *t, u32 most, struct cursor *cursor, u32 *sum) {
-    struct port *port = tcp_global.port;
     u32 done = 0;
 
     while (done < most && cursor->piece != t->last_piece) {
@@ -183,8 +190,8 @@ static u32 add_bytes(struct tcp *t, u32 most, struct cursor *cursor, u32 *sum) {
         const u8 *at = p->data + cursor->offset;
         u32 part = p->length - cursor->offset;
         part = part < most - done ? part : most - done;
-        u32 taken = port->add(port, at, part);
-        if (!port->checksum)
+        u32 taken = port_add(at, part);
+        if (!net_port.checksum)
             *sum = sum_join((u16)*sum, sums_of(&tcp_global.config.sums, at, taken), done & 1);
         done += taken;
         cursor->offset += taken;
@@ -203,13 +210,12 @@ static bool send_at(struct tcp *t, u32 seq, u32 most, struct cursor *cursor) {
 
     if (!begin())
         return false;
-    struct headers *h = (void *)tcp_global.port->headers;
-    memcpy(h, &t->headers, sizeof *h);
+    struct headers *h = begin_headers(t);
     u32 length = add_bytes(t, most, cursor, &sum), end = t->snd_una + t->queued;
     u8 flags = TCP_ACK;
     if (length && seq + length == end)
         flags |= TCP_PSH;
-    if (have_fin(t) && seq + length == end)
+    if (t->fin && seq + length == end)
         flags |= TCP_FIN;
     finish(t, h, sizeof *h, length, seq, flags, sum);
     u32 next = seq + length + (flags & TCP_FIN);
@@ -236,8 +242,7 @@ static bool send_at(struct tcp *t, u32 seq, u32 most, struct cursor *cursor) {
 static void send_empty(struct tcp *t, u32 seq, u8 flags) {
     if (!begin())
         return;
-    struct headers *h = (void *)tcp_global.port->headers;
-    memcpy(h, &t->headers, sizeof *h);
+    struct headers *h = begin_headers(t);
     finish(t, h, sizeof *h, 0, seq, flags, 0);
 }
 
@@ -251,17 +256,16 @@ void output_syn(struct tcp *t) {
 
     if (!begin())
         return;
-    u8 *headers = tcp_global.port->headers;
-    memcpy(headers, &t->headers, sizeof(struct headers));
-    memcpy(headers + sizeof(struct headers), options, length);
-    finish(t, (void *)headers, (u32)sizeof(struct headers) + length, 0, t->snd_una, TCP_SYN | TCP_ACK, 0);
+    struct headers *h = begin_headers(t);
+    memcpy(h + 1, options, length);
+    finish(t, h, (u32)sizeof *h + length, 0, t->snd_una, TCP_SYN | TCP_ACK, 0);
 }
 
 void output_probe(struct tcp *t) {
     struct cursor cursor = {t->first_piece, t->first_done}, at = t->cursor;
     u32 next = t->snd_nxt;
 
-    if (t->queued || have_fin(t)) {
+    if (t->queued || t->fin) {
         send_at(t, t->snd_una, 1, &cursor);
         t->snd_nxt = next; /* it does not count as sent, but may be acknowledged */
         t->cursor = at;
@@ -293,7 +297,7 @@ bool output(struct tcp *t) {
     if (left)
         restart_window(t);
     while (left) {
-        u32 may = allowed(t), bytes = left - have_fin(t);
+        u32 may = allowed(t), bytes = left - t->fin;
         u32 part = bytes < t->mss ? bytes : t->mss;
         if (part > may && flight(t))
             break; /* rather a full segment, when more is acknowledged */
@@ -319,13 +323,13 @@ bool output(struct tcp *t) {
     return true;
 }
 
-void output_refusal(const struct segment *s) {
-    struct tcp t = {.rcv_nxt = s->seq + s->length + !!(s->flags & TCP_SYN) + (s->flags & TCP_FIN),
+void output_refusal(struct segment s) {
+    struct tcp t = {.rcv_nxt = s.seq + s.length + !!(s.flags & TCP_SYN) + (s.flags & TCP_FIN),
                     .unread = TCP_WINDOW};
-    bool acknowledges = s->flags & TCP_ACK;
+    bool acknowledges = s.flags & TCP_ACK;
 
-    if (s->flags & TCP_RST)
+    if (s.flags & TCP_RST)
         return;
-    headers_make(&t, s);
-    send_empty(&t, acknowledges ? s->ack : 0, acknowledges ? TCP_RST : TCP_RST | TCP_ACK);
+    headers_make(&t, &s);
+    send_empty(&t, acknowledges ? s.ack : 0, acknowledges ? TCP_RST : TCP_RST | TCP_ACK);
 }

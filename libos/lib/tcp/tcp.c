@@ -67,7 +67,7 @@ void tcp_release(struct tcp *t) {
     t->next = free_first;
     free_first = t;
     if (user)
-        tcp_global.server.lost(user);
+        tcp_user_lost(user);
 }
 
 /* A free connection; if there is none, that of the one that has been nobody's for longest. */
@@ -94,9 +94,9 @@ void headers_make(struct tcp *t, const struct segment *s) {
                           .destination = s->source, .destination_port = s->source_port,
                           .source_port = __builtin_bswap16(tcp_global.config.port)};
     memcpy(h->to, s->mac, 6);
-    memcpy(h->from, tcp_global.port->mac, 6);
+    memcpy(h->from, net_port.mac, 6);
     h->ip_sum = sum_bytes((u8 *)h + HEADERS_IP, 20);
-    t->pseudo = (u32)sum_bytes(&h->source, 8) + protocol;
+    t->pseudo = sum_join(sum_bytes(&h->source, 8), protocol, false);
 }
 
 /* RFC 6528: a keyed hash of the connection, and a clock of 4 us ticks. */
@@ -106,24 +106,24 @@ static u32 first_sequence(const struct segment *s) {
     return (u32)siphash(tcp_global.config.key, who, sizeof who) + (u32)(tcp_global.now_ms * 250);
 }
 
-static void on_syn(const struct segment *s) {
+static void on_syn(struct segment s) {
     struct offer offer;
 
-    segment_offer(s, &offer);
+    segment_offer(&s, &offer);
     struct tcp *t = offer.mss >= TCP_LEAST_MSS ? take() : NULL;
     if (!t)
         return;
     *t = (struct tcp){
         .dirty = t->dirty, .dirty_next = t->dirty_next, .state = TCP_SYN_RECEIVED,
         .mss = offer.mss < TCP_MSS ? offer.mss : TCP_MSS, .shift = offer.scales ? offer.shift : 255,
-        .rcv_nxt = s->seq + 1, .rcv_edge = s->seq + 1 + TCP_WINDOW, .snd_wnd = s->window, .window_most = s->window, .wl1 = s->seq,
+        .rcv_nxt = s.seq + 1, .rcv_edge = s.seq + 1 + TCP_WINDOW, .snd_wnd = s.window, .window_most = s.window, .wl1 = s.seq,
         .ssthresh = ~0u, .rto = RTO_FIRST};
     t->cwnd = (u32)TCP_FIRST_WINDOW * t->mss;
-    headers_make(t, s);
-    t->snd_una = first_sequence(s);
+    headers_make(t, &s);
+    t->snd_una = first_sequence(&s);
     t->snd_nxt = t->snd_max = t->snd_una + 1;
     t->recover = t->snd_una;
-    struct tcp **head = place_of(s->source, s->source_port);
+    struct tcp **head = place_of(s.source, s.source_port);
     t->chain = *head;
     *head = t;
     orphan_add(t);
@@ -136,7 +136,7 @@ static void on_syn(const struct segment *s) {
 /* The last step of the handshake. False: the connection is gone. */
 static bool establish(struct tcp *t, const struct segment *s) {
     if (s->ack != t->snd_max) {
-        output_refusal(s);
+        output_refusal(*s);
         return false;
     }
     if (!t->retries)
@@ -149,7 +149,7 @@ static bool establish(struct tcp *t, const struct segment *s) {
     if (t->shift == 255)
         t->shift = 0;
     t->wl1 = s->seq - 1; /* so that this segment's window counts */
-    void *user = tcp_global.server.open(t);
+    void *user = tcp_user_open(t);
     if (!user) {
         orphan_add(t);
         output_reset(t);
@@ -198,6 +198,7 @@ static void end_wait(struct tcp *t) {
 
 /* Our FIN has been acknowledged. False: that was the end. */
 static bool on_fin_acknowledged(struct tcp *t) {
+    t->fin = false;
     t->resend_at = 0;
     if (t->state == TCP_LAST_ACK) {
         tcp_release(t);
@@ -210,9 +211,9 @@ static bool on_fin_acknowledged(struct tcp *t) {
     return true;
 }
 
-/* An ACK of something new. False: the connection is gone. */
-static bool on_progress(struct tcp *t, u32 ack) {
-    bool fin = have_fin(t) && ack == queue_end(t);
+/* An ACK of something new: *bytes of the queue. False: the connection is gone. */
+static bool on_progress(struct tcp *t, u32 ack, u32 *bytes) {
+    bool fin = t->fin && ack == queue_end(t);
     u32 before = t->snd_nxt - t->snd_una, all = ack - t->snd_una;
 
     if (t->timing && seq_diff(ack, t->rtt_seq) >= 0) {
@@ -220,7 +221,7 @@ static bool on_progress(struct tcp *t, u32 ack) {
         timer_measured(t, tcp_global.now - t->rtt_at);
     }
     t->retries = 0;
-    u32 bytes = queue_acknowledged(t, ack);
+    *bytes = queue_acknowledged(t, ack);
     congestion_progress(t, all, before);
     t->resend_at = t->snd_una == t->snd_max ? 0 : deadline(t->rto);
     if (t->resend_at)
@@ -229,17 +230,13 @@ static bool on_progress(struct tcp *t, u32 ack) {
         return false;
     if (queue_end(t) != t->snd_nxt)
         tcp_set_dirty(t);
-    if (bytes && t->user)
-        tcp_global.server.acknowledged(t->user, bytes);
-    return t->state != TCP_FREE;
+    return true;
 }
 
-static void take_window(struct tcp *t, const struct segment *s) {
-    u32 window = (u32)s->window << t->shift, old = t->snd_wnd;
+static void change_window(struct tcp *t, u32 window) {
+    u32 old = t->snd_wnd;
 
     t->snd_wnd = window;
-    t->wl1 = s->seq;
-    t->wl2 = s->ack;
     if (window > t->window_most)
         t->window_most = window;
     if (window > old && queue_end(t) != t->snd_nxt)
@@ -250,13 +247,25 @@ static void take_window(struct tcp *t, const struct segment *s) {
     }
 }
 
+static void take_window(struct tcp *t, const struct segment *s) {
+    u32 window = (u32)s->window << t->shift;
+
+    if (seq_diff(s->seq, t->wl1) < 0 || (s->seq == t->wl1 && seq_diff(s->ack, t->wl2) < 0))
+        return; /* a newer segment has told it */
+    t->wl1 = s->seq;
+    t->wl2 = s->ack;
+    if (window != t->snd_wnd)
+        change_window(t, window);
+}
+
 static bool is_duplicate(const struct tcp *t, const struct segment *s) {
     return !s->length && !(s->flags & TCP_FIN) && s->ack == t->snd_una && t->snd_una != t->snd_nxt &&
            (u32)s->window << t->shift == t->snd_wnd;
 }
 
-/* False: nothing else of the segment counts, or the connection is gone. */
-static bool on_ack(struct tcp *t, const struct segment *s) {
+/* *bytes: how many of the queue it acknowledges. False: nothing else of the segment counts, or the connection
+ * is gone. */
+static bool on_ack(struct tcp *t, const struct segment *s, u32 *bytes) {
     u32 more = s->ack - t->snd_una;
 
     if (more > t->snd_max - t->snd_una) {
@@ -265,11 +274,10 @@ static bool on_ack(struct tcp *t, const struct segment *s) {
         challenge(t);
         return false;
     }
-    bool duplicate = is_duplicate(t, s);
-    if (seq_diff(s->seq, t->wl1) > 0 || (s->seq == t->wl1 && seq_diff(s->ack, t->wl2) >= 0))
-        take_window(t, s);
+    bool duplicate = !more && is_duplicate(t, s);
+    take_window(t, s);
     if (more)
-        return on_progress(t, s->ack);
+        return on_progress(t, s->ack, bytes);
     if (duplicate)
         congestion_duplicate(t);
     return true;
@@ -279,8 +287,8 @@ static bool receives(const struct tcp *t) {
     return t->state == TCP_ESTABLISHED || t->state == TCP_FIN_WAIT_1 || t->state == TCP_FIN_WAIT_2;
 }
 
-/* Hands over what is new and in order. False: what comes after it is not to be looked at. */
-static bool on_data(struct tcp *t, const struct segment *s) {
+/* Takes what is new and in order: *length bytes from *data on. False: what comes after it is not to be looked at. */
+static bool on_data(struct tcp *t, const struct segment *s, const u8 **data, u32 *length) {
     u32 old = t->rcv_nxt - s->seq, window = t->rcv_edge - t->rcv_nxt;
 
     if (old > s->length) { /* it begins too late: ask for what is missing */
@@ -301,8 +309,9 @@ static bool on_data(struct tcp *t, const struct segment *s) {
     if (old || part < fresh || t->rcv_nxt - t->rcv_acked >= 2 * TCP_MSS)
         t->ack_now = true;
     tcp_set_dirty(t);
-    tcp_global.server.input(t->user, s->data + old, part);
-    return t->state != TCP_FREE && part == fresh;
+    *data = s->data + old;
+    *length = part;
+    return part == fresh;
 }
 
 static void on_fin(struct tcp *t) {
@@ -318,74 +327,92 @@ static void on_fin(struct tcp *t) {
     else
         end_wait(t);
     if (user)
-        tcp_global.server.ended(user);
+        tcp_user_ended(user);
 }
 
-static void on_segment(struct tcp *t, const struct segment *s) {
-    if (!is_acceptable(t, s)) {
-        if (s->flags & TCP_RST)
-            return;
-        if (t->state == TCP_SYN_RECEIVED && (s->flags & (TCP_SYN | TCP_ACK)) == TCP_SYN &&
-            s->seq + 1 == t->rcv_nxt)
+/* A segment that is not plainly the next one of a connection: false if no more than this is to be done about it. */
+static __attribute__((noinline)) bool admit(struct tcp *t, struct segment s) {
+    if (!is_acceptable(t, &s)) {
+        if (s.flags & TCP_RST)
+            return false;
+        if (t->state == TCP_SYN_RECEIVED && (s.flags & (TCP_SYN | TCP_ACK)) == TCP_SYN &&
+            s.seq + 1 == t->rcv_nxt)
             output_syn(t);
-        else if (s->length || (s->flags & TCP_FIN))
+        else if (s.length || (s.flags & TCP_FIN))
             output_ack(t);
         else
             challenge(t);
-        return;
+        return false;
     }
-    if (s->flags & TCP_RST) {
-        on_reset(t, s);
-        return;
+    if (s.flags & TCP_RST) {
+        on_reset(t, &s);
+        return false;
     }
-    if (s->flags & TCP_SYN) {
+    if (s.flags & TCP_SYN) {
         challenge(t);
-        return;
+        return false;
     }
-    if (!(s->flags & TCP_ACK) || (t->state == TCP_SYN_RECEIVED && !establish(t, s)) || !on_ack(t, s))
+    return (s.flags & TCP_ACK) && (t->state != TCP_SYN_RECEIVED || establish(t, &s));
+}
+
+static void on_segment(struct tcp *t, const struct segment *s) {
+    bool plain = (s->flags & (TCP_SYN | TCP_RST | TCP_ACK)) == TCP_ACK && t->state != TCP_SYN_RECEIVED &&
+                 s->seq - t->rcv_nxt < t->rcv_edge - t->rcv_nxt;
+    u32 acknowledged = 0, length = 0;
+    const u8 *data = NULL;
+
+    if ((!plain && !admit(t, *s)) || !on_ack(t, s, &acknowledged))
         return;
     memcpy(t->headers.to, s->mac, 6); /* where the peer is now */
-    if (s->length && !on_data(t, s))
-        return;
-    if ((s->flags & TCP_FIN) && s->seq + s->length == t->rcv_nxt && receives(t))
+    bool whole = !s->length || on_data(t, s, &data, &length);
+    if ((acknowledged || length) && t->user)
+        tcp_user_segment(t->user, acknowledged, data, length);
+    if (whole && (s->flags & TCP_FIN) && s->seq + s->length == t->rcv_nxt && receives(t))
         on_fin(t);
 }
 
-static void on_frame(void *context, u8 *frame, u32 length, bool verified) {
-    struct segment s;
-
-    (void)context;
-    if (!segment_read(&s, frame, length, tcp_global.config.address, tcp_global.config.port, verified))
-        return;
-    struct tcp *t = find(&s);
+/* A segment of no connection, or one that would open it. NULL: it is done with. */
+static __attribute__((noinline)) struct tcp *on_stranger(struct tcp *t, struct segment s) {
     bool opens = (s.flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
+
     if (t && opens && t->state == TCP_TIME_WAIT && seq_diff(s.seq, t->rcv_nxt) > 0) {
         tcp_release(t); /* RFC 9293 section 3.10.7.4: the next connection of the same ports */
         t = NULL;
     }
     if (t)
-        on_segment(t, &s);
-    else if (opens)
-        on_syn(&s);
+        return t;
+    if (opens)
+        on_syn(s);
     else
-        output_refusal(&s);
+        output_refusal(s);
+    return NULL;
+}
+
+void port_received(u8 *frame, u32 length, bool verified) {
+    struct segment s;
+
+    if (!segment_read(&s, frame, length, tcp_global.config.address, tcp_global.config.port, verified))
+        return;
+    struct tcp *t = find(&s);
+    if (!t || (s.flags & TCP_SYN))
+        t = on_stranger(t, s);
+    if (t)
+        on_segment(t, &s);
 }
 
 /* ---- the user's calls */
 
 u64 tcp_clock(void) {
-    tcp_global.now_ms = tcp_global.port->now_ms(tcp_global.port);
+    tcp_global.now_ms = port_now_ms();
     tcp_global.now = (u32)tcp_global.now_ms;
     return tcp_global.now_ms;
 }
 
 u32 tcp_receive(u32 budget) {
-    return tcp_global.port->receive(tcp_global.port, on_frame, NULL, budget);
+    return port_receive(budget);
 }
 
 bool tcp_flush(void) {
-    struct port *port = tcp_global.port;
-
     while (dirty_first) {
         struct tcp *t = dirty_first;
         if (!output(t))
@@ -395,7 +422,7 @@ bool tcp_flush(void) {
             dirty_end = &dirty_first;
         t->dirty = false;
     }
-    return port->flush(port) && !dirty_first;
+    return port_flush() && !dirty_first;
 }
 
 void tcp_consumed(struct tcp *t, u32 length) {
@@ -411,6 +438,9 @@ void tcp_finish(struct tcp *t) {
         t->state = TCP_FIN_WAIT_1;
     else if (t->state == TCP_CLOSE_WAIT)
         t->state = TCP_LAST_ACK;
+    else
+        return;
+    t->fin = true;
     tcp_set_dirty(t);
 }
 
@@ -431,10 +461,8 @@ void tcp_abort(struct tcp *t) {
     tcp_release(t);
 }
 
-void tcp_init(struct port *port, const struct tcp_config *config, const struct tcp_server *server) {
-    tcp_global.port = port;
+void tcp_init(const struct tcp_config *config) {
     tcp_global.config = *config;
-    tcp_global.server = *server;
     multiplier = siphash(config->key, "place", 5) | 1;
     tcp_clock();
     timer_init();

@@ -7,7 +7,7 @@
  * it lies, what arrives too early is thrown away and asked for again.
  *
  * Single-threaded, without dynamic memory. Call tcp_clock, tcp_receive, tcp_timers and tcp_flush in a loop; all
- * else may be called between them and from within the functions of struct tcp_server. Frames go out in
+ * else may be called between them and from within the functions that its user provides. Frames go out in
  * tcp_flush, those of all connections together. Addresses are in network byte order. */
 #pragma once
 #include "net/port.h"
@@ -23,17 +23,17 @@
 
 struct tcp; /* a connection */
 
-/* What the user of the connections does. `user` is what `open` gave. */
-struct tcp_server {
-    /* A peer has connected. NULL: it is reset. */
-    void *(*open)(struct tcp *t);
-    /* Bytes, in order, that are lost when it returns; each must be told to tcp_consumed once. */
-    void (*input)(void *user, const void *data, u32 length);
-    /* So many bytes of those written have been acknowledged, the first ones. */
-    void (*acknowledged)(void *user, u32 length);
-    void (*ended)(void *user); /* the peer sends nothing more */
-    void (*lost)(void *user);  /* the connection is no more */
-};
+/* ---- what the user of the connections provides. `user` is what tcp_user_open gave. */
+
+/* A peer has connected. NULL: it is reset. */
+void *tcp_user_open(struct tcp *t);
+/* A segment has come: so many bytes of those written, the first ones, are acknowledged, and these have been
+ * received, in order (one of both may be none). They are lost when it returns; each must be told to tcp_consumed once. */
+void tcp_user_segment(void *user, u32 acknowledged, const void *data, u32 length);
+void tcp_user_ended(void *user); /* the peer sends nothing more */
+void tcp_user_lost(void *user);  /* the connection is no more */
+
+/* ---- what it uses */
 
 struct tcp_config {
     u32 address;
@@ -42,7 +42,7 @@ struct tcp_config {
     struct sums sums; /* of bytes that are often sent, where the device does not sum; or zeros */
 };
 
-void tcp_init(struct port *port, const struct tcp_config *config, const struct tcp_server *server);
+void tcp_init(const struct tcp_config *config);
 /* Reads the port's clock, in ms: for all that follows it is so late. Call it at the beginning of each turn. */
 u64 tcp_clock(void);
 /* Handles at most `budget` waiting frames; returns how many there were. */

@@ -72,17 +72,16 @@ int main(int argc, char **argv) {
     if (getrandom(config.tcp.key, sizeof config.tcp.key, 0) < 0)
         die("getrandom");
     fake_machine_start((u32)(config.archive_bytes / 4096));
-    struct port *port = port_tap_open(argv[1], mac, !sums);
-    if (!port)
+    if (!port_tap_open(argv[1], mac, !sums))
         die(argv[1]);
-    config.boot_time = (u64)time(NULL) - port->now_ms(port) / 1000;
+    config.boot_time = (u64)time(NULL) - port_now_ms() / 1000;
     if (sums) {
         config.tcp.sums = (struct sums){config.archive, config.archive_bytes / SUM_BLOCK * SUM_BLOCK,
                                         calloc(1, sums_memory(config.archive_bytes))};
         if (!config.tcp.sums.block)
             die("memory");
     }
-    web_start(port, &config);
+    web_start(&config);
     signal(SIGTERM, on_signal);
     signal(SIGINT, on_signal);
     puts("web-host: serving");
@@ -90,7 +89,7 @@ int main(int argc, char **argv) {
     while (!stop) {
         u32 ms = web_turn();
         if (ms)
-            port_tap_wait(port, ms);
+            port_tap_wait(ms);
     }
     return 0;
 }
