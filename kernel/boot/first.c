@@ -137,30 +137,23 @@ void first_env_start(u32 page, u32 root_flow) {
     struct env *e = env_of(page);
     struct cpu *cpu = this_cpu();
     u64 size;
-    u32 context_page;
 
     e->page_limit = (u32)info->ram_pages - info->kernel_pages + device_count; /* who is within his limit finds a page */
     e->slice_limit = cpu_count * SLOTS;
     e->cpus = ~0ull;
     const u8 *image = find_init(&size);
     u64 entry = load(e, image, size);
-    context_page = take(e);
+    u32 context_page = take(e);
     struct context *c = page_ptr(context_page);
-    CHECK(!page_retype(context_page, page, PAGE_DATA, PAGE_CONTEXT, 0));
-    page_bind(context_page, PAGE_CONTEXT);
+    CHECK(!env_bind_context(e, 0, context_page));
     map(e, CONTEXT_AT, context_page, MAP_WRITE);
     grant(c, 0, CAP_MACHINE, RIGHT_POWER | RIGHT_TRACE, 0, 0);
     grant(c, 1, CAP_CONSOLE, RIGHT_READ | RIGHT_WRITE, 0, 0);
     grant(c, 2, CAP_FLOW, RIGHT_READ | RIGHT_WRITE | RIGHT_OWN, root_flow, page_generation(page_get(root_flow)));
-    fpu_reset(c);
     c->self = CONTEXT_AT;
-    c->env = page;
-    c->info = page_of_phys(ptr_phys(info));
     c->depth = 1;
     c->frame[0].rip = entry;
     c->frame[0].rdi = CONTEXT_AT;
-    e->context[0].page = context_page;
-    e->context[0].state = CONTEXT_READY;
     e->slices = 1;
     cpu->slices->slot[0].owner = page;
     cpu->owned = cpu->heads = 1;

@@ -45,9 +45,17 @@ static bool same(const struct cap *a, const struct cap *b) {
     return x[0] == y[0] && x[1] == y[1] && x[2] == y[2] && x[3] == y[3];
 }
 
+static NOINLINE bool learn(struct verified *cached, const struct cap *c, u64 generation) {
+    this_cpu()->trace->cap_misses++;
+    if (tag_of(c, holder_generation(c->holder)) != c->tag)
+        return false;
+    *cached = (struct verified){*c, generation};
+    return true;
+}
+
 /* The tag is genuine. Also the first compare is over all 32 bytes and the holder's generation, so a cached entry
  * proves only exactly what was verified. The holder is who presents it, or nobody. */
-static bool genuine(const struct cap *c) {
+static ALWAYS_INLINE bool genuine(const struct cap *c) {
     struct cpu *cpu = this_cpu();
     struct verified *cached = &cpu->verified[c->tag % CAP_CACHE];
     u64 generation = c->holder ? page_generation(page_get(c->holder)) : 0;
@@ -56,30 +64,27 @@ static bool genuine(const struct cap *c) {
         cpu->trace->cap_hits++;
         return true;
     }
-    cpu->trace->cap_misses++;
-    if (tag_of(c, holder_generation(c->holder)) != c->tag)
-        return false;
-    *cached = (struct verified){*c, generation};
-    return true;
+    return learn(cached, c, generation);
 }
 
-static inline s64 verify(const struct cap *c, u8 type, u8 rights, u32 env) {
+static ALWAYS_INLINE s64 verify(const struct cap *c, u8 type, u8 rights, u32 env) {
     if (c->type != type || c->zero || (c->holder && c->holder != env) || !genuine(c))
         return E_BAD_CAPABILITY;
     return (c->rights & rights) == rights ? 0 : E_NO_RIGHT;
 }
 s64 cap_verify(const struct cap *c, u8 type, u8 rights, u32 env) { return verify(c, type, rights, env); }
 
-s64 cap_present(u64 user, u8 type, u8 rights, struct cap *out) {
-    s64 error = user_read(out, user, sizeof *out);
-
-    return error ? error : verify(out, type, rights, current_env()->self);
+static ALWAYS_INLINE s64 present(u64 user, u8 type, u8 rights, struct cap *out) {
+    if (unlikely(!user_has(user, sizeof *out) || !user_words(user, (struct words *)out)))
+        return E_BAD_ADDRESS;
+    return verify(out, type, rights, current_env()->self);
 }
+s64 cap_present(u64 user, u8 type, u8 rights, struct cap *out) { return present(user, type, rights, out ? out : &(struct cap){0}); }
 
 s64 cap_object(u64 user, u8 type, u8 rights, u8 object_type, u32 *name) {
     struct cap c;
 
-    TRY(cap_present(user, type, rights, &c));
+    TRY(present(user, type, rights, &c));
     struct page *p = page_get(c.name);
     if (!p || page_type(p) != object_type || page_generation(p) != c.generation)
         return E_BAD_CAPABILITY;

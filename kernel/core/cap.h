@@ -7,7 +7,7 @@ void cap_init(const u64 key[2]);
 void cap_seal(struct cap *c, u64 generation, u64 holder);
 
 /* Copies a capability from the caller and verifies it: form, tag, holder, type, and that it has all of
- * `rights`. Generations are left to the caller, who knows what is named.
+ * `rights`. Generations are left to the caller, who knows what is named. `out` NULL: who presents it is all that counts.
  * 0, E_BAD_ADDRESS, E_BAD_CAPABILITY, E_NO_RIGHT. */
 s64 cap_present(u64 user, u8 type, u8 rights, struct cap *out);
 /* The same, for a capability already copied, as this environment presents it. */

@@ -52,10 +52,9 @@ void console_init(void) {
 }
 
 s64 call_console_write(u64 console, u64 text, u32 length) {
-    struct cap c;
     char buffer[MOST_TEXT];
 
-    TRY(cap_present(console, CAP_CONSOLE, RIGHT_WRITE, &c));
+    TRY(cap_present(console, CAP_CONSOLE, RIGHT_WRITE, NULL));
     if (length > MOST_TEXT)
         return E_BAD_ARGUMENT;
     TRY(user_read(buffer, text, length));
@@ -64,9 +63,7 @@ s64 call_console_write(u64 console, u64 text, u32 length) {
 }
 
 s64 call_console_bind(u64 console) {
-    struct cap c;
-
-    TRY(cap_present(console, CAP_CONSOLE, RIGHT_READ, &c));
+    TRY(cap_present(console, CAP_CONSOLE, RIGHT_READ, NULL));
     spin_lock(&lock);
     reader = current_env()->self;
     reader_generation = page_generation(page_get(reader));
@@ -76,9 +73,7 @@ s64 call_console_bind(u64 console) {
 }
 
 s64 call_machine_off(u64 machine, u32 how) {
-    struct cap c;
-
-    TRY(cap_present(machine, CAP_MACHINE, RIGHT_POWER, &c));
+    TRY(cap_present(machine, CAP_MACHINE, RIGHT_POWER, NULL));
     if (how > POWER_FAIL)
         return E_BAD_ARGUMENT;
     if (how == POWER_RESET) /* for who sees only a reset, as after a triple fault */
@@ -87,9 +82,7 @@ s64 call_machine_off(u64 machine, u32 how) {
 }
 
 s64 call_trace_set(u64 machine, u64 mask) {
-    struct cap c;
-
-    TRY(cap_present(machine, CAP_MACHINE, RIGHT_TRACE, &c));
+    TRY(cap_present(machine, CAP_MACHINE, RIGHT_TRACE, NULL));
     u64 old = this_cpu()->trace->mask;
     for (u32 n = 0; n < cpu_count; n++)
         __atomic_store_n(&cpus[n]->trace->mask, mask, __ATOMIC_RELAXED);

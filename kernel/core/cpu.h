@@ -27,6 +27,7 @@
 #define PENDING_ENDED 8 /* the environment has ended */
 #define CR3_KEEP 63     /* bit: translations with this PCID are kept when CR3 is loaded */
 
+#define LEAST_ERROR (-4095) /* what a call returns is not below, what addresses of the kernel are */
 #define USER_BITS 47 /* of an address that may be a libOS's */
 
 #ifndef __ASSEMBLER__
@@ -43,7 +44,7 @@ struct cpu {
     u64 records;            /* name << 12 + this is where an environment's record for this CPU lies */
     u64 direct;             /* page << 12 + this is where a page lies */
     u64 user_mask;          /* makes an address one of the user's half */
-    struct env_context *record; /* of what runs; NULL: nothing does. Its environment counts as loaded, like env */
+    struct env_context *record; /* of what runs, or ran last and is still here; NULL: none. Its environment counts as loaded, like env */
 
     ALIGNED(64) u64 user_rsp; /* the caller's, while the entry code changes stacks */
     u64 user_rax;           /* the caller's, in the fast control transfer */
@@ -51,8 +52,8 @@ struct cpu {
     struct context *context; /* context page of what runs; NULL: nothing does (idle) */
     u32 name;               /* env's name */
     bool ending;            /* the end upcall was made; `ends` is the end of the allowance */
-    bool fpu;               /* extended state of `context` is in the registers */
     bool put_off;           /* the end of the slice was put off; `ends` is the end of that */
+    bool fpu;               /* extended state of `context` is in the registers */
     bool zero;              /* so that the three before can be tested at once */
     u64 peer;               /* name that was found to be an environment's; forgotten in note_quiet */
     u64 reply_peer;         /* the same, for replies */
@@ -63,6 +64,7 @@ struct cpu {
     u32 number;
     u32 apic;
     u32 slot;               /* the slot being used; SLOTS: none */
+    u32 first;              /* the first slot of the slice */
     u64 owned;              /* slots that have an owner, a bit each; under the vector's lock */
     u64 heads;              /* those where a row of one owner's slots begins, and perhaps others; the same lock */
     u64 dormant;            /* slots, first of a row mostly, whose owner was found asleep; it stays so until one is told or `dormant_until` */
@@ -98,7 +100,7 @@ _Static_assert(CPU_AT(user_rsp, CPU_USER_RSP) && CPU_AT(kernel_rsp, CPU_KERNEL_R
                CPU_AT(user_rcx, CPU_USER_RCX) && CPU_AT(context, CPU_CONTEXT) && CPU_AT(env, CPU_ENV) &&
                CPU_AT(record, CPU_RECORD) && CPU_AT(records, CPU_RECORDS) && CPU_AT(direct, CPU_DIRECT) &&
                CPU_AT(name, CPU_NAME) && CPU_AT(peer, CPU_PEER) && CPU_AT(reply_peer, CPU_REPLY_PEER) &&
-               CPU_AT(ending, CPU_UNPLAIN) && CPU_AT(fpu, CPU_UNPLAIN + 1) && CPU_AT(payer, CPU_PAYER) &&
+               CPU_AT(ending, CPU_UNPLAIN) && CPU_AT(fpu, CPU_UNPLAIN + 2) && CPU_AT(payer, CPU_PAYER) &&
                CPU_AT(paying, CPU_PAYING) && CPU_AT(user_mask, CPU_USER_MASK),
                "what entry.S and transfer.S take for granted");
 _Static_assert(CONTEXT_BASES_AT == CONTEXT_DEPTH_AT + 4, "transfer.S compares both at once");

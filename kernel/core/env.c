@@ -193,20 +193,24 @@ s64 call_env_create(u32 page, u32 root, u64 user_spec, u64 out) {
     return result;
 }
 
+s64 env_bind_context(struct env *env, u32 n, u32 page) {
+    struct context *context = page_ptr(page);
+
+    TRY(env->context[n].page ? E_BUSY : page_use(page, env->self, PAGE_CONTEXT, UINT32_MAX));
+    context->env = env->self;
+    context->cpu = n;
+    context->info = page_of_phys(ptr_phys(info));
+    fpu_reset(context);
+    env->context[n].page = page;
+    __atomic_store_n(&env->context[n].state, CONTEXT_READY, __ATOMIC_SEQ_CST);
+    return 0;
+}
+
 s64 call_context_bind(u64 user, u32 n, u32 page) {
     struct env *env;
 
     TRY(n < cpu_count ? env_lock_target(user, RIGHT_MANAGE, &env) : E_BAD_ARGUMENT);
-    s64 error = env->context[n].page ? E_BUSY : page_use(page, env->self, PAGE_CONTEXT, UINT32_MAX);
-    if (!error) {
-        struct context *context = page_ptr(page);
-        context->env = env->self;
-        context->cpu = n;
-        context->info = page_of_phys(ptr_phys(info));
-        fpu_reset(context);
-        env->context[n].page = page;
-        __atomic_store_n(&env->context[n].state, CONTEXT_READY, __ATOMIC_SEQ_CST);
-    }
+    s64 error = env_bind_context(env, n, page);
     env_unlock(env);
     if (!error)
         schedule_stir(cpus[n]);

@@ -43,5 +43,8 @@ bool env_is_child(u32 page);
 /* Gives a child of an environment that is being destroyed another creator. No lock may be held. */
 void env_pass_on(struct env *child, const struct env *dying);
 
+/* Uses a DATA page of the environment, whose lock is held, as its context on a CPU: 0, E_BUSY or as page_use. */
+s64 env_bind_context(struct env *e, u32 n, u32 page);
+
 /* Makes an environment of two DATA pages of `creator`, which are zeroed. */
 s64 env_make(struct env *creator, u32 page, u32 root, const struct env_spec *spec);

@@ -79,6 +79,12 @@ static inline bool page_is_taken(u32 page) {
     struct page *p = page_get(page);
     return p && page_state(p) & STATE_TAKEN;
 }
+/* One of a list, or NULL: of a run. */
+static inline bool page_any_taken(const u32 *page, u32 first, u32 count) {
+    while (count && !page_is_taken(page ? page[count - 1] : first + count - 1))
+        count--;
+    return count;
+}
 /* Sets FLAG_TAKEN, so that no binding and no pin is added: 0 (also if it is set), E_NO_RIGHT, E_VITAL. */
 s64 page_take_begin(u32 page, u32 owner);
 /* Ends it. With `taker`: the page, which nothing holds, becomes its DATA; both locks are held. */

@@ -73,10 +73,9 @@ static s64 may_free(u32 page) {
 
 s64 call_page_free(u64 cap, u32 name, u32 count) {
     struct env *env;
-    s64 error = lock_owner(cap, name, count, E_BUSY, &env);
+    s64 error = 0;
 
-    if (error)
-        return error;
+    TRY(lock_owner(cap, name, count, E_BUSY, &env));
     for (u32 i = 0; i < count && !error; i++)
         error = may_free(name + i);
     if (likely(!error)) {
@@ -112,10 +111,9 @@ s64 call_page_give(u64 cap, u32 name, u32 count, u64 to) {
 
 s64 call_page_revoke(u64 cap, u32 name, u32 count) {
     struct env *env;
-    s64 error = lock_owner(cap, name, count, E_NO_RIGHT, &env);
+    s64 error = 0;
 
-    if (error)
-        return error;
+    TRY(lock_owner(cap, name, count, E_NO_RIGHT, &env));
     for (u32 i = 0; i < count && !error; i++)
         if (page_type(page_get(name + i)) == PAGE_ENV)
             error = E_NO_RIGHT;

@@ -28,15 +28,27 @@
 struct env nobody;
 
 struct choice {
-    struct env *env;
     struct env_context *record;
-    struct env *payer; /* the slice's owner; another than `env` if that serves its call */
-    u32 slot;  /* the last of the slots that make up the slice */
-    u32 count; /* how many they are */
+    struct env *payer; /* the slice's owner; another than the record's environment if that serves its call */
+    u32 first, slot;   /* the first and the last of the slots that make up the slice */
+    u32 count;         /* how many they are */
     u64 next;  /* when nobody can run: the TSC at which the first of them can */
 };
 
-void schedule_awaken(struct env_context *record, u64 result) {
+static inline struct env_context *record_of(const struct cpu *cpu, const struct env *env) {
+    return (struct env_context *)((u64)env + (cpu->records - cpu->direct));
+}
+static inline struct env *env_of_record(const struct env_context *record) { return (struct env *)((u64)record & -PAGE_SIZE); }
+
+ALWAYS_INLINE void schedule_forget_sleep(struct env_context *record) {
+    if (record->word && unlikely(!schedule_waits_for_own(record)))
+        page_unbind(page_of_phys((phys){record->word}));
+    record->word = 0;
+    if (unlikely(record->state == CONTEXT_WAITING))
+        wait_end((u32)record->value);
+}
+
+ALWAYS_INLINE void schedule_awaken(struct env_context *record, u64 result) {
     struct frame *f = frame_top(page_ptr(record->page));
 
     if (f)
@@ -45,78 +57,71 @@ void schedule_awaken(struct env_context *record, u64 result) {
     record->state = CONTEXT_READY;
 }
 
-void schedule_forget_sleep(struct env_context *record) {
-    if (record->word && !schedule_waits_for_own(record))
-        page_unbind(page_of_phys((phys){record->word}));
-    record->word = 0;
-    if (record->state == CONTEXT_WAITING)
-        wait_end((u32)record->value);
-}
-
 static bool is_asleep(const struct env_context *record) {
     return record->state == CONTEXT_SLEEPING || record->state == CONTEXT_WAITING;
 }
 
-/* What a sleeper's call returns, since what it waits for has come; negative: it has not. */
-static inline s64 comes(const struct env_context *record, u64 now) {
+/* What the call of a sleeper in this state returns, since what it waits for has come; negative: it has not. */
+static inline s64 comes(const struct env_context *record, u8 state, u64 now) {
     const u64 *word = phys_ptr((phys){record->word});
     u64 tag;
 
     if (record->word && __atomic_load_n(word, __ATOMIC_SEQ_CST) != record->value)
         return 0;
-    if (record->state == CONTEXT_WAITING && (tag = wait_evaluate((u32)record->value)))
+    if (unlikely(state == CONTEXT_WAITING) && (tag = wait_evaluate((u32)record->value)))
         return (s64)tag;
     if (record->pending & PENDING_UPCALLS)
         return 3;
     return record->deadline <= now ? 1 : -1;
 }
 
-/* A CALL gets no reply any more: its caller goes on with an error. */
-static void call_failed(struct env *env, struct env_context *record) {
+/* A CALL gets no reply any more: its caller goes on with an error. False: it cannot. */
+static bool call_failed(struct env_context *record) {
     struct context *context = page_ptr(record->page);
     u32 depth = __atomic_load_n(&context->depth, __ATOMIC_RELAXED);
 
     record->state = CONTEXT_READY;
     if (depth >= FRAMES) {
-        env_end(env, END_FAULT, 0);
-        return;
+        env_end(env_of_record(record), END_FAULT, 0);
+        return false;
     }
     struct frame *f = &context->frame[depth];
     *f = (struct frame){.rax = (u64)E_DEAD, .cause = CAUSE_CALL, .previous = depth, .rip = context->call_rip, .rsp = context->call_rsp};
     __atomic_store_n(&context->depth, depth + 1, __ATOMIC_RELAXED);
+    return true;
 }
 
-/* The context that the payer's slice goes to: its own, or the one that serves its call. */
-static bool find_runnable(struct cpu *cpu, u64 now, struct choice *c) {
-    struct env *env = c->payer;
-
-    for (u32 depth = 0; env && env->state == ENV_LIVE && depth < CALL_DEPTH; depth++) {
-        struct env_context *record = &env->context[cpu->number];
-        c->env = env;
-        c->record = record;
-        if (record->state == CONTEXT_READY)
-            return true;
-        if (is_asleep(record)) {
-            s64 result = comes(record, now);
-            c->next = record->deadline;
-            if (result >= 0)
-                schedule_awaken(record, (u64)result);
-            return result >= 0;
-        }
-        if (record->state != CONTEXT_CALLING)
-            return false;
+/* The context that serves a call; NULL: none does. */
+static NOINLINE struct env_context *server_of(const struct cpu *cpu, struct env_context *record) {
+    for (u32 depth = 1; depth < CALL_DEPTH && record->state == CONTEXT_CALLING; depth++) {
         struct env *peer = env_live(record->peer);
-        if (!peer || peer->context[cpu->number].caller != env->self) {
-            call_failed(env, record); /* whoever was called is gone */
-            return env->state == ENV_LIVE;
-        }
-        env = peer;
+        if (!peer || peer->context[cpu->number].caller != env_of_record(record)->self)
+            return call_failed(record) ? record : NULL; /* whoever was called is gone */
+        record = &peer->context[cpu->number];
     }
-    return false;
+    return record;
+}
+
+/* The context that the payer's slice goes to: its own, or the one that serves its call; NULL: it cannot run. */
+static ALWAYS_INLINE struct env_context *find_runnable(struct cpu *cpu, struct env *payer, u64 now, u64 *next) {
+    struct env_context *record = record_of(cpu, payer);
+    s64 result;
+
+    if (unlikely(payer->state != ENV_LIVE))
+        return NULL;
+    if (unlikely(record->state == CONTEXT_CALLING) && !(record = server_of(cpu, record)))
+        return NULL;
+    if (is_asleep(record)) {
+        *next = record->deadline;
+        if ((result = comes(record, record->state, now)) < 0)
+            return NULL;
+        schedule_awaken(record, (u64)result);
+    }
+    return record->state == CONTEXT_READY ? record : NULL;
 }
 
 /* Slices that are not used pay for what handlers took; another CPU may be adding to that, or have it paid. */
-static void pay(struct env *env, u64 ticks) {
+static NOINLINE void pay(struct env *env, u64 ticks) {
     u64 owed = __atomic_load_n(&env->owed, __ATOMIC_RELAXED);
 
     while (!__atomic_compare_exchange_n(&env->owed, &owed, owed - min_u64(owed, ticks), false, __ATOMIC_SEQ_CST,
@@ -131,12 +136,10 @@ static void forget_dormant(struct cpu *cpu) {
     cpu->dormant_until = NEVER;
 }
 
-/* The owner of a row that begins here sleeps: need it be looked at? Who has several rows is remembered by one of them, so that who
+/* The owner of a row that begins here sleeps on what it is told of: need it be looked at? Who has several rows is remembered by one of them, so that who
  * wakes it finds that at once. */
 static inline void note_dormant(struct cpu *cpu, u32 slot, struct env_context *record) {
-    if (record->state != CONTEXT_SLEEPING || (record->word && !schedule_waits_for_own(record)) || !(cpu->heads >> slot & 1))
-        return;
-    if (record->peer >= SLOTS)
+    if (record->peer >= SLOTS && cpu->heads >> slot & 1)
         record->peer = slot;
     if (record->peer == slot) {
         cpu->dormant |= 1ull << slot;
@@ -145,14 +148,16 @@ static inline void note_dormant(struct cpu *cpu, u32 slot, struct env_context *r
 }
 
 /* Whether a row of slots, which are the payer's, can be used. False with `count` 0: all of it is forfeited. */
-static NOINLINE bool try_row(struct cpu *cpu, u32 slot, u64 heads, u64 now, bool forfeit, struct choice *c) {
+static ALWAYS_INLINE bool try_row(struct cpu *cpu, u32 slot, u64 heads, u64 now, bool forfeit, struct choice *c) {
     const struct slices *slices = cpu->slices;
     u64 ends = (heads | ~cpu->owned) >> slot >> 1;
 
+    c->first = slot;
     c->count = ends ? (u32)__builtin_ctzll(ends) + 1 : SLOTS - slot;
     c->slot = slot + c->count - 1;
     c->next = NEVER;
-    if (!find_runnable(cpu, now, c)) {
+    c->record = find_runnable(cpu, c->payer, now, &c->next);
+    if (!c->record) {
         if (unlikely(c->payer->owed) && forfeit)
             pay(c->payer, c->count * slices->length);
         return false;
@@ -171,24 +176,28 @@ static NOINLINE bool try_row(struct cpu *cpu, u32 slot, u64 heads, u64 now, bool
     return c->count;
 }
 
+/* The slots at which rows begin that are to be looked at. */
+static inline u64 rows(struct cpu *cpu, u64 now) {
+    if (unlikely(cpu->stirred || now >= cpu->dormant_until))
+        forget_dormant(cpu);
+    return (__atomic_load_n(&cpu->heads, __ATOMIC_SEQ_CST) | 1ull << (cpu->slot + 1) % SLOTS) & cpu->owned & ~cpu->dormant;
+}
+
 /* Looks at each owner once for a row of its slots, not once for each slot: `heads` says where rows begin. One
  * that was cut since this CPU used its last slot goes on in the middle. `forfeit`: slices that are owed are taken
  * now; otherwise nothing is changed by looking. An owner that sleeps on nothing but what it is told of (its deliveries, a deadline)
  * is not looked at again until it is. A slot's owner is an ENV page: slots go before it does. */
-static bool pick(struct cpu *cpu, u64 now, bool forfeit, struct choice *c) {
+static NOINLINE bool look_through(struct cpu *cpu, u64 look, u64 now, bool forfeit, struct choice *c) {
     u32 from = (cpu->slot + 1) % SLOTS, refused = 0; /* owners that cannot run often have rows side by side */
+    u64 next = cpu->dormant_until, heads = cpu->heads | 1ull << from;
 
-    if (unlikely(cpu->stirred || now >= cpu->dormant_until))
-        forget_dormant(cpu);
-    u64 heads = __atomic_load_n(&cpu->heads, __ATOMIC_SEQ_CST) | 1ull << from, look = heads & cpu->owned & ~cpu->dormant;
-    u64 next = cpu->dormant_until;
     for (u64 left = look >> from | look << (-from % SLOTS); left; left &= left - 1) {
         u32 slot = (from + (u32)__builtin_ctzll(left)) % SLOTS;
         u32 owner = cpu->slices->slot[slot].owner;
         if (!owner || owner == refused)
             continue;
-        struct env_context *record = (void *)(cpu->records + ((u64)owner << PAGE_SHIFT));
-        if (!is_asleep(record) || comes(record, now) >= 0 || unlikely(env_of(owner)->owed)) {
+        struct env_context *record = record_of(cpu, env_of(owner));
+        if (!is_asleep(record) || comes(record, record->state, now) >= 0 || unlikely(env_of(owner)->owed)) {
             c->payer = env_of(owner);
             if (try_row(cpu, slot, heads, now, forfeit, c))
                 return true;
@@ -198,19 +207,18 @@ static bool pick(struct cpu *cpu, u64 now, bool forfeit, struct choice *c) {
         }
         next = min_u64(next, record->deadline);
         refused = owner;
-        note_dormant(cpu, slot, record);
+        if (record->state == CONTEXT_SLEEPING && (!record->word || schedule_waits_for_own(record)))
+            note_dormant(cpu, slot, record);
     }
     c->next = next;
     return false;
 }
 
-/* Whoever was woken on an idle CPU gets it at once. */
-static inline bool take_woken(struct cpu *cpu, u64 now, struct choice *c) {
-    u32 slot = cpu->woken - 1, owner = cpu->woken ? cpu->slices->slot[slot].owner : 0;
+static ALWAYS_INLINE bool pick(struct cpu *cpu, u64 now, bool forfeit, struct choice *c) {
+    u64 look = rows(cpu, now);
 
-    cpu->woken = 0;
-    c->payer = env_of(owner);
-    return owner && try_row(cpu, slot, cpu->heads, now, true, c);
+    c->next = cpu->dormant_until;
+    return look && look_through(cpu, look, now, forfeit, c);
 }
 
 /* Time is charged when it ends: to the slot, and to the environment that pays. That is the slice's owner,
@@ -250,7 +258,7 @@ void schedule_pay(u32 name) {
 
 /* What a critical section took beyond the slice is owed. */
 static void charge_put_off(struct cpu *cpu, u64 now) {
-    if (cpu->put_off && cpu->record && !cpu->ending)
+    if (cpu->put_off && !cpu->ending)
         cpu->record->excess += now - (cpu->ends - cpu->slices->allowance);
     cpu->put_off = false;
 }
@@ -263,7 +271,7 @@ static void load_space(struct cpu *cpu, struct env *env) {
         return;
     __atomic_store_n(&cpu->env, env, __ATOMIC_SEQ_CST);
     cpu->name = env ? env->self : 0;
-    struct env_context *record = env ? &env->context[cpu->number] : NULL;
+    struct env_context *record = env ? record_of(cpu, env) : NULL;
     load_root(record ? (phys){record->root} : ptr_phys(kernel_root)); /* serializes */
     if (record && unlikely(__atomic_load_n(&record->pending, __ATOMIC_SEQ_CST) & PENDING_STALE)) {
         __atomic_fetch_and(&record->pending, (u8)~PENDING_STALE, __ATOMIC_SEQ_CST);
@@ -271,30 +279,36 @@ static void load_space(struct cpu *cpu, struct env *env) {
     }
 }
 
-void schedule_leave(void) {
-    struct cpu *cpu = this_cpu();
-
-    if (!cpu->context)
-        return;
-    if (unlikely(cpu->put_off))
-        charge_put_off(cpu, rdtsc());
-    fpu_leave(cpu);
-    bases_leave(cpu);
+/* Takes off what is saved already, or is not to be. */
+static void drop(struct cpu *cpu) {
+    bases_wipe();
     cpu->context = NULL;
     cpu->record = NULL;
+}
+
+/* Takes off what runs; its space stays loaded. */
+static inline void leave(struct cpu *cpu) {
+    if (!cpu->context)
+        return;
+    charge_put_off(cpu, rdtsc());
+    fpu_leave(cpu);
+    bases_save(cpu);
+    drop(cpu);
 }
 
 void schedule_leave_dead_space(void) {
     struct cpu *cpu = this_cpu();
 
-    if (cpu->env && !cpu->context && cpu->env->state != ENV_LIVE)
+    if (cpu->env && !cpu->context && cpu->env->state != ENV_LIVE) {
+        drop(cpu);
         load_space(cpu, NULL);
+    }
 }
 
 bool schedule_switch(struct env *env, struct env_context *record) {
     struct cpu *cpu = this_cpu();
 
-    schedule_leave();
+    leave(cpu);
     load_space(cpu, env);
     if (__atomic_load_n(&env->state, __ATOMIC_SEQ_CST) != ENV_LIVE) {
         load_space(cpu, NULL);
@@ -319,20 +333,23 @@ static void timer_by(struct cpu *cpu, u64 tsc) {
 }
 
 /* Makes a slice of the chosen slots begin now. */
-static void begin_slice(struct cpu *cpu, const struct choice *c, u64 now) {
-    struct slot *slot = &cpu->slices->slot[c->slot];
+static ALWAYS_INLINE void begin_slice(struct cpu *cpu, const struct choice *c, u64 now) {
+    struct slices *slices = cpu->slices;
+    struct context *context = cpu->context;
+    u64 ends = now + c->count * slices->length;
 
     cpu->payer = c->payer;
+    cpu->first = c->first;
     cpu->slot = c->slot;
-    cpu->slices->current = c->slot;
-    cpu->ends = now + c->count * cpu->slices->length;
+    cpu->ends = ends;
     cpu->ending = cpu->put_off = false;
-    cpu->context->deferred = 0;
-    cpu->slices->running = c->env->self;
-    slot->runs++;
-    timer_by(cpu, cpu->ends);
-    cpu->context->slice_end = cpu->ends;
-    cpu->context->excess = c->record->excess;
+    slices->current = c->slot;
+    slices->running = env_of_record(c->record)->self;
+    slices->slot[c->slot].runs++;
+    timer_by(cpu, ends);
+    context->deferred = 0;
+    context->slice_end = ends;
+    context->excess = c->record->excess;
     trace(TRACE_SLICE, c->slot, c->record->excess);
 }
 
@@ -344,14 +361,9 @@ void schedule_enter(void) {
     bool good;
 
     if (entry) {
-        r = (struct regs){0};
-        r.f.rsp = context->start_stack;
-        r.f.rdi = context->self;
-        r.f.rsi = CAUSE_SLICE_START;
+        r = (struct regs){{.rsp = context->start_stack, .rdi = context->self, .rsi = CAUSE_SLICE_START}};
         good = upcall_enter(&r, entry);
     } else {
-        if (likely(!(cpu->record->pending & PENDING_UPCALLS)))
-            frame_leave();
         good = frame_pop(&r);
     }
     if (good) {
@@ -362,44 +374,71 @@ void schedule_enter(void) {
     env_end(cpu->env, END_FAULT, 0);
     schedule();
 }
-
 static NORETURN void rest(struct cpu *cpu) {
     note_quiet(cpu);
     for (;;)
         __asm__ volatile("sti; hlt" ::: "memory");
 }
 
-/* Waits for an interrupt, which ends in schedule_again(). Interrupts are taken only here: between `sti` and `hlt`
- * none is lost, since the first takes effect after the second has begun. A halt may also end for no reason. */
-static NORETURN void halt(struct cpu *cpu, u64 now, u64 next) {
+/* Nobody can run before `next`: waits for an interrupt, which ends in schedule_again(). Interrupts are taken only here: between `sti` and
+ * `hlt` none is lost, since the first takes effect after the second has begun. A halt may also end for no reason. */
+static ALWAYS_INLINE void halt(struct cpu *cpu, u64 now, u64 next) {
+    struct slices *slices = cpu->slices;
+
+    cpu->slot = SLOTS - 1;
+    slices->current = SLOTS;
+    slices->running = 0;
+    if (unlikely(flow_poll()))
+        return;
     timer_by(cpu, next);
     trace(TRACE_IDLE, 0, 0);
-    cpu->slices->idle_since = now;
+    slices->idle_since = now;
     rest(cpu);
 }
 
-/* Looks for somebody who can run, and waits until there is one. */
-static inline NORETURN void seek(struct cpu *cpu, u64 now) {
+/* Goes on with whoever was chosen; returns if he has died. An idle CPU still has what ran last, and that only resumes. */
+static ALWAYS_INLINE void run(struct cpu *cpu, const struct choice *c, u64 now) {
+    struct context *context = page_ptr(c->record->page);
+
+    if (c->record == cpu->record && likely(!context->bases)) {
+        cpu->context = context;
+    } else {
+        drop(cpu);
+        if (!schedule_switch(env_of_record(c->record), c->record))
+            return;
+    }
+    __atomic_store_n(&cpu->idle, false, __ATOMIC_SEQ_CST);
+    cpu->begun = now;
+    cpu->paying = (u32)now;
+    begin_slice(cpu, c, now);
+    if (likely(!context->start && !(c->record->pending & PENDING_UPCALLS)))
+        frame_leave();
+    schedule_enter();
+}
+
+/* Whoever was woken on an idle CPU gets it at once. */
+static ALWAYS_INLINE void run_woken(struct cpu *cpu, u64 now) {
+    u32 slot = cpu->woken - 1;
     struct choice c;
 
-    for (;; now = rdtsc()) {
-        if (take_woken(cpu, now, &c) || pick(cpu, now, true, &c)) {
-            __atomic_store_n(&cpu->idle, false, __ATOMIC_SEQ_CST);
-            cpu->begun = now;
-            cpu->paying = (u32)now;
-            if (schedule_switch(c.env, c.record)) {
-                begin_slice(cpu, &c, now);
-                schedule_enter();
-            }
-            __atomic_store_n(&cpu->idle, true, __ATOMIC_SEQ_CST);
-            continue;
-        }
-        cpu->slot = SLOTS - 1;
-        cpu->slices->current = SLOTS;
-        cpu->slices->running = 0;
-        schedule_leave_dead_space();
-        if (!flow_poll())
+    if (!cpu->woken)
+        return;
+    cpu->woken = 0;
+    u32 owner = cpu->slices->slot[slot].owner;
+    c.payer = env_of(owner);
+    if (owner && try_row(cpu, slot, cpu->heads, now, true, &c))
+        run(cpu, &c, now);
+}
+
+/* Looks for somebody who can run, and waits until there is one. */
+static NOINLINE NORETURN void seek(struct cpu *cpu, u64 now) {
+    for (struct choice c;; now = rdtsc()) {
+        if (pick(cpu, now, true, &c)) {
+            run(cpu, &c, now);
+        } else {
             halt(cpu, now, c.next);
+            cpu->woken = 0; /* it has not halted: frames were taken, and whoever was woken is looked at with the others */
+        }
     }
 }
 
@@ -407,16 +446,31 @@ static inline NORETURN void seek(struct cpu *cpu, u64 now) {
 NORETURN void schedule_loop(void);
 void schedule_loop(void) {
     struct cpu *cpu = this_cpu();
-    u64 now = rdtsc();
 
-    charge(cpu, now);
-    schedule_leave();
+    charge(cpu, rdtsc());
+    leave(cpu);
     /* Said before looking: whoever changes a word and sees this interrupts the halt. */
     __atomic_store_n(&cpu->idle, true, __ATOMIC_SEQ_CST);
+    schedule_leave_dead_space();
+    seek(cpu, cpu->begun);
+}
+
+/* The same for whom a call suspended and charged. It stays on the CPU, but for what its libOS may want to see or change meanwhile. */
+OFTEN NORETURN void schedule_paused(void);
+void schedule_paused(void) {
+    struct cpu *cpu = this_cpu();
+    u64 now = cpu->begun;
+
+    if (unlikely(cpu->put_off || cpu->fpu || cpu->context->bases))
+        leave(cpu);
+    cpu->context = NULL;
+    __atomic_store_n(&cpu->idle, true, __ATOMIC_SEQ_CST);
+    if (likely(!rows(cpu, now)))
+        halt(cpu, now, cpu->dormant_until);
     seek(cpu, now);
 }
 
-void schedule_again(bool look) {
+OFTEN void schedule_again(bool look) {
     struct cpu *cpu = this_cpu();
 
     if (!look && !cpu->woken && !flow_poll() && !cpu->woken)
@@ -424,15 +478,14 @@ void schedule_again(bool look) {
     u64 now = rdtsc();
     cpu->slices->idle += now - cpu->slices->idle_since;
     cpu->slices->idle_since = 0;
+    run_woken(cpu, now);
     seek(cpu, now);
 }
 
 /* The allowance is over too: the kernel saves everything, and the excess is counted. */
 static NORETURN void overrun(struct cpu *cpu, const struct regs *r, u64 now) {
-    u64 excess = now - (cpu->ends - cpu->slices->allowance);
-
     cpu->trace->overruns++;
-    cpu->record->excess += excess;
+    cpu->record->excess += now - (cpu->ends - cpu->slices->allowance);
     if (!frame_push(r, CAUSE_OVERRUN))
         env_end(cpu->env, END_FAULT, 0);
     else if (++cpu->record->overruns > MOST_OVERRUNS)
@@ -465,15 +518,13 @@ void schedule_tick(struct regs *r) {
         timer_by(cpu, cpu->ends);
         return;
     }
-    if (cpu->put_off)
-        charge_put_off(cpu, now);
+    charge_put_off(cpu, now);
     u64 entry = __atomic_load_n(&cpu->context->end, __ATOMIC_RELAXED);
     bool told = entry && frame_to_spare(cpu->context); /* or the kernel saves everything */
-    if (!(told ? upcall(r, entry, CAUSE_SLICE_END) : frame_push(r, CAUSE_SLICE_END) != 0)) {
+    bool good = told ? upcall(r, entry, CAUSE_SLICE_END) : frame_push(r, CAUSE_SLICE_END) != 0;
+    if (!good)
         env_end(cpu->env, END_FAULT, 0);
-        told = false;
-    }
-    if (!told)
+    if (!good || !told)
         schedule();
     cpu->ending = true;
     cpu->ends = now + cpu->slices->allowance;
@@ -492,31 +543,31 @@ void schedule_lend(u64 took, u64 again) {
     timer_by(cpu, again);
 }
 
-/* An owner is looked at again, by an idle CPU first and when the interrupt is over: it is likely to be the only one that can run. */
-static void look_at(struct cpu *cpu, const struct env_context *record) {
-    u32 slot = record->state == CONTEXT_SLEEPING ? record->peer : SLOTS;
-
-    if (slot < SLOTS)
-        cpu->dormant &= ~(1ull << slot);
-    if (cpu->idle)
-        cpu->woken = slot % SLOTS + 1;
-}
-
 void schedule_stir(struct cpu *cpu) {
     __atomic_store_n(&cpu->stirred, true, __ATOMIC_SEQ_CST);
     if (cpu != this_cpu() && __atomic_load_n(&cpu->idle, __ATOMIC_SEQ_CST))
         apic_send(cpu->apic, VECTOR_KICK);
 }
 
-void schedule_wake(const struct env *env) {
-    for (u32 n = 0; n < cpu_count; n++) {
-        if (!is_asleep(&env->context[n]))
-            continue;
-        if (cpus[n] == this_cpu())
-            look_at(cpus[n], &env->context[n]);
-        else
+static NOINLINE void wake_elsewhere(const struct cpu *cpu, const struct env *env) {
+    for (u32 n = 0; n < cpu_count; n++)
+        if (n != cpu->number && is_asleep(&env->context[n]))
             schedule_stir(cpus[n]);
+}
+
+void schedule_wake(const struct env *env) {
+    struct cpu *cpu = this_cpu();
+    const struct env_context *record = record_of(cpu, env);
+
+    if (is_asleep(record)) { /* an idle CPU looks at it first and when the interrupt is over: it is likely to be the only one that can run */
+        u32 slot = record->peer;
+        if (slot < SLOTS)
+            cpu->dormant &= ~(1ull << slot);
+        if (cpu->idle)
+            cpu->woken = slot % SLOTS + 1;
     }
+    if (cpu_count > 1)
+        wake_elsewhere(cpu, env);
 }
 
 s64 call_wake(u32 name) {
@@ -529,24 +580,30 @@ s64 call_wake(u32 name) {
 }
 
 s64 call_yield(void) {
-    if (!frame_keep(CAUSE_YIELD))
+    struct cpu *cpu = this_cpu();
+    const struct frame *f = frame_keep(cpu, CAUSE_YIELD);
+
+    if (!f)
         return E_FULL;
-    this_cpu()->record->overruns = 0;
-    schedule();
+    cpu->record->overruns = 0;
+    charge(cpu, rdtsc());
+    return (s64)f;
 }
 
-/* Suspends the caller, whose record says what it waits for, unless that has come already. */
-static s64 suspend(struct cpu *cpu, u8 state) {
-    struct env_context *record = cpu->record;
+/* Suspends the caller, whose record says what it waits for, unless that has come already. `told`: somebody says so when it comes. */
+static ALWAYS_INLINE s64 suspend(struct cpu *cpu, struct env_context *record, u8 state, bool told) {
+    const struct frame *f;
 
     record->overruns = 0;
-    record->peer = SLOTS;
     __atomic_store_n(&record->state, state, __ATOMIC_SEQ_CST); /* who wakes it sees that, or what he has done is seen here */
-    s64 result = comes(record, rdtsc());
-    if (result < 0 && frame_keep(CAUSE_SLEEP)) {
-        if (cpu->slices->slot[cpu->slot].owner == cpu->name)
-            note_dormant(cpu, 63 - (u32)__builtin_clzll(cpu->heads & ((2ull << cpu->slot) - 1)), record);
-        schedule();
+    u64 now = rdtsc();
+    s64 result = comes(record, state, now);
+    if (result < 0 && (f = frame_keep(cpu, CAUSE_SLEEP))) {
+        record->peer = SLOTS;
+        if (told && cpu->slices->slot[cpu->first].owner == cpu->name)
+            note_dormant(cpu, cpu->first, record);
+        charge(cpu, now);
+        return (s64)f;
     }
     schedule_forget_sleep(record);
     record->state = CONTEXT_READY;
@@ -556,16 +613,17 @@ static s64 suspend(struct cpu *cpu, u8 state) {
 s64 call_sleep(u64 deadline, u64 at, u64 value) {
     struct cpu *cpu = this_cpu();
     struct env_context *record = cpu->record;
-    s64 word = at == DELIVERIES ? (s64)ptr_phys(&cpu->env->deliveries).v : at ? wait_bind_word(at) : 0;
+    s64 word = likely(at == DELIVERIES) ? (s64)ptr_phys(&env_of_record(record)->deliveries).v : at ? wait_bind_word(at) : 0;
 
     if (word < 0)
         return word;
     record->word = (u64)word;
-    if (at != DELIVERIES && schedule_waits_for_own(record)) /* what lives as long as the record is not bound */
-        page_unbind(cpu->env->self);
     record->value = value;
     record->deadline = deadline;
-    return suspend(cpu, CONTEXT_SLEEPING);
+    bool own = at == DELIVERIES || schedule_waits_for_own(record);
+    if (own && at != DELIVERIES) /* what lives as long as the record is not bound */
+        page_unbind(cpu->env->self);
+    return suspend(cpu, record, CONTEXT_SLEEPING, own || !word);
 }
 
 s64 call_wait(u64 predicate, u32 page) {
@@ -576,7 +634,7 @@ s64 call_wait(u64 predicate, u32 page) {
     TRY(wait_begin(&p, page));
     cpu->record->value = page;
     cpu->record->deadline = p.deadline;
-    return suspend(cpu, CONTEXT_WAITING);
+    return suspend(cpu, cpu->record, CONTEXT_WAITING, false);
 }
 
 /* Sets a slot's owner; 0: none. A row may begin at it, or behind it; that CPU looks at both until it is known
@@ -595,13 +653,10 @@ static void set_owner(struct cpu *cpu, u32 slot, u32 owner) {
 }
 
 static s64 allocate_slot(struct cpu *cpu, struct env *env, u32 slot) {
-    if (slot == PAGE_ANY) {
-        if (!~cpu->owned)
-            return E_NOT_FREE;
+    if (slot == PAGE_ANY && ~cpu->owned)
         slot = (u32)__builtin_ctzll(~cpu->owned);
-    } else if (cpu->owned >> slot & 1) {
+    if (slot == PAGE_ANY || cpu->owned >> slot & 1)
         return E_NOT_FREE;
-    }
     set_owner(cpu, slot, env->self);
     env->slices++;
     return slot;
@@ -610,13 +665,10 @@ static s64 allocate_slot(struct cpu *cpu, struct env *env, u32 slot) {
 s64 call_slice_alloc(u64 user, u32 n, u32 slot) {
     struct env *env;
     bool good = n < cpu_count && (slot < SLOTS || slot == PAGE_ANY);
-    s64 result = good ? env_lock_target(user, RIGHT_MANAGE, &env) : E_BAD_ARGUMENT;
+    s64 result = E_LIMIT;
 
-    if (result)
-        return result;
-    if (env->slices >= env->slice_limit || !(env->cpus >> n & 1)) {
-        result = E_LIMIT;
-    } else {
+    TRY(good ? env_lock_target(user, RIGHT_MANAGE, &env) : E_BAD_ARGUMENT);
+    if (env->slices < env->slice_limit && env->cpus >> n & 1) {
         word_lock(&cpus[n]->slices_lock, LOCK_SLICES);
         result = allocate_slot(cpus[n], env, slot);
         word_unlock(&cpus[n]->slices_lock, LOCK_SLICES);
@@ -663,18 +715,15 @@ bool schedule_awaken_taken(struct env *env, bool awaken) {
 
 s64 call_slice_give(u32 n, u32 slot, u64 cap) {
     struct env *to, *from = current_env();
-    s64 error = cap ? env_target(cap, RIGHT_MANAGE, &to) : E_BAD_CAPABILITY;
+    s64 error = E_LIMIT;
 
-    if (error)
-        return error;
+    TRY(cap ? env_target(cap, RIGHT_MANAGE, &to) : E_BAD_CAPABILITY);
     if (n >= cpu_count || slot >= SLOTS || to == from)
         return E_BAD_ARGUMENT;
     env_lock_two(from, to);
     if (to->state != ENV_LIVE)
         error = E_DEAD;
-    else if (to->slices >= to->slice_limit || !(to->cpus >> n & 1))
-        error = E_LIMIT;
-    else
+    else if (to->slices < to->slice_limit && to->cpus >> n & 1)
         error = move_slot(n, slot, from, to);
     if (!error)
         revoke_given(from, RESOURCE_SLICES, 1);
@@ -695,13 +744,8 @@ s64 call_slice_free(u64 user, u32 n, u32 slot) {
 }
 
 void schedule_free_slices(struct env *env) {
-    for (u32 n = 0; n < cpu_count && env->slices; n++) {
-        word_lock(&cpus[n]->slices_lock, LOCK_SLICES);
+    for (u32 n = 0; n < cpu_count && env->slices; n++)
         for (u32 slot = 0; slot < SLOTS; slot++)
-            if (cpus[n]->slices->slot[slot].owner == env->self) {
-                set_owner(cpus[n], slot, 0);
-                env->slices--;
-            }
-        word_unlock(&cpus[n]->slices_lock, LOCK_SLICES);
-    }
+            if (cpus[n]->slices->slot[slot].owner == env->self)
+                move_slot(n, slot, env, NULL);
 }

@@ -30,8 +30,6 @@ void schedule_bill(struct env *env, u64 ticks);
 /* After note_quiet in the middle of a slice, which makes this CPU forget who pays: it is this environment, if
  * it still lives. */
 void schedule_pay(u32 name);
-/* Takes what runs off this CPU; the space stays loaded. */
-void schedule_leave(void);
 /* Loads the kernel's own space if a dead environment's is still there. */
 void schedule_leave_dead_space(void);
 /* The word that a context sleeps on is in its own ENV page, and so needs no binding. */

@@ -434,13 +434,6 @@ static inline s64 apply(struct env *env, const struct update *u) {
 
 s64 space_apply(struct env *env, const struct update *u) { return apply(env, u); }
 
-static bool any_taken(u32 first, u32 count) {
-    for (u32 i = 0; i < count; i++)
-        if (page_is_taken(first + i))
-            return true;
-    return false;
-}
-
 /* One large mapping with a page that is taken goes as a whole. */
 void space_remove_taken(struct env *env, u32 table) {
     u32 level = STATE_LEVEL(page_state(page_get(table))), left = level <= 2 ? entries_of(table) : 0, end = 0;
@@ -450,7 +443,7 @@ void space_remove_taken(struct env *env, u32 table) {
         if (!(entry[i] & PTE_PRESENT))
             continue;
         left--;
-        if (level == 2 && is_large(entry[i]) && any_taken(page_of(entry[i]), LARGE))
+        if (level == 2 && is_large(entry[i]) && page_any_taken(NULL, page_of(entry[i]), LARGE))
             remove_large(env, &entry[i], 0);
         else if (level == 1 && page_is_taken(page_of(entry[i])) && hide_entries(&entry[i], 1))
             end = i + 1;

@@ -1,21 +1,15 @@
 /* Frames and upcalls: how a libOS is interrupted, told, and resumed. */
 #pragma once
-#include "lib/base.h"
+#include "core/cpu.h"
+#include "x86/registers.h"
 
 /* Registers of a libOS on the kernel's stack; the same layout as a frame. */
 struct regs {
     struct frame f;
 };
 
-/* What entry_pause leaves at the top of the kernel's stack. */
-struct kept {
-    u64 rsp, saved[6], leave, rip, rflags; /* saved: r15 to rbx, as a frame begins */
-};
-
 /* Saves r in a new frame of the current context: its address for the libOS, or 0 when there is none free. */
 u64 frame_push(const struct regs *r, u32 cause);
-/* The same for the caller of a call of class "pause", which is resumed with result 0. False: there is none free. */
-bool frame_keep(u32 cause);
 /* Takes the top frame of the current context into r, made safe. False: there is none, or it is bad. */
 bool frame_pop(struct regs *r);
 /* Goes on with the current context's top frame; returns if there is none that is good. */
@@ -26,7 +20,39 @@ static inline bool frame_to_spare(const struct context *context) {
     return __atomic_load_n(&context->depth, __ATOMIC_RELAXED) < FRAMES / 2;
 }
 /* The top frame of a context page, or NULL. */
-struct frame *frame_top(struct context *context);
+static inline struct frame *frame_top(struct context *context) {
+    u32 depth = __atomic_load_n(&context->depth, __ATOMIC_RELAXED);
+
+    return depth - 1 < FRAMES ? &context->frame[depth - 1] : NULL;
+}
+/* Where a new frame goes, in a context whose stack pointer is rsp. A libOS leaves a frame by itself: it stores frame.previous in depth,
+ * puts rsp at frame.rip and executes iretq. If it is interrupted between the two, rsp points into the frame that depth no longer
+ * counts; so the next frame is put above the one that rsp points into, too. */
+static inline u32 frame_slot(struct context *context, u64 rsp) {
+    u32 slot = __atomic_load_n(&context->depth, __ATOMIC_RELAXED);
+    u64 inside = rsp - __atomic_load_n(&context->self, __ATOMIC_RELAXED) - CONTEXT_FRAME_AT;
+
+    if (unlikely(inside < FRAMES * sizeof(struct frame) && inside / sizeof(struct frame) + 1 > slot))
+        slot = (u32)(inside / sizeof(struct frame)) + 1;
+    return slot;
+}
+/* A new frame for the caller of a call of class "pause", which is resumed with result 0; entry_paused puts in what C keeps, rip, rflags
+ * and rsp, and the other registers are left as they were. NULL: there is none free. */
+static inline struct frame *frame_keep(const struct cpu *cpu, u32 cause) {
+    struct context *context = cpu->context;
+    u32 slot = frame_slot(context, cpu->user_rsp);
+
+    if (slot >= FRAMES)
+        return NULL;
+    struct frame *f = &context->frame[slot];
+    f->rax = 0;
+    f->previous = context->depth;
+    f->cause = cause;
+    f->cs = USER_CS;
+    f->ss = USER_SS;
+    __atomic_store_n(&context->depth, slot + 1, __ATOMIC_RELAXED);
+    return f;
+}
 /* Makes r enter the libOS at `entry`, with flags as an upcall has them. False: not a user address. */
 bool upcall_enter(struct regs *r, u64 entry);
 /* Pushes r and makes it an upcall of the current context. False: no frame or no entry. */

@@ -39,12 +39,6 @@ static bool is_well_formed(const struct predicate *p) {
     return true;
 }
 
-static void unbind_words(const struct predicate *p) {
-    for (u32 i = 0; i < p->count; i++)
-        for (u32 n = 0; n < p->term[i].count; n++)
-            page_unbind(page_of_phys((phys){p->term[i].factor[n].word}));
-}
-
 /* Binds words until one fails; then `kept` says how many terms and factors to let go of. */
 static s64 bind_words(struct predicate *kept) {
     u32 terms = kept->count;
@@ -78,7 +72,11 @@ s64 wait_begin(const struct predicate *p, u32 page) {
 }
 
 void wait_end(u32 page) {
-    unbind_words(page_ptr(page));
+    const struct predicate *p = page_ptr(page);
+
+    for (u32 i = 0; i < p->count; i++)
+        for (u32 n = 0; n < p->term[i].count; n++)
+            page_unbind(page_of_phys((phys){p->term[i].factor[n].word}));
     page_end_use(page, PAGE_WAIT, PAGE_DATA);
 }
 

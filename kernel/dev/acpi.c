@@ -267,13 +267,8 @@ static void read_all(u64 rsdp) {
         read_table(field(&root, at, width));
 }
 
-static u64 physical_end(void) {
-    bool told = cpuid(0x80000000, 0).a >= 0x80000008;
-    return 1ull << (told ? cpuid(0x80000008, 0).a & 0x3f : 36);
-}
-
 void acpi_init(u64 rsdp) {
-    address_end = physical_end();
+    address_end = 1ull << (cpuid(0x80000000, 0).a >= 0x80000008 ? cpuid(0x80000008, 0).a & 0x3f : 36);
     tables = (struct machine_tables){.lapic = 0xfee00000};
     power = (typeof(power)){0};
     for (u32 i = 0; i < ARRAY_SIZE(tables.isa); i++)

@@ -106,14 +106,9 @@ static void scan_bus(u32 bus) {
 }
 
 /* Without the tables, the ports are there if the address register keeps what is written. */
-static bool ports_there(void) {
-    outl(ADDRESS_PORT, 1u << 31);
-    return inl(ADDRESS_PORT) == 1u << 31;
-}
-
 void pci_init(void) {
     found = 0;
-    if (tables.ecam || ports_there())
+    if (tables.ecam || (outl(ADDRESS_PORT, 1u << 31), inl(ADDRESS_PORT) == 1u << 31))
         scan_bus(tables.ecam ? tables.ecam_first_bus : 0);
 }
 

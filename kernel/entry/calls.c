@@ -8,10 +8,10 @@
 #define wide(name) \
     void wide_##name(void); \
     __asm__(".text\nwide_" #name ": movq %r10, %rcx\njmp call_" #name "\n");
-/* A call of class "pause" may suspend its caller: then a frame is made of what the caller's C keeps. */
+/* A call of class "pause" may suspend its caller. It does not return to where the others return to. */
 #define pause(name) \
     void pause_##name(void); \
-    __asm__(".text\npause_" #name ": movq $call_" #name ", %rcx\njmp entry_pause\n");
+    __asm__(".text\npause_" #name ": popq %rcx\ncall call_" #name "\njmp entry_paused\n");
 #define transfer(name)
 CALL_TABLE(plain, wide, pause, transfer)
 #undef plain

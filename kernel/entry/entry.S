@@ -10,15 +10,6 @@
 #include "x86/registers.h"
 
     .text
-/* What C keeps. */
-.macro push_kept
-    pushq %rbx
-    pushq %rbp
-    pushq %r12
-    pushq %r13
-    pushq %r14
-    pushq %r15
-.endm
 /* The general registers of struct regs. */
 .macro push_registers rcx, r11
     pushq %rdi
@@ -30,7 +21,12 @@
     pushq %r9
     pushq %r10
     pushq \r11
-    push_kept
+    pushq %rbx
+    pushq %rbp
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
 .endm
 .macro pop_registers
     popq %r15
@@ -79,14 +75,23 @@ bad_call:
     movq $E_BAD_CALL, %rax
     jmp leave_plain
 
-/* Calls of class "pause": `pause_NAME` has put the handler's address in rcx. What is pushed is a struct kept. */
-    .globl entry_pause
-entry_pause:
-    push_kept
-    pushq %gs:CPU_USER_RSP
-    call *%rcx
-    addq $56, %rsp
-    ret
+/* What a call of class "pause" returned is in rax: a result or an error, or, below all errors, where the frame lies in which its caller
+ * is suspended. What C keeps is as it came. */
+    .globl entry_paused
+entry_paused:
+    cmpq $LEAST_ERROR, %rax
+    jge leave_plain
+    movq %r15, FRAME_R15_AT(%rax)
+    movq %r14, FRAME_R14_AT(%rax)
+    movq %r13, FRAME_R13_AT(%rax)
+    movq %r12, FRAME_R12_AT(%rax)
+    movq %rbp, FRAME_RBP_AT(%rax)
+    movq %rbx, FRAME_RBX_AT(%rax)
+    popq FRAME_RIP_AT(%rax)
+    popq FRAME_RFLAGS_AT(%rax)
+    movq %gs:CPU_USER_RSP, %rcx
+    movq %rcx, FRAME_RSP_AT(%rax)
+    jmp schedule_paused
 
 /* A transfer that is not plain: needs all registers of its caller, which are as they came. */
     .globl entry_transfer_slow
@@ -299,9 +304,13 @@ user_copy_failed:
     .quad 1b, user_copy_failed, 2b, user_copy_failed
     .text
 
-/* For user_element only: clears the result of the element at rsi and loads its words to rax, rcx, rdx and rsi. rdi: 1, or 0
- * when that failed. */
-    .globl user_load_element, user_load_open, user_load_close
+/* For user_words and user_element only: loads the words at rsi to rax, rcx, rdx and rsi, the latter clears the result of the element there
+ * first. rdi: 1, or 0 when that failed. */
+    .globl user_load_words, user_load_element, user_load_open, user_words_open, user_load_close
+user_load_words:
+user_words_open:
+    nopl (%rax)
+    jmp 2f
 user_load_element:
 user_load_open:
     nopl (%rax)

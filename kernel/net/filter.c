@@ -158,11 +158,8 @@ s64 filter_normalize(const struct condition *from, struct masked *to) {
     memset(to, 0, sizeof(*to));
     if (from->count > ATOMS || from->zero)
         return E_BAD_ARGUMENT;
-    for (u32 i = 0; i < from->count; i++) {
-        s64 error = set_atom(&from->atom[i], to);
-        if (error)
-            return error;
-    }
+    for (u32 i = 0; i < from->count; i++)
+        TRY(set_atom(&from->atom[i], to));
     if (!range_makes_sense(to))
         return E_BAD_ARGUMENT;
     to->length = bytes_needed(to->mask, to->range_part == 1, to->range_offset);

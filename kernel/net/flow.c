@@ -642,14 +642,8 @@ bool flow_unbind_all(u32 env) {
     return unbound < UNBIND_AT_ONCE;
 }
 
-bool flow_any_taken(const u32 *page, u32 first, u32 count) {
-    while (count && !page_is_taken(page ? page[count - 1] : first + count - 1))
-        count--;
-    return count;
-}
-
 static bool uses_taken(const struct flow *f) {
-    return f->bound && (page_is_taken(f->ring) || flow_any_taken(f->page, 0, f->buffers));
+    return f->bound && (page_is_taken(f->ring) || page_any_taken(f->page, 0, f->buffers));
 }
 
 u32 flow_break(u32 page) {

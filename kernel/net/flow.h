@@ -45,7 +45,6 @@ bool flow_answer(struct flow *flow, const u8 *headers, u32 length, u64 at, u32 b
 /* Binds pages that must be DATA and the caller's, all or none: those of a list, or without one (NULL) those from the first on. */
 s64 flow_hold(const u32 *page, u32 first, u32 count);
 void flow_let_go(const u32 *page, u32 first, u32 count);
-bool flow_any_taken(const u32 *page, u32 first, u32 count); /* by force, now */
 
 /* ---- the classifier (classify.c); the lock is held. The filters that it knows are disjoint, so
  * at most one flow wants a frame. */

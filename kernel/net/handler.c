@@ -55,8 +55,8 @@ void handler_detach(struct flow *f) {
 }
 
 bool handler_is_taken(const struct flow *f) {
-    return flow_any_taken(NULL, f->memory, f->memory_pages) ||
-           (f->handler && flow_any_taken(NULL, f->handler, ((struct program *)page_ptr(f->handler))->pages));
+    return page_any_taken(NULL, f->memory, f->memory_pages) ||
+           (f->handler && page_any_taken(NULL, f->handler, ((struct program *)page_ptr(f->handler))->pages));
 }
 
 static bool commit(struct flow *f, u32 owner, const u8 *reply) {

@@ -11,16 +11,18 @@ static inline void bases_write(u64 fs, u64 gs) {
     __asm__ volatile("wrfsbase %0; swapgs; wrgsbase %1; swapgs" : : "r"(fs), "r"(gs) : "memory");
 }
 
-static inline void bases_leave(struct cpu *cpu) {
-    if (!bases_present)
-        return;
-    if (unlikely(cpu->context->bases)) {
+static inline void bases_save(struct cpu *cpu) {
+    if (unlikely(cpu->context->bases) && bases_present) {
         u64 fs, gs;
         __asm__ volatile("rdfsbase %0; swapgs; rdgsbase %1; swapgs" : "=r"(fs), "=r"(gs) : : "memory");
         cpu->context->fs_base = fs;
         cpu->context->gs_base = gs;
     }
-    bases_write(0, 0);
+}
+
+static inline void bases_wipe(void) {
+    if (bases_present)
+        bases_write(0, 0);
 }
 
 static inline void bases_enter(struct cpu *cpu) {

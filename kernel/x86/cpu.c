@@ -17,17 +17,9 @@ u64 mmu_nx;
 bool bases_present, pcid_present;
 static u64 cr4_bits;
 
-extern char entry_vectors[], entry_syscall[], user_copy_open[], user_copy_close[], user_load_open[], user_load_close[], entry_trap_close[], entry_exception_close[], transfer_wipe_call[], transfer_wipe_reply[];
+extern char entry_vectors[], entry_syscall[], user_copy_open[], user_copy_close[], user_load_open[], user_words_open[], user_load_close[], entry_trap_close[], entry_exception_close[], transfer_wipe_call[], transfer_wipe_reply[];
 
 static struct gate { u16 low, selector; u8 ist, type; u16 middle; u32 high, zero; } idt[256] ALIGNED(16);
-
-static void set_gate(u32 vector) {
-    u64 at = (u64)entry_vectors + 16 * vector;
-    bool open = vector == 3 || vector == 4; /* int3 and into are the libOS's to use */
-    u8 ist = vector == 2 ? 1 : vector == 8 ? 2 : vector == 18 ? 3 : 0;
-
-    idt[vector] = (struct gate){(u16)at, KERNEL_CS, ist, open ? 0xee : 0x8e, (u16)(at >> 16), (u32)(at >> 32), 0};
-}
 
 void cpu_features_init(void) {
     struct cpuid extended = cpuid(0x80000001, 0);
@@ -55,15 +47,17 @@ void cpu_features_init(void) {
         cr4_bits |= CR4_UMIP;
     if (seven.b >> 20 & 1) {
         cr4_bits |= CR4_SMAP;
-        memcpy(user_copy_open, "\x0f\x01\xcb", 3);  /* stac */
-        memcpy(user_load_open, "\x0f\x01\xcb", 3);
-        memcpy(user_copy_close, "\x0f\x01\xca", 3); /* clac */
-        memcpy(user_load_close, "\x0f\x01\xca", 3);
-        memcpy(entry_trap_close, "\x0f\x01\xca", 3);
-        memcpy(entry_exception_close, "\x0f\x01\xca", 3);
+        char *const at[] = {user_copy_open, user_load_open, user_words_open,
+                            user_copy_close, user_load_close, entry_trap_close, entry_exception_close};
+        for (u32 i = 0; i < ARRAY_SIZE(at); i++)
+            memcpy(at[i], i < 3 ? "\x0f\x01\xcb" : "\x0f\x01\xca", 3); /* stac, clac */
     }
-    for (u32 vector = 0; vector < 256; vector++)
-        set_gate(vector);
+    for (u32 vector = 0; vector < 256; vector++) {
+        u64 at = (u64)entry_vectors + 16 * vector;
+        bool open = vector == 3 || vector == 4; /* int3 and into are the libOS's to use */
+        u8 ist = vector == 2 ? 1 : vector == 8 ? 2 : vector == 18 ? 3 : 0;
+        idt[vector] = (struct gate){(u16)at, KERNEL_CS, ist, open ? 0xee : 0x8e, (u16)(at >> 16), (u32)(at >> 32), 0};
+    }
 }
 
 static void load_tables(struct cpu *cpu) {
