@@ -10,8 +10,6 @@
 #define ENTRIES 32
 #define BATCH 16
 
-static struct ring *ring;
-static u8 *buffers;
 static struct send batch[BATCH];
 
 /* Makes the answer of a request in its place; false: it deserves none. The flow's filter has
@@ -41,11 +39,11 @@ static bool answer(struct udp_frame *f, u32 length) {
 
 /* What the checksum begins with: addresses, protocol and length; RFC 768. */
 static u16 pseudo_header(const struct udp_frame *f) {
-    u64 sum = (u64)f->source + f->destination + __builtin_bswap16(f->protocol) + f->bytes;
+    u64 sum = (u64)f->source + f->destination + ((u32)f->protocol << 8) + f->bytes;
+    u32 half = (u32)sum + (u32)(sum >> 32); /* a carry comes in again at the other end */
 
-    sum = (sum & 0xffffffff) + (sum >> 32);
-    sum = (sum & 0xffff) + (sum >> 16);
-    return (u16)((sum & 0xffff) + (sum >> 16));
+    half += half < (u32)sum;
+    return (u16)((half + (half << 16 | half >> 16)) >> 16);
 }
 
 /* A frame that the device has checked may have come with no full checksum, as between two
@@ -61,32 +59,34 @@ static void fill(struct send *s, struct udp_frame *f, u16 length, bool checked) 
     }
 }
 
-static void serve(const struct cap *flow) {
+static void serve(const struct cap *flow, struct ring *ring, u8 *buffers) {
     for (u64 consumed = 0;;) {
         u64 filled = __atomic_load_n(&ring->filled, __ATOMIC_ACQUIRE);
-        u32 queued = 0;
+        struct send *next = batch;
         if (consumed == filled)
             sys_sleep(NEVER, (const u64 *)DELIVERIES, filled); /* this ring has all of them */
-        for (; consumed != filled && queued < BATCH; consumed++) {
+        for (; consumed != filled && next != batch + BATCH; consumed++) {
             u32 entry = consumed % ENTRIES, length = ring->entry[entry].length;
             u8 *at = buffers + entry * RING_BUFFER;
             if (answer((struct udp_frame *)at, length))
-                fill(&batch[queued++], (struct udp_frame *)at, (u16)length,
+                fill(next++, (struct udp_frame *)at, (u16)length,
                      ring->entry[entry].flags & 1);
         }
-        if (queued)
-            sys_flow_send(flow, batch, queued);
+        if (next != batch)
+            sys_flow_send(flow, batch, (u32)(next - batch));
         __atomic_store_n(&ring->posted, consumed + ENTRIES, __ATOMIC_RELEASE);
     }
 }
 
 int main(void) {
     const struct start_item *item = start_item("flow", 0);
+    struct ring *ring;
+    u8 *buffers;
 
     if (!item)
         return 1;
     if (ring_open(&item->cap, ENTRIES, &ring, &buffers))
         return 2;
-    serve(&item->cap);
+    serve(&item->cap, ring, buffers);
     return 0;
 }

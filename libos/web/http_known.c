@@ -1,10 +1,11 @@
 /* See http_known.h. What is remembered is found by its length, the last of that length (or near it): who finds
  * another one's there has lost a comparison. */
 #include "web/http_known.h"
+#include "web/http.h"
 #include "web/text.h"
 #include <string.h>
 
-#define KNOWN 32
+#define KNOWN (NET_CONNECTIONS < 512 ? 8 : 32)
 #define MOST 640 /* bytes; browsers send about 500 */
 
 static struct known {

@@ -11,7 +11,6 @@
 #define PREFIX "site/"
 #define INDEX "index.html"
 #define INDEX_LENGTH 10u
-#define FOLDER 0x80000000u /* in a slot: the file is found by its folder */
 
 /* ---- the archive */
 
@@ -243,7 +242,7 @@ static struct needs needs_of(const u8 *archive, u64 bytes) {
 }
 
 static u64 heads_at(const struct needs *n) {
-    u64 index = n->files * sizeof(struct site_file) + slots_for(n->files) * sizeof(u32);
+    u64 index = n->files * sizeof(struct site_file) + slots_for(n->files) * sizeof(struct site_slot);
 
     return (index + n->paths + PAGE - 1) / PAGE * PAGE;
 }
@@ -254,24 +253,20 @@ u64 site_memory(const u8 *archive, u64 bytes) {
     return heads_at(&n) + n.heads;
 }
 
-static struct site_file *file_in(const struct site *site, u32 slot) {
-    return slot ? &site->file[(slot & ~FOLDER) - 1] : NULL;
-}
+/* The slot of a path, or the empty one where it would be. */
+static inline struct site_slot *slot_of(const struct site *site, const char *path, u32 length) {
+    u32 hash = hash_of(path, length), i = hash & site->last;
 
-static u32 *slot_of(const struct site *site, const char *path, u32 length) {
-    u32 i = hash_of(path, length) & (site->slots - 1);
-
-    for (; site->slot[i]; i = (i + 1) & (site->slots - 1)) {
-        const struct site_file *file = file_in(site, site->slot[i]);
-        u32 whole = site->slot[i] & FOLDER ? length + INDEX_LENGTH : length;
-        if (file->path_length == whole && text_equal(file->path, path, length))
+    for (; site->slot[i].file; i = (i + 1) & site->last) {
+        const struct site_slot *s = &site->slot[i];
+        if (s->hash == hash && s->length == length && text_equal(s->file->path, path, length))
             break;
     }
     return &site->slot[i];
 }
 
 struct site_file *site_find(const struct site *site, const char *path, u32 length) {
-    return file_in(site, *slot_of(site, path, length));
+    return slot_of(site, path, length)->file;
 }
 
 struct site_file *site_find_plain(const struct site *site, const char *path, u32 length) {
@@ -293,18 +288,22 @@ static bool is_index(const char *path, u32 length) {
            (length == INDEX_LENGTH || path[length - INDEX_LENGTH - 1] == '/');
 }
 
-/* Gives a member its number, and its folder the same if it is the index of one. */
-static struct site_file *enter(struct site *site, const struct member *m, const char *path) {
-    u32 *slot = slot_of(site, m->path, m->length);
+static void put(struct site *site, struct site_file *file, u32 length) {
+    *slot_of(site, file->path, length) = (struct site_slot){hash_of(file->path, length), length, file};
+}
 
-    if (!*slot)
-        *slot = ++site->files;
-    struct site_file *file = file_in(site, *slot);
+/* Enters a member, and its folder if it is the index of one. */
+static struct site_file *enter(struct site *site, const struct member *m, const char *path) {
+    struct site_file *file = site_find(site, m->path, m->length);
+
+    if (!file || file->path_length != m->length) /* of that path there is none yet */
+        file = &site->file[site->files++];
     *file = (struct site_file){.data = m->data, .size = m->size, .modified = m->modified, .path = path,
                                .path_length = (u16)m->length, .plain = is_plain(m->path, m->length),
                                .dated = ~0ull};
+    put(site, file, m->length);
     if (is_index(m->path, m->length))
-        *slot_of(site, m->path, m->length - INDEX_LENGTH) = *slot | FOLDER;
+        put(site, file, m->length - INDEX_LENGTH);
     return file;
 }
 
@@ -313,10 +312,10 @@ void site_build(struct site *site, const u8 *archive, u64 bytes, void *memory) {
     struct member m;
     u64 at = heads_at(&n);
 
-    *site = (struct site){.slots = slots_for(n.files), .file = memory};
-    site->slot = (u32 *)(site->file + n.files);
-    memset(site->slot, 0, site->slots * sizeof(u32));
-    char *paths = (char *)(site->slot + site->slots);
+    *site = (struct site){.last = slots_for(n.files) - 1, .file = memory};
+    site->slot = (struct site_slot *)(site->file + n.files);
+    memset(site->slot, 0, slots_for(n.files) * sizeof(struct site_slot));
+    char *paths = (char *)(site->slot + slots_for(n.files));
     for (u64 offset = 0; next_file(archive, bytes, &offset, &m); paths += m.length) {
         memcpy(paths, m.path, m.length);
         struct site_file *file = enter(site, &m, paths);

@@ -30,11 +30,17 @@ struct site_file {
     u16 tag_length;
 };
 
+/* A place of the index: a path's hash and length, and its file, which for a folder is its index. */
+struct site_slot {
+    u32 hash, length;
+    struct site_file *file; /* NULL: empty */
+};
+
 struct site {
     struct site_file *file;
     u32 files;
-    u32 *slot; /* open addressing: file number + 1, for a folder's index also as the folder; 0: empty */
-    u32 slots; /* a power of two */
+    u32 last; /* a power of two less one */
+    struct site_slot *slot; /* open addressing: last + 1 of them */
 };
 
 /* Bytes that site_build needs for this archive. */

@@ -23,7 +23,7 @@ const char *text_find(const char *text, u32 length, char byte);
 /* ---- of texts that are read for each request: eight bytes at a time, and inlined */
 
 /* The same bytes? */
-static inline bool text_equal(const char *a, const char *b, u32 length) {
+static inline __attribute__((always_inline)) bool text_equal(const char *a, const char *b, u32 length) {
     u64 x, y;
 
     if (length < 8) {

@@ -165,6 +165,30 @@ static void sums(void **state) {
         assert_int_not_equal(block[i], 0);
 }
 
+/* The quick sum of a header says what the thorough one says. */
+static void header_sums(void **state) {
+    u8 header[20];
+    u32 seed = 7, good = 0;
+
+    (void)state;
+    for (u32 i = 0; i < 200000; i++) {
+        for (u32 k = 0; k < 20; k++) {
+            seed = seed * 1664525 + 1013904223;
+            u8 byte = (u8)(seed >> 24);
+            header[k] = i % 4 == 0 ? byte : i % 4 == 1 ? 0xff : byte < 128 ? 0xff : 0; /* carries everywhere */
+        }
+        header[10] = header[11] = 0;
+        if (i % 3) {
+            u16 sum = (u16)(~sum_bytes(header, 20) + (i % 3 == 2 ? 0 : (int)(seed >> 28)));
+            memcpy(header + 10, &sum, 2);
+        }
+        bool right = sum_bytes(header, 20) == 0xffff;
+        assert_int_equal(sum_header_good(header), right);
+        good += right;
+    }
+    assert_true(good > 50000 && good < 150000);
+}
+
 /* ---- connections begin and end */
 
 static void request_and_answer(void **state) {
@@ -370,6 +394,32 @@ static void damaged(void **state) {
     nothing();
     assert_null(reply(ISN + 1, seq, TCP_ACK, "hello", 65535));
     assert_int_equal(users[0].used, 5);
+}
+
+/* IP options are passed over; a frame whose header says that it is longer than it is, is not read. */
+static void ip_options(void **state) {
+    (void)state;
+    start(true);
+    u32 seq = connect(), at = ISN + 1;
+    for (u32 words = 0; words < 16; words++)
+        for (u32 cut = 0; cut < 2; cut++) {
+            u32 options = words > 5 ? (words - 5) * 4 : 0, before = users[0].used;
+            s = (struct sent){.peer = PEER, .port = 4000, .seq = at, .ack = seq, .flags = TCP_ACK, .window = 65535,
+                              .length = 5, .data = "hello"};
+            u8 *frame = wire_give(&s);
+            struct headers *h = (void *)frame;
+            memmove(frame + HEADERS_TCP + options, frame + HEADERS_TCP, 25);
+            memset(frame + HEADERS_TCP, 1, options); /* no operation */
+            h->version = (u8)(0x40 | words);
+            h->length = __builtin_bswap16((u16)(45 + options));
+            h->ip_sum = 0;
+            h->ip_sum = (u16)~sum_bytes(frame + HEADERS_IP, words < 5 ? 20 : words * 4);
+            wire.in_length[(wire.in_last - 1) % WIRE_FRAMES] = 59 + options - cut;
+            wire_turn();
+            at += words >= 5 && !cut ? 5 : 0;
+            assert_int_equal(users[0].used - before, words >= 5 && !cut ? 5 : 0);
+        }
+    assert_memory_equal(users[0].input, "hellohello", 10);
 }
 
 /* ---- RFC 5961 */
@@ -819,9 +869,9 @@ static void bad_wire(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sums), cmocka_unit_test(request_and_answer), cmocka_unit_test(peer_closes),
+        cmocka_unit_test(sums), cmocka_unit_test(header_sums), cmocka_unit_test(request_and_answer), cmocka_unit_test(peer_closes),
         cmocka_unit_test(server_closes), cmocka_unit_test(simultaneous_close), cmocka_unit_test(abandoned),
-        cmocka_unit_test(refused), cmocka_unit_test(damaged), cmocka_unit_test(blind_attacks),
+        cmocka_unit_test(refused), cmocka_unit_test(damaged), cmocka_unit_test(ip_options), cmocka_unit_test(blind_attacks),
         cmocka_unit_test(flood), cmocka_unit_test(timeouts), cmocka_unit_test(lost_syn),
         cmocka_unit_test(fast_retransmit), cmocka_unit_test(resends_more_than_was_sent), cmocka_unit_test(closed_window), cmocka_unit_test(our_window),
         cmocka_unit_test(delayed_ack), cmocka_unit_test(full_device), cmocka_unit_test(bad_wire),

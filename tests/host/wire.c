@@ -62,7 +62,7 @@ void port_end(u32 header_length, u32 sum_start, u32 sum_offset) {
     CHECK(h->type == __builtin_bswap16(0x800) && h->version == 0x45 && h->protocol == 6);
     CHECK(__builtin_bswap16(h->length) == 20 + length && h->source == WIRE_ADDRESS);
     CHECK(sum_bytes(frame + HEADERS_IP, 20) == 0xffff);
-    CHECK(net_port.checksum == (sum_start != 0));
+    CHECK(net_port.checksum == (sum_start != 0) && net_port.checksum == (sum_offset != 0));
     if (sum_start) { /* what a device does */
         CHECK(sum_start == HEADERS_TCP && sum_offset == HEADERS_SUM);
         h->sum = (u16)~sum_bytes(frame + HEADERS_TCP, length);

@@ -60,7 +60,7 @@ def test_instructions(ctx):
     if not shutil.which("musl-gcc"):
         raise Skip("the bench's client is built by musl-gcc")
     ctx.network()  # skips where none can be made
-    for row, most in (("kept", 1350), ("kept16", 1250), ("connect", 4800)):
+    for row, most in (("kept", 1200), ("kept16", 1080), ("connect", 4200)):
         said = subprocess.run([project.ROOT / "targe", "bench", "--breakdown", row], stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False).stdout
         found = re.search(r"^ *([\d,.]+)  web$", said, re.M)

@@ -28,7 +28,7 @@ static struct {
     u8 *buffers;
     struct send batch[BATCH];
     u8 headers[BATCH][SEND_HEADERS];
-    u32 first, queued; /* batch[first .. queued] waits to be sent */
+    struct send *first, *next; /* what waits to be sent, from first to before next */
     struct known {
         u64 va; /* in pages */
         u32 page;
@@ -42,21 +42,27 @@ struct port net_port;
 
 /* The number of the page behind an address of ours. Asking the page tables is slow, and what is sent lies in the
  * same few pages again and again; our mappings do not change. */
-static u32 page_of(const u8 *at) {
+static __attribute__((noinline)) u32 ask_page_of(const u8 *at) {
     u64 va = (u64)at / RT_PAGE;
     struct known *k = &targe.known[va % KNOWN];
 
-    if (k->va != va)
-        *k = (struct known){va, memory_page_of(at)};
+    *k = (struct known){va, memory_page_of(at)};
     return k->page;
 }
 
-bool port_begin(void) {
-    struct send *s = &targe.batch[targe.queued];
+static u32 page_of(const u8 *at) {
+    u64 va = (u64)at / RT_PAGE;
+    const struct known *k = &targe.known[va % KNOWN];
 
-    if (targe.queued == BATCH)
+    return k->va == va ? k->page : ask_page_of(at);
+}
+
+bool port_begin(void) {
+    struct send *s = targe.next;
+
+    if (s == targe.batch + BATCH)
         return false;
-    net_port.headers = targe.headers[targe.queued];
+    net_port.headers = (u8 *)s->headers;
     s->pieces = 0;
     return true;
 }
@@ -72,9 +78,8 @@ static void add_piece(struct piece *p, const u8 *at, u32 length) {
     p->cap = shared ? (u64)targe.config.shared_cap : 0;
 }
 
-u32 port_add(const void *data, u32 length) {
-    struct send *s = &targe.batch[targe.queued];
-    const u8 *at = data;
+/* Bytes of several pages, or more than there is room for. */
+static __attribute__((noinline)) u32 add_pages(struct send *s, const u8 *at, u32 length) {
     u32 left = length;
 
     while (left && s->pieces < SEND_PIECES) {
@@ -86,25 +91,32 @@ u32 port_add(const void *data, u32 length) {
     return length - left;
 }
 
-void port_end(u32 header_length, u32 sum_start, u32 sum_offset) {
-    struct send *s = &targe.batch[targe.queued++];
+u32 port_add(const void *data, u32 length) {
+    struct send *s = targe.next;
 
-    s->headers = (u64)net_port.headers;
+    if (s->pieces == SEND_PIECES || length > RT_PAGE - (u64)data % RT_PAGE)
+        return add_pages(s, data, length);
+    add_piece(&s->piece[s->pieces++], data, length);
+    return length;
+}
+
+void port_end(u32 header_length, u32 sum_start, u32 sum_offset) {
+    struct send *s = targe.next++;
+
     s->length = (u16)header_length;
     s->checksum_start = (u16)sum_start;
     s->checksum_offset = (u16)sum_offset;
 }
 
 bool port_flush(void) {
-    while (targe.first < targe.queued) {
-        s64 sent = sys_flow_send(targe.config.flow, &targe.batch[targe.first],
-                                 targe.queued - targe.first);
+    while (targe.first != targe.next) {
+        s64 sent = sys_flow_send(targe.config.flow, targe.first, (u32)(targe.next - targe.first));
         if (sent == E_FULL || sent == 0)
             return false;
         /* any other error concerns the first frame alone: it is lost, as on any network */
-        targe.first += sent > 0 ? (u32)sent : 1;
+        targe.first += sent > 0 ? sent : 1;
     }
-    targe.first = targe.queued = 0;
+    targe.first = targe.next = targe.batch;
     return true;
 }
 
@@ -178,6 +190,9 @@ s64 port_targe_open(const struct port_targe_config *config) {
     targe.config = *config;
     targe.boot_tsc = machine_info()->boot_tsc;
     targe.ticks_per_ms = machine_info()->tsc_hz / 1000;
+    targe.first = targe.next = targe.batch;
+    for (u32 i = 0; i < BATCH; i++)
+        targe.batch[i].headers = (u64)targe.headers[i];
     targe.backlog = (struct backlog){.bytes = backlog, .size = BACKLOG};
     s64 error = ring_open(config->flow, ENTRIES, &targe.ring, &targe.buffers);
     machine_forget();

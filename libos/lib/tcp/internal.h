@@ -91,7 +91,7 @@ struct tcp {
     struct cursor cursor;        /* of snd_nxt */
     struct tcp_piece piece[TCP_PIECES];
     struct headers headers; /* what all its segments have in common */
-    u32 pseudo;             /* sum of the pseudo-header without the length */
+    u16 pseudo;             /* sum of the pseudo-header without the length */
 };
 
 struct tcp_global {

@@ -32,12 +32,12 @@ static void drop_first(struct tcp *t) {
 
     if (users)
         --*users;
-    t->first_done = 0;
 }
 
 void queue_drop(struct tcp *t) {
     while (t->first_piece != t->last_piece)
         drop_first(t);
+    t->first_done = 0;
     t->queued = 0;
 }
 
@@ -54,15 +54,15 @@ u32 queue_acknowledged(struct tcp *t, u32 ack) {
         bytes = t->queued; /* the rest is our FIN */
     t->snd_una = ack;
     t->queued -= bytes;
-    for (u32 left = bytes; left;) {
-        u32 part = t->piece[t->first_piece % TCP_PIECES].length - t->first_done;
-        if (part > left) {
-            t->first_done += left;
+    u32 done = t->first_done + bytes; /* from the beginning of the first piece on */
+    while (t->first_piece != t->last_piece) {
+        u32 length = t->piece[t->first_piece % TCP_PIECES].length;
+        if (done < length)
             break;
-        }
-        left -= part;
+        done -= length;
         drop_first(t);
     }
+    t->first_done = done;
     if (seq_diff(t->snd_nxt, ack) < 0)
         rewind_cursor(t);
     return bytes;
@@ -78,13 +78,11 @@ static u32 halved(const struct tcp *t) {
     return half > 2u * t->mss ? half : 2u * t->mss;
 }
 
-static bool send_at(struct tcp *t, u32 seq, u32 most, struct cursor *cursor);
+static void send_first(struct tcp *t, u32 most);
 
 static void resend_first(struct tcp *t) {
-    struct cursor cursor = {t->first_piece, t->first_done};
-
     t->timing = false;
-    send_at(t, t->snd_una, t->mss < t->snd_wnd ? t->mss : t->snd_wnd, &cursor);
+    send_first(t, t->mss < t->snd_wnd ? t->mss : t->snd_wnd);
 }
 
 /* RFC 5681 section 3.2, RFC 6582. An ACK of the first byte that is missing, again. */
@@ -149,8 +147,23 @@ static struct headers *begin_headers(const struct tcp *t) {
     return h;
 }
 
-/* Fills in what a segment has of its own, and gives the frame to the port. */
-static void finish(struct tcp *t, struct headers *h, u32 header, u32 length, u32 seq, u8 flags, u32 sum) {
+/* Where no device sums: the sum of `length` bytes of the queue from the cursor on. */
+static u16 sum_of_queue(const struct tcp *t, struct cursor cursor, u32 length) {
+    u16 sum = 0;
+
+    for (u32 done = 0; done < length; cursor = (struct cursor){cursor.piece + 1, 0}) {
+        const struct tcp_piece *p = &t->piece[cursor.piece % TCP_PIECES];
+        u32 part = p->length - cursor.offset;
+        part = part < length - done ? part : length - done;
+        sum = sum_join(sum, sums_of(&tcp_global.config.sums, p->data + cursor.offset, part), done & 1);
+        done += part;
+    }
+    return sum;
+}
+
+/* Fills in what a segment has of its own, and gives the frame to the port. `sum`: of the data, if no device sums. */
+static inline __attribute__((always_inline)) void finish(struct tcp *t, struct headers *h, u32 header, u32 length,
+                                                         u32 seq, u8 flags, u16 sum) {
     u32 window = window_of(t), tcp_length = header - HEADERS_TCP + length;
 
     h->length = __builtin_bswap16((u16)(header - HEADERS_IP + length));
@@ -162,15 +175,10 @@ static void finish(struct tcp *t, struct headers *h, u32 header, u32 length, u32
     h->flags = flags;
     h->window = __builtin_bswap16((u16)window);
     h->urgent = 0;
-    u32 pseudo = t->pseudo + __builtin_bswap16((u16)tcp_length);
-    h->sum = sum_join((u16)pseudo, (u16)(pseudo >> 16), false);
-    if (!net_port.checksum) {
-        u16 all = sum_join(sum_bytes((u8 *)h + HEADERS_TCP, header - HEADERS_TCP), (u16)sum, false);
-        h->sum = (u16)~all;
-        port_end(header, 0, 0);
-    } else {
-        port_end(header, HEADERS_TCP, HEADERS_SUM);
-    }
+    h->sum = sum_join(t->pseudo, __builtin_bswap16((u16)tcp_length), false);
+    if (!net_port.checksum)
+        h->sum = (u16)~sum_join(sum_bytes((u8 *)h + HEADERS_TCP, header - HEADERS_TCP), sum, false);
+    port_end(header, net_port.checksum ? HEADERS_TCP : 0, net_port.checksum ? HEADERS_SUM : 0);
     t->rcv_acked = t->rcv_nxt;
     t->rcv_edge = t->rcv_nxt + window;
     t->ack_now = t->ack_later = false;
@@ -181,48 +189,45 @@ static bool begin(void) {
     return port_begin() || (port_flush() && port_begin());
 }
 
-/* Adds at most `most` bytes from the cursor on, which moves. Returns how many. */
-static u32 add_bytes(struct tcp *t, u32 most, struct cursor *cursor, u32 *sum) {
-    u32 done = 0;
+/* Bytes that a frame has taken, and where in the queue those after them are. */
+struct added {
+    u32 length;
+    struct cursor cursor;
+};
 
-    while (done < most && cursor->piece != t->last_piece) {
-        const struct tcp_piece *p = &t->piece[cursor->piece % TCP_PIECES];
-        const u8 *at = p->data + cursor->offset;
-        u32 part = p->length - cursor->offset;
-        part = part < most - done ? part : most - done;
-        u32 taken = port_add(at, part);
-        if (!net_port.checksum)
-            *sum = sum_join((u16)*sum, sums_of(&tcp_global.config.sums, at, taken), done & 1);
-        done += taken;
-        cursor->offset += taken;
-        if (cursor->offset == p->length)
-            *cursor = (struct cursor){cursor->piece + 1, 0};
+/* Adds more of the queue to a frame, up to `most` bytes in all. */
+static __attribute__((noinline)) struct added add_more(const struct tcp *t, u32 most, struct added a) {
+    while (a.length < most && a.cursor.piece != t->last_piece) {
+        const struct tcp_piece *p = &t->piece[a.cursor.piece % TCP_PIECES];
+        u32 part = p->length - a.cursor.offset;
+        part = part < most - a.length ? part : most - a.length;
+        u32 taken = port_add(p->data + a.cursor.offset, part);
+        a.length += taken;
+        a.cursor.offset += taken;
+        if (a.cursor.offset == p->length)
+            a.cursor = (struct cursor){a.cursor.piece + 1, 0};
         if (taken < part)
             break;
     }
-    return done;
+    return a;
 }
 
-/* Sends a segment of at most `most` bytes that begins at `seq`, where the cursor is, with the FIN if its turn has
- * come. False: the device is full. */
-static bool send_at(struct tcp *t, u32 seq, u32 most, struct cursor *cursor) {
-    u32 sum = 0;
+/* Adds at most `most` bytes from the cursor on to a frame that has none. Mostly one piece has them all. */
+static inline struct added add_bytes(const struct tcp *t, u32 most, struct cursor cursor) {
+    const struct tcp_piece *p = &t->piece[cursor.piece % TCP_PIECES];
+    u32 end = cursor.offset + most;
 
-    if (!begin())
-        return false;
-    struct headers *h = begin_headers(t);
-    u32 length = add_bytes(t, most, cursor, &sum), end = t->snd_una + t->queued;
-    u8 flags = TCP_ACK;
-    if (length && seq + length == end)
-        flags |= TCP_PSH;
-    if (t->fin && seq + length == end)
-        flags |= TCP_FIN;
-    finish(t, h, sizeof *h, length, seq, flags, sum);
-    u32 next = seq + length + (flags & TCP_FIN);
-    if (seq_diff(next, t->snd_nxt) > 0) { /* also if it begins with what is sent again */
-        t->snd_nxt = next;
-        t->cursor = *cursor;
-    }
+    if (!most || cursor.piece == t->last_piece || end > p->length)
+        return add_more(t, most, (struct added){0, cursor});
+    struct added a = {port_add(p->data + cursor.offset, most), cursor};
+    a.cursor.offset += a.length;
+    if (a.length == most && end == p->length)
+        a.cursor = (struct cursor){cursor.piece + 1, 0};
+    return a;
+}
+
+/* What has been sent up to `next` is under way. */
+static inline void note_sent(struct tcp *t, u32 next) {
     if (seq_diff(next, t->snd_max) > 0) {
         t->snd_max = next;
         if (!t->timing) {
@@ -236,7 +241,37 @@ static bool send_at(struct tcp *t, u32 seq, u32 most, struct cursor *cursor) {
         t->resend_at = deadline(t->rto);
         timer_by(t, t->resend_at);
     }
+}
+
+/* Sends a segment of at most `most` bytes that begins at `seq`, where the cursor is, with the FIN if its turn has
+ * come. False: the device is full. */
+static inline __attribute__((always_inline)) bool send_at(struct tcp *t, u32 seq, u32 most, struct cursor cursor) {
+    if (!begin())
+        return false;
+    struct headers *h = begin_headers(t);
+    struct added added = add_bytes(t, most, cursor);
+    u32 length = added.length, next = seq + length;
+    u8 flags = TCP_ACK;
+    if (next == t->snd_una + t->queued)
+        flags |= (u8)((length ? TCP_PSH : 0) | t->fin);
+    finish(t, h, sizeof *h, length, seq, flags, net_port.checksum ? 0 : sum_of_queue(t, cursor, length));
+    next += flags & TCP_FIN;
+    if (seq_diff(next, t->snd_nxt) > 0) { /* also if it begins with what is sent again */
+        t->snd_nxt = next;
+        t->cursor = added.cursor;
+    }
+    note_sent(t, next);
     return true;
+}
+
+/* Sends what has not been sent, from snd_nxt on; this is how nearly all is sent. */
+static __attribute__((noinline)) bool send_next(struct tcp *t, u32 most) {
+    return send_at(t, t->snd_nxt, most, t->cursor);
+}
+
+/* Sends the first bytes of the queue again. */
+static __attribute__((noinline)) void send_first(struct tcp *t, u32 most) {
+    send_at(t, t->snd_una, most, (struct cursor){t->first_piece, t->first_done});
 }
 
 static void send_empty(struct tcp *t, u32 seq, u8 flags) {
@@ -262,11 +297,11 @@ void output_syn(struct tcp *t) {
 }
 
 void output_probe(struct tcp *t) {
-    struct cursor cursor = {t->first_piece, t->first_done}, at = t->cursor;
+    struct cursor at = t->cursor;
     u32 next = t->snd_nxt;
 
     if (t->queued || t->fin) {
-        send_at(t, t->snd_una, 1, &cursor);
+        send_first(t, 1);
         t->snd_nxt = next; /* it does not count as sent, but may be acknowledged */
         t->cursor = at;
         t->timing = false;
@@ -275,9 +310,11 @@ void output_probe(struct tcp *t) {
 
 /* How many bytes may be sent now. */
 static u32 allowed(const struct tcp *t) {
-    u32 congestion = t->cwnd + (t->recovering ? 0 : (t->duplicates < 2 ? t->duplicates : 2u) * t->mss); /* RFC 3042 */
-    u32 window = congestion < TCP_FLIGHT ? congestion : TCP_FLIGHT;
+    u32 window = t->cwnd;
 
+    if (t->duplicates && !t->recovering)
+        window += (t->duplicates < 2 ? t->duplicates : 2u) * t->mss; /* RFC 3042 */
+    window = window < TCP_FLIGHT ? window : TCP_FLIGHT;
     window = window < t->snd_wnd ? window : t->snd_wnd;
     return window > flight(t) ? window - flight(t) : 0;
 }
@@ -310,7 +347,7 @@ bool output(struct tcp *t) {
             }
             break;
         }
-        if (!send_at(t, t->snd_nxt, part, &t->cursor))
+        if (!send_next(t, part))
             return false;
         left = queue_end(t) - t->snd_nxt;
     }

@@ -1,5 +1,6 @@
 /* The options of a segment are hostile, as all of it: every length is checked. */
 #include "tcp/segment.h"
+#include <string.h>
 
 #define DEFAULT_MSS 536 /* of who does not say (RFC 9293 section 3.7.1) */
 #define MOST_SHIFT 14
@@ -20,4 +21,18 @@ void segment_offer(const struct segment *s, struct offer *offer) {
         }
         at += length;
     }
+}
+
+u8 *segment_without_options(u8 *frame, u32 *length) {
+    struct headers *h = (void *)frame;
+    u32 header = (h->version & 15) * 4u, whole = __builtin_bswap16(h->length), options = header - 20;
+
+    if (header < 20 || whole < header + 20 || whole > *length - HEADERS_IP ||
+        sum_bytes(frame + HEADERS_IP, header) != 0xffff)
+        return NULL;
+    h->version = 0x45;
+    h->length = __builtin_bswap16((u16)(whole - options));
+    memmove(frame + options, frame, HEADERS_TCP);
+    *length -= options;
+    return frame + options;
 }

@@ -72,34 +72,40 @@ static inline bool headers_good(const struct headers *h) {
            !((h->to[0] | h->from[0]) & 1);
 }
 
+/* Takes the IP options out of a frame whose headers are good; returns where it begins then, and *length. NULL: it
+ * is not whole, or its header's sum is wrong. Otherwise no sum needs to be looked at any more. */
+u8 *segment_without_options(u8 *frame, u32 *length);
+
 /* Takes a frame apart. False: it is no good segment to this address (network byte order) and port
- * (host byte order). `verified`: its TCP checksum has been checked. */
-static inline bool segment_read(struct segment *s, const u8 *frame, u32 length, u32 address, u16 port, bool verified) {
+ * (host byte order). `verified`: its TCP checksum has been checked. Whether its source can be one is not looked at. */
+static inline bool segment_read(struct segment *s, u8 *frame, u32 length, u32 address, u16 port, bool verified) {
     const struct headers *h = (const void *)frame;
 
-    if (length < sizeof *h || !headers_good(h) || h->destination != address || !is_host(h->source, address))
+    if (length < sizeof *h || !headers_good(h) || h->destination != address)
         return false;
-    u32 ip = (h->version & 15) * 4u, whole = __builtin_bswap16(h->length);
-    if (ip < 20 || whole < ip + 20 || whole > length - HEADERS_IP ||
-        !(ip == 20 ? sum_header_good(frame + HEADERS_IP) : sum_bytes(frame + HEADERS_IP, ip) == 0xffff))
+    if (h->version != 0x45) {
+        if (!(frame = segment_without_options(frame, &length)))
+            return false;
+        h = (const void *)frame;
+    } else if (!sum_header_good(frame + HEADERS_IP)) {
         return false;
-    /* from here on as if there were no IP options */
-    const u8 *tcp = frame + HEADERS_IP + ip;
-    const struct headers *t = (const void *)(tcp - HEADERS_TCP);
-    u32 tcp_length = whole - ip, header = (t->offset >> 4) * 4u;
-    if (header < 20 || header > tcp_length || t->destination_port != __builtin_bswap16(port) ||
-        !t->source_port)
+    }
+    u32 whole = __builtin_bswap16(h->length), header = h->offset >> 2 & 0x3c;
+    if (whole > length - HEADERS_IP || header < 20 || header + 20 > whole ||
+        h->destination_port != __builtin_bswap16(port))
         return false;
+    const u8 *tcp = frame + HEADERS_TCP;
+    u32 tcp_length = whole - 20;
     if (!verified &&
         sum_join(pseudo_sum(h, tcp_length), sum_bytes(tcp, tcp_length), false) != 0xffff)
         return false;
     s->mac = h->from;
     s->source = h->source;
-    s->source_port = t->source_port;
-    s->window = __builtin_bswap16(t->window);
-    s->seq = __builtin_bswap32(t->seq);
-    s->ack = __builtin_bswap32(t->ack);
-    s->flags = t->flags;
+    s->source_port = h->source_port;
+    s->window = __builtin_bswap16(h->window);
+    s->seq = __builtin_bswap32(h->seq);
+    s->ack = __builtin_bswap32(h->ack);
+    s->flags = h->flags;
     s->options = tcp + 20;
     s->options_length = (u8)(header - 20);
     s->data = tcp + header;

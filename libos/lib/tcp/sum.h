@@ -15,15 +15,25 @@ u16 sum_bytes(const void *data, u32 length);
 /* Is the sum of 20 bytes right, of an IP header without options? They are not all zero. */
 static inline bool sum_header_good(const u8 *at) {
     u64 a, b;
-    u32 c;
+    u32 c, d;
 
     __builtin_memcpy(&a, at, 8);
     __builtin_memcpy(&b, at + 8, 8);
     __builtin_memcpy(&c, at + 16, 4);
-    a = (a & 0xffffffff) + (a >> 32) + (b & 0xffffffff) + (b >> 32) + c;
-    a = (a & 0xffffffff) + (a >> 32);
-    a = (a & 0xffff) + (a >> 16 & 0xffff) + (a >> 32); /* at most 0x1ffff */
-    return a == 0xffff || a == 0x1fffe;
+    a += b;
+    a += (u64)c + (a < b); /* each carry comes in again at the other end */
+    a += a < c;
+    d = (u32)(a >> 32);
+    d += (u32)a;
+    d += d < (u32)a;
+    d += d << 16 | d >> 16; /* both halves are the sum now, but for a carry into the upper one */
+    return d >> 16 == 0xffff;
+}
+/* The sum of four bytes. */
+static inline u16 sum_word(u32 word) {
+    u32 sum = (word & 0xffff) + (word >> 16);
+
+    return (u16)(sum + (sum >> 16));
 }
 /* a + b, where b's bytes begin at an odd offset if `odd`. */
 static inline u16 sum_join(u16 a, u16 b, bool odd) {

@@ -14,6 +14,10 @@ static struct tcp *place[PLACES];
 static struct tcp *orphan_first, *orphan_last; /* connections without a user, the oldest first */
 static struct tcp *dirty_first, **dirty_end = &dirty_first;
 static u64 multiplier;
+static struct {
+    struct headers headers;
+    u16 pseudo; /* sum of the pseudo-header, but for the length and the peer */
+} template;
 
 /* ---- lists and the table */
 
@@ -85,18 +89,27 @@ static struct tcp *take(void) {
 
 /* ---- new connections */
 
-void headers_make(struct tcp *t, const struct segment *s) {
-    struct headers *h = &t->headers;
-    u16 protocol = __builtin_bswap16(6);
+/* What the segments of all connections have in common. */
+static void make_template(void) {
+    struct headers *h = &template.headers;
 
     *h = (struct headers){.type = __builtin_bswap16(0x0800), .version = 0x45, .hops = 64, .protocol = 6,
                           .fragment = __builtin_bswap16(0x4000), .source = tcp_global.config.address,
-                          .destination = s->source, .destination_port = s->source_port,
                           .source_port = __builtin_bswap16(tcp_global.config.port)};
-    memcpy(h->to, s->mac, 6);
     memcpy(h->from, net_port.mac, 6);
     h->ip_sum = sum_bytes((u8 *)h + HEADERS_IP, 20);
-    t->pseudo = sum_join(sum_bytes(&h->source, 8), protocol, false);
+    template.pseudo = sum_join(sum_word(h->source), __builtin_bswap16(6), false);
+}
+
+void headers_make(struct tcp *t, const struct segment *s) {
+    u16 sum = sum_word(s->source);
+
+    t->headers = template.headers;
+    memcpy(t->headers.to, s->mac, 6);
+    t->headers.destination = s->source;
+    t->headers.destination_port = s->source_port;
+    t->headers.ip_sum = sum_join(t->headers.ip_sum, sum, false);
+    t->pseudo = sum_join(template.pseudo, sum, false);
 }
 
 /* RFC 6528: a keyed hash of the connection, and a clock of 4 us ticks. */
@@ -113,11 +126,20 @@ static void on_syn(struct segment s) {
     struct tcp *t = offer.mss >= TCP_LEAST_MSS ? take() : NULL;
     if (!t)
         return;
-    *t = (struct tcp){
-        .dirty = t->dirty, .dirty_next = t->dirty_next, .state = TCP_SYN_RECEIVED,
-        .mss = offer.mss < TCP_MSS ? offer.mss : TCP_MSS, .shift = offer.scales ? offer.shift : 255,
-        .rcv_nxt = s.seq + 1, .rcv_edge = s.seq + 1 + TCP_WINDOW, .snd_wnd = s.window, .window_most = s.window, .wl1 = s.seq,
-        .ssthresh = ~0u, .rto = RTO_FIRST};
+    bool dirty = t->dirty;
+    struct tcp *dirty_next = t->dirty_next;
+    memset(t, 0, offsetof(struct tcp, piece)); /* the queue is empty, and headers_make does the rest */
+    t->dirty = dirty;
+    t->dirty_next = dirty_next;
+    t->state = TCP_SYN_RECEIVED;
+    t->mss = offer.mss < TCP_MSS ? offer.mss : TCP_MSS;
+    t->shift = offer.scales ? offer.shift : 255;
+    t->rcv_nxt = s.seq + 1;
+    t->rcv_edge = s.seq + 1 + TCP_WINDOW;
+    t->snd_wnd = t->window_most = s.window;
+    t->wl1 = s.seq;
+    t->ssthresh = ~0u;
+    t->rto = RTO_FIRST;
     t->cwnd = (u32)TCP_FIRST_WINDOW * t->mss;
     headers_make(t, &s);
     t->snd_una = first_sequence(&s);
@@ -381,6 +403,8 @@ static __attribute__((noinline)) struct tcp *on_stranger(struct tcp *t, struct s
     }
     if (t)
         return t;
+    if (!is_host(s.source, tcp_global.config.address) || !s.source_port)
+        return NULL;
     if (opens)
         on_syn(s);
     else
@@ -464,6 +488,7 @@ void tcp_abort(struct tcp *t) {
 void tcp_init(const struct tcp_config *config) {
     tcp_global.config = *config;
     multiplier = siphash(config->key, "place", 5) | 1;
+    make_template();
     tcp_clock();
     timer_init();
     memset(place, 0, sizeof place);
