@@ -160,23 +160,14 @@ bool value_restrict(const struct code_insn *i, bool taken, struct value *a, stru
     /* A 32-bit comparison says something of the whole value only if this is small. */
     if (bpf_class(i) == BPF_JMP32 && !(within(a, 0, most) && within(b, 0, most)))
         return true;
-    switch (code) {
-    case BPF_JEQ: return restrict_equal(a, b, taken);
-    case BPF_JNE: return restrict_equal(a, b, !taken);
-    case BPF_JLT:
-    case BPF_JSLT:
-        return taken ? restrict_order(a, b, true, sign) : restrict_order(b, a, false, sign);
-    case BPF_JLE:
-    case BPF_JSLE:
-        return taken ? restrict_order(a, b, false, sign) : restrict_order(b, a, true, sign);
-    case BPF_JGT:
-    case BPF_JSGT:
-        return taken ? restrict_order(b, a, true, sign) : restrict_order(a, b, false, sign);
-    case BPF_JGE:
-    case BPF_JSGE:
-        return taken ? restrict_order(b, a, false, sign) : restrict_order(a, b, true, sign);
-    }
-    return true; /* BPF_JSET */
+    if (code == BPF_JEQ || code == BPF_JNE)
+        return restrict_equal(a, b, taken == (code == BPF_JEQ));
+    if (code == BPF_JSET)
+        return true;
+    /* What is not below is at least as much: both the side that is the lower and whether they may be equal change. */
+    bool below = code == BPF_JLT || code == BPF_JSLT || code == BPF_JLE || code == BPF_JSLE;
+    bool strict = code == BPF_JLT || code == BPF_JSLT || code == BPF_JGT || code == BPF_JSGT;
+    return below == taken ? restrict_order(a, b, strict == taken, sign) : restrict_order(b, a, strict == taken, sign);
 }
 
 /* The next bound on the way to none: far, and then everywhere. */

@@ -19,7 +19,7 @@
 
 #define MOST_PRINTED 20
 
-static struct count { u32 bindings; u16 pins; u16 listed; } *counts;
+static u64 *counts; /* bindings and pins as in a page's state, and below how often it is listed; all zero but while it counts */
 static u32 found;
 static u32 busy;
 
@@ -29,17 +29,15 @@ static void complain(u32 page, const char *what, u64 is, u64 should) {
 }
 
 /* Pages of devices beyond the page array are counted after all others. */
-static struct count *count_of(u32 page) {
+static u64 *count_of(u32 page) {
     return page < page_count ? &counts[page] : &counts[page_count + (page_get(page) - device_array)];
 }
 
 static void held(u32 page, bool pin) {
     if (!page_get(page))
         complain(page, "number", page, page_count);
-    else if (pin)
-        count_of(page)->pins++;
     else
-        count_of(page)->bindings++;
+        *count_of(page) += pin ? STATE_ONE_PIN : STATE_ONE_BINDING;
 }
 
 static void check_leaf(u32 table) {
@@ -53,7 +51,7 @@ static void check_leaf(u32 table) {
         held(table, true);
         u8 type = page_get(page) ? page_type(page_get(page)) : PAGE_ABSENT;
         bool writable = entry[i] & PTE_WRITE;
-        bool may_read = type == PAGE_ENV || type == PAGE_FLOW || type == PAGE_TABLE || type == PAGE_EXPOSED;
+        bool may_read = page_holds(type) || type == PAGE_EXPOSED;
         bool may_write = type == PAGE_DATA || type == PAGE_RING || type == PAGE_CONTEXT || type == PAGE_DEVICE;
         if (type == PAGE_DEVICE && (!(entry[i] & PTE_UNCACHED) || !(entry[i] & PTE_NX)))
             complain(page, "entry of a device's page", entry[i], PTE_UNCACHED | PTE_NX);
@@ -112,7 +110,7 @@ static void check_env(struct env *e) {
     }
     for (u32 page = e->first_page; page; page = page_get(page)->next) {
         struct page *p = page_get(page);
-        if (page_owner(p) != e->self || p->prev != previous || count_of(page)->listed++) {
+        if (page_owner(p) != e->self || p->prev != previous || (u16)(*count_of(page))++) {
             complain(page, "owner of a listed page", page_owner(p), e->self);
             break;
         }
@@ -137,28 +135,50 @@ static void check_slices(void) {
 static void check_page(u32 page) {
     struct page *p = page_get(page);
     u64 state = page_state(p);
-    const struct count *c = count_of(page);
+    u64 *count = count_of(page);
 
-    if (STATE_BINDINGS(state) != c->bindings)
-        complain(page, "bindings", STATE_BINDINGS(state), c->bindings);
-    if (STATE_ENTRIES(state) != c->pins)
-        complain(page, "pins or entries", STATE_ENTRIES(state), c->pins);
-    if (!page_owner(p) != !c->listed)
+    if (STATE_BINDINGS(state) != STATE_BINDINGS(*count))
+        complain(page, "bindings", STATE_BINDINGS(state), STATE_BINDINGS(*count));
+    if (STATE_ENTRIES(state) != STATE_ENTRIES(*count))
+        complain(page, "pins or entries", STATE_ENTRIES(state), STATE_ENTRIES(*count));
+    if (!page_owner(p) != !(u16)*count)
         complain(page, "owner", page_owner(p), 0);
+    *count = 0; /* for the next time */
+}
+
+/* Most pages of a large machine are free, and nothing is counted for them: so much is seen soon. */
+static bool all_free(u32 first) {
+    u64 any = ~page_free_word(first) | page_holders(first);
+
+    for (u32 page = first; page < first + 64 && !any; page++)
+        any = ((page_state(&page_array[page]) & ~STATE_ZERO) ^ PAGE_FREE) | page_owner(&page_array[page]) | counts[page];
+    return !any;
+}
+
+static u32 check_some(u32 first, u32 end) {
+    u32 free_pages = 0, holders = 0;
+
+    for (u32 page = first; page < end; page++) {
+        u8 type = page_type(page_get(page));
+        check_page(page);
+        if ((page_free_word(page) >> page % 64 & 1) != (type == PAGE_FREE))
+            complain(page, "free map", type, PAGE_FREE);
+        free_pages += type == PAGE_FREE;
+        holders += page_holds(type);
+    }
+    if (page_holders(first) != holders)
+        complain(first, "holders from here on", page_holders(first), holders);
+    return free_pages;
 }
 
 static void check_pages(void) {
     u32 free_pages = 0;
 
-    for (u32 page = 0; page < page_count; page++) {
-        u8 type = page_type(page_get(page));
-        check_page(page);
-        if (page_is_marked_free(page) != (type == PAGE_FREE))
-            complain(page, "free map", type, PAGE_FREE);
+    for (u32 page = 0; page < page_count; page += 64)
+        free_pages += all_free(page) ? 64 : check_some(page, (u32)min_u64(page + 64, page_count));
+    for (u32 page = info->code_first; page < info->code_first + info->code_pages; page++)
         if (!load_is_sound(page))
-            complain(page, "what the kernel may do with it", memory_bits(page), type);
-        free_pages += type == PAGE_FREE;
-    }
+            complain(page, "what the kernel may do with it", memory_bits(page), page_type(page_get(page)));
     for (const struct device *d = info->device; d < info->device + info->devices; d++)
         for (u32 i = 0; i < d->pages && d->first >= page_count; i++)
             check_page(d->first + i);
@@ -177,7 +197,6 @@ s64 check_machine(void) {
         return E_AGAIN;
     stop_others();
     found = 0;
-    memset(counts, 0, (page_count + device_count) * sizeof *counts);
     for (u32 e = info->first_env; e; e = env_of(e)->next)
         check_env(env_of(e));
     check_slices();

@@ -307,24 +307,20 @@ static bool break_bindings(struct env *e) {
 
 /* Frees a page, or sees to it that nobody binds it anew. */
 static void dispose(struct env *e, u32 page) {
-    struct page *p = page_get(page);
-    u64 state = page_state(p);
+    u64 state = page_state(page_get(page));
+    u8 type = STATE_TYPE(state);
 
     if (STATE_PINS(state))
         flow_reclaim(); /* a device may be done with it by now */
-    if (STATE_TYPE(state) == PAGE_TABLE) {
-        p->where = 0;
-        if (page == e->root) {
-            e->root = 0;
-            space_kernel_half(page, false);
-            page_unbind(page);
-        }
-        page_retype(page, e->self, PAGE_TABLE, DATA_ZERO, UINT32_MAX);
+    if (page == e->root) {
+        e->root = 0;
+        space_kernel_half(page, false);
+        page_unbind(page);
     }
     if (state & STATE_VITAL)
         page_set_vital(page, false);
-    if (page == e->self || page_type(p) == PAGE_DEVICE || page_release(e, page, PAGE_DATA))
-        page_take_begin(page, e->self);
+    if (page == e->self || type == PAGE_DEVICE || page_release(e, page, type == PAGE_TABLE ? PAGE_TABLE : PAGE_DATA))
+        page_take_begin(page);
     else
         page_look_from(page); /* most of a small environment were tables: they are known to be zero */
 }

@@ -76,9 +76,6 @@ void load_release(u32 first) {
 
 bool load_is_sound(u32 page) {
     struct page *p = page_get(page);
-
-    if (page - info->code_first >= info->code_pages)
-        return true;
     const struct program *program = page_type(p) == PAGE_CODE ? page_ptr(p->where) : NULL;
     bool ready = program && !program->work && page - p->where < program->pages;
     return memory_bits(page) == (ready ? 0 : PTE_WRITE | mmu_nx);

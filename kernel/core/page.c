@@ -21,6 +21,7 @@ u32 device_count;
 static u64 *free_map;
 static u64 *free_words;
 static u32 map_words;
+u8 *holder_count; /* of each 64 pages; zeros up to a multiple of 8 */
 static u64 generations = GENERATIONS; /* pages have 1 at boot; no capability is older */
 
 /* Each CPU takes so many at a time, looks for free pages where it found the last, and counts for itself: CPUs that
@@ -39,6 +40,7 @@ void page_init(struct page *array, u64 *map, u32 count) {
     free_map = map;
     map_words = (u32)round_up(count, 64) / 64;
     free_words = map + map_words;
+    holder_count = (u8 *)(free_words + round_up(map_words, 64) / 64);
     for (u32 i = 0; i < count; i++)
         array[i].state = PAGE_ABSENT;
 }
@@ -117,7 +119,7 @@ static u32 next_free(u32 at, u32 count) {
     return page_count;
 }
 
-/* Whether all bits of a run are set; if not, *from is where to look on: after the last that is not, of those looked at. */
+/* Whether all bits of a run are set; *from is where to look on if not: after the last that is not, of those looked at. */
 static bool run_is_free(u32 page, u32 count, u32 *from) {
     *from = page_count;
     if (count > page_count - page)
@@ -153,17 +155,9 @@ static NOINLINE u32 claim_any(u32 count, u32 order, u32 colour) {
     for (int round = 0; round < 2; round++, start = 0) {
         for (u32 at = start; (at = next_free(at, count)) < page_count;) {
             u32 first = at + ((colour - at) & (align - 1));
-            u32 from = first;
-            if (first > at) {
-                at = first;
-                if (at >= page_count)
-                    break;
-            }
-            if (!run_is_free(first, count, &from)) {
-                at = from;
-                continue;
-            }
-            if (claim(first, count)) {
+            if (first >= page_count)
+                break;
+            if (run_is_free(first, count, &at) && claim(first, count)) {
                 this_cpu()->hint = first + count;
                 return first;
             }
@@ -172,8 +166,17 @@ static NOINLINE u32 claim_any(u32 count, u32 order, u32 colour) {
     return PAGE_ANY;
 }
 
+u32 page_holders(u32 page) { return __atomic_load_n(&holder_count[page / 64], __ATOMIC_SEQ_CST); }
+
+u32 page_next_holder(u32 page) {
+    if (page % 512 == 0 && !__atomic_load_n((u64 *)&holder_count[page / 64], __ATOMIC_SEQ_CST))
+        return page + 512;
+    return page_holders(page) ? page + 1 : (page | 63) + 1;
+}
+
 void page_declare(u32 page, u8 type, u32 owner) {
     CHECK(page < page_count);
+    page_count_holder(page, type, 1);
     struct page *p = &page_array[page];
     p->generation = 1;
     p->owner = owner;
@@ -206,7 +209,7 @@ s64 page_owned(u32 owner, u32 name, u32 count) {
     return 0;
 }
 
-bool page_is_marked_free(u32 page) { return free_map[page / 64] >> page % 64 & 1; }
+u64 page_free_word(u32 page) { return free_map[page / 64]; }
 
 struct page *page_get_device(u32 page) {
     for (u32 i = 0; i < info->devices; i++)
@@ -221,7 +224,7 @@ void page_unpin(u32 page) {
     ASSERT(STATE_PINS(old) > 0);
 }
 
-s64 page_retype_from(u32 page, u32 owner, u8 from, u16 to, u32 bindings, u64 *was) {
+s64 page_change(u32 page, u32 owner, u8 from, u16 to, u32 bindings, u64 *was) {
     struct page *p = page_get(page);
 
     if (!p || page_owner(p) != owner)
@@ -277,9 +280,7 @@ s64 page_set_vital(u32 page, bool vital) {
     return set_flags(page, vital ? STATE_VITAL | STATE_TAKEN : 0, STATE_VITAL, vital ? STATE_VITAL : 0) ? 0 : E_BUSY;
 }
 
-s64 page_take_begin(u32 page, u32 owner) {
-    if (page_owner(page_get(page)) != owner)
-        return E_NO_RIGHT;
+s64 page_take_begin(u32 page) {
     return set_flags(page, STATE_VITAL, 0, STATE_TAKEN) ? 0 : E_VITAL;
 }
 
@@ -356,15 +357,17 @@ s64 page_take(struct env *env, u32 name, u32 count, u32 order) {
     return result;
 }
 
-u32 page_release_run(struct env *env, u32 name, u32 count, u8 type) {
+static ALWAYS_INLINE u32 release_run(struct env *env, u32 name, u32 count, u8 type) {
     u64 generation = page_new_generation();
     u32 done = 0;
 
     for (; done < count; done++) {
         struct page *p = &page_array[name + done];
-        u64 zero = page_state(p) & STATE_ZERO, old = type | zero | (page_state(p) & STATE_TAKEN);
+        u64 old = type | (page_state(p) & 0xff00 & ~STATE_VITAL);
+        u64 zero = type == PAGE_TABLE ? STATE_ZERO : old & STATE_ZERO;
         if (!__atomic_compare_exchange_n(&p->state, &old, PAGE_FREE | zero, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
             break;
+        page_count_holder(name + done, type, (u8)-1);
         unlink_page(env, p);
         p->generation = generation;
         p->where = 0;
@@ -378,6 +381,10 @@ u32 page_release_run(struct env *env, u32 name, u32 count, u8 type) {
     this_cpu()->trace->free_pages += done;
     return done;
 }
+
+u32 page_release_run(struct env *env, u32 name, u32 count) { return release_run(env, name, count, PAGE_DATA); }
+
+s64 page_release(struct env *env, u32 page, u8 type) { return release_run(env, page, 1, type) ? 0 : E_BUSY; }
 
 void page_look_from(u32 page) {
     if (page < this_cpu()->hint && page / 512 == this_cpu()->hint / 512)

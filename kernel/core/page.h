@@ -42,7 +42,17 @@ SPARING struct page *page_get_device(u32 page);
 static inline struct page *page_get(u32 page) { /* NULL: no such page */
     return likely(page < page_count) ? &page_array[page] : page_get_device(page);
 }
-bool page_is_marked_free(u32 page); /* in the free map */
+u64 page_free_word(u32 page); /* of the free map, the 64 bits of which it has one */
+/* What can hold other pages: by mappings, by a ring and its buffers, by a sleeper on one of their words. */
+static inline bool page_holds(u8 type) { return (1u << PAGE_TABLE | 1u << PAGE_FLOW | 1u << PAGE_ENV) >> type & 1; }
+extern u8 *holder_count;
+/* Counted before it is one and until it is none, so that none is ever passed over. */
+static inline void page_count_holder(u32 page, u8 type, u8 more) {
+    if (page_holds(type) && page < page_count)
+        __atomic_fetch_add(&holder_count[page / 64], more, __ATOMIC_SEQ_CST);
+}
+u32 page_holders(u32 page);     /* how many of the 64 pages of which it is one do; at times more are counted than there are */
+u32 page_next_holder(u32 page); /* one after it, between which and it is none */
 static inline u64 page_state(const struct page *p) { return __atomic_load_n(&p->state, __ATOMIC_SEQ_CST); }
 static inline u8 page_type(const struct page *p) { return STATE_TYPE(page_state(p)); }
 static inline u64 page_generation(const struct page *p) {
@@ -70,6 +80,11 @@ static inline void page_unbind(u32 page) {
     ASSERT(STATE_BINDINGS(page_state(page_get(page))) > 0);
     __atomic_fetch_sub(&page_get(page)->state, STATE_ONE_BINDING, __ATOMIC_SEQ_CST);
 }
+/* Of many: those listed, or (NULL) from the first on. */
+static inline void page_unbind_all(const u32 *page, u32 first, u32 count) {
+    while (count--)
+        page_unbind(page ? page[count] : first + count);
+}
 static inline s64 page_pin(u32 page) { return page_hold(page, PAGE_DATA, (u64)UINT16_MAX << 16); } /* by a device */
 void page_unpin(u32 page);
 
@@ -85,14 +100,20 @@ static inline bool page_any_taken(const u32 *page, u32 first, u32 count) {
         count--;
     return count;
 }
-/* Sets FLAG_TAKEN, so that no binding and no pin is added: 0 (also if it is set), E_NO_RIGHT, E_VITAL. */
-s64 page_take_begin(u32 page, u32 owner);
+/* Sets FLAG_TAKEN, so that no binding and no pin is added: 0 (also if it is set) or E_VITAL. Its owner's lock is held. */
+s64 page_take_begin(u32 page);
 /* Ends it. With `taker`: the page, which nothing holds, becomes its DATA; both locks are held. */
 void page_take_end(u32 page, struct env *from, struct env *taker);
 
 /* Changes the use of a page that `owner` owns, to a type and, shifted by 8, its flags: 0, E_NO_RIGHT, E_WRONG_TYPE, or E_BUSY when it is
  * pinned or has more than `bindings` bindings, or is DATA that is being taken. */
-s64 page_retype_from(u32 page, u32 owner, u8 from, u16 to, u32 bindings, u64 *was); /* *was: the state before */
+s64 page_change(u32 page, u32 owner, u8 from, u16 to, u32 bindings, u64 *was); /* without counting holders */
+static inline s64 page_retype_from(u32 page, u32 owner, u8 from, u16 to, u32 bindings, u64 *was) { /* *was: the state before */
+    page_count_holder(page, (u8)to, 1);
+    s64 error = page_change(page, owner, from, to, bindings, was);
+    page_count_holder(page, error ? (u8)to : from, (u8)-1);
+    return error;
+}
 static inline s64 page_retype(u32 page, u32 owner, u8 from, u16 to, u32 bindings) {
     u64 was;
     return page_retype_from(page, owner, from, to, bindings, &was);
@@ -108,13 +129,10 @@ void page_end_use(u32 page, u8 type, u16 to);
 /* Allocates count pages for env, by name or PAGE_ANY aligned to 2^order; zeroed, one new
  * generation. Takes env's lock. The first page, or E_NOT_FREE, E_LIMIT, E_DEAD. */
 s64 page_take(struct env *env, u32 name, u32 count, u32 order);
-/* Frees pages of env, whose lock is held, as far as they have this type and no binding or pin, also ones that are being taken:
- * how many. */
-u32 page_release_run(struct env *env, u32 name, u32 count, u8 type);
-/* One: 0 or E_BUSY. */
-static inline s64 page_release(struct env *env, u32 page, u8 type) {
-    return page_release_run(env, page, 1, type) ? 0 : E_BUSY;
-}
+/* Frees pages of env, whose lock is held, as far as they are DATA without binding or pin, also ones that are being taken: how many. */
+u32 page_release_run(struct env *env, u32 name, u32 count);
+/* One of this type, a TABLE with nothing in it: 0 or E_BUSY. */
+s64 page_release(struct env *env, u32 page, u8 type);
 /* Here is what the next allocation on this CPU may well use, if it is in the same line of the map as what it would use. */
 void page_look_from(u32 page);
 /* Moves pages that `from` owns to `to`; both locks held. With an error nothing moved. */

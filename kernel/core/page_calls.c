@@ -79,7 +79,7 @@ s64 call_page_free(u64 cap, u32 name, u32 count) {
     for (u32 i = 0; i < count && !error; i++)
         error = may_free(name + i);
     if (likely(!error)) {
-        u32 freed = page_release_run(env, name, count, PAGE_DATA);
+        u32 freed = page_release_run(env, name, count);
         revoke_given(env, RESOURCE_PAGES, freed);
         error = freed == count ? 0 : E_BUSY; /* another CPU has just bound it */
     }

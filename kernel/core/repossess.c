@@ -23,7 +23,7 @@
 
 /* ---------------------------------------------------------------- making others let go */
 
-#define SWEEP 16384 /* what one piece of the search may cost, in pages looked at */
+#define SWEEP 16384 /* what one piece of the search may cost, in looks: at a page, or at a count of holders that is zero */
 #define TABLE_COST 256
 
 /* A table's owner's lock keeps it one. The owner may have stopped, or be dying. */
@@ -73,9 +73,9 @@ bool repossess_sweep(u32 *cursor, const struct env *dying) {
     u32 page = *cursor;
     bool enough = false;
 
-    for (u32 work = 0; page < page_count && work < SWEEP && !enough; page++, work++) {
-        u8 type = page_type(page_get(page));
-        if (type != PAGE_TABLE && type != PAGE_FLOW && type != PAGE_ENV)
+    for (u32 work = 0; page < page_count && work < SWEEP && !enough; page = page_next_holder(page), work++) {
+        u8 type = page_holders(page) ? page_type(page_get(page)) : PAGE_FREE;
+        if (!page_holds(type))
             continue;
         work += TABLE_COST;
         if (type == PAGE_TABLE) {
@@ -152,7 +152,7 @@ static s64 begin(struct env *env, struct env *taker, u32 page) {
         return E_VITAL;
     if (taker->pages >= taker->page_limit)
         return E_LIMIT;
-    return page_take_begin(page, env->self);
+    return page_take_begin(page);
 }
 
 static s64 finish(struct env *env, struct env *taker, u32 page, u32 *saved) {

@@ -140,8 +140,7 @@ s64 call_env_limit(u64 cap, u32 pages, u32 slices) {
     s64 error = 0;
 
     TRY(env_target(cap, RIGHT_OWN, &env));
-    if (env == creator || env->creator != creator->self ||
-        env->creator_generation != page_generation(page_get(creator->self)))
+    if (!env_is_child(env->self))
         return E_NO_RIGHT;
     env_lock_two(env, creator);
     u32 page_debt = env->pages - (u32)min_u64(env->pages, pages), slice_debt = env->slices - (u32)min_u64(env->slices, slices);

@@ -70,11 +70,11 @@ static inline u64 *leaf_entry(struct env *env, u64 va) {
     return likely(table) ? &table[index_of(va, 1)] : NULL;
 }
 
-/* The entry of level 2 for va, or NULL where there is no table. */
-static u64 *large_entry(u32 root, u64 va) {
-    u64 *table = find_table(root, va, 2);
+/* The entry of a level for va, or NULL where there is no table. */
+static u64 *entry_at(u32 root, u64 va, u32 level) {
+    u64 *table = find_table(root, va, level);
 
-    return table ? &table[index_of(va, 2)] : NULL;
+    return table ? &table[index_of(va, level)] : NULL;
 }
 
 static bool is_large(u64 entry) { return (entry & (PTE_PRESENT | PTE_LARGE)) == (PTE_PRESENT | PTE_LARGE); }
@@ -112,7 +112,7 @@ static inline u64 *part_of(struct env *env, const struct update *u, u32 i, u32 *
     u64 va = u->va + i * PAGE_SIZE;
 
     if (unlikely(u->level)) {
-        u64 *entry = large_entry(env->root, va);
+        u64 *entry = entry_at(env->root, va, 2);
         *count = 1;
         return entry && is_large(*entry) ? entry : NULL;
     }
@@ -231,13 +231,8 @@ static inline s64 map_entries(struct env *env, const struct update *u, const str
 
 /* ---------------------------------------------------------------- large mappings */
 
-static void unbind_run(u32 first, u32 count) {
-    for (u32 i = 0; i < count; i++)
-        page_unbind(first + i);
-}
-
 static NOINLINE s64 map_large(struct env *env, const struct update *u, const struct cap *cap) {
-    u64 *entry = large_entry(env->root, u->va);
+    u64 *entry = entry_at(env->root, u->va, 2);
     s64 granted = 0;
 
     if (!entry)
@@ -249,7 +244,7 @@ static NOINLINE s64 map_large(struct env *env, const struct update *u, const str
     for (u32 i = 0; i < LARGE; i++) {
         granted = bind(env, u->page + i, PAGE_DATA, u->flags, cap);
         if (granted < 0) {
-            unbind_run(u->page, i);
+            page_unbind_all(NULL, u->page, i);
             return granted;
         }
     }
@@ -266,7 +261,7 @@ static void remove_large(struct env *env, u64 *entry, u64 va) {
     __atomic_store_n(entry, 0, __ATOMIC_SEQ_CST);
     count_entries(entry, -1ull);
     shootdown(env, va, LARGE);
-    unbind_run(first, LARGE);
+    page_unbind_all(NULL, first, LARGE);
 }
 
 static NOINLINE s64 map_range(struct env *env, const struct update *u, const struct cap *cap) {
@@ -351,48 +346,46 @@ static NOINLINE s64 clean(struct env *env, const struct update *u) {
 }
 
 static NOINLINE s64 bind_table(struct env *env, const struct update *u) {
-    u64 *parent = find_table(env->root, u->va, u->level + 1u);
+    u64 was, *entry = entry_at(env->root, u->va, u->level + 1u);
 
-    if (!parent)
+    if (!entry)
         return E_NO_TABLE;
-    u64 *entry = &parent[index_of(u->va, u->level + 1u)];
     if (*entry & PTE_PRESENT)
         return E_MAPPED;
-    u64 was;
-
     TRY(page_retype_from(u->page, env->self, PAGE_DATA, (u16)(PAGE_TABLE | u->level << 8), 0, &was));
     page_zero(u->page, was);
-    page_get(u->page)->where = page_of_phys(ptr_phys(parent));
+    page_get(u->page)->where = page_of_phys(ptr_phys(entry));
     s64 error = page_bind(u->page, PAGE_TABLE);
     ASSERT(!error);
     __atomic_store_n(entry, (u64)u->page << PAGE_SHIFT | PTE_PRESENT | PTE_WRITE | PTE_USER, __ATOMIC_SEQ_CST);
-    count_entries(parent, 1);
+    count_entries(entry, 1);
     return 0;
 }
 
-static NOINLINE s64 unbind_table(struct env *env, const struct update *u) {
-    u64 *parent = find_table(env->root, u->va, u->level + 1u);
+/* Takes a table with no tables in it out of its parent. */
+static void detach(struct env *env, u64 *entry) {
+    u32 table = page_of(*entry), work = 512;
 
-    if (!parent)
-        return E_NOT_MAPPED;
-    u64 *entry = &parent[index_of(u->va, u->level + 1u)];
-    if (!(*entry & PTE_PRESENT) || *entry & PTE_LARGE)
+    __atomic_store_n(entry, 0, __ATOMIC_SEQ_CST);
+    count_entries(entry, -1ull);
+    forget_leaf(env);
+    shootdown(env, 0, PAGES_A_CALL); /* wherever in the space: from here on no CPU reaches what it maps */
+    space_empty_table(table, &work);
+    page_get(table)->where = 0;
+    page_end_use(table, PAGE_TABLE, DATA_ZERO);
+}
+
+static NOINLINE s64 unbind_table(struct env *env, const struct update *u) {
+    u64 *entry = entry_at(env->root, u->va, u->level + 1u);
+
+    if (!entry || !(*entry & PTE_PRESENT) || *entry & PTE_LARGE)
         return E_NOT_MAPPED;
     u32 page = page_of(*entry);
     if (STATE_BINDINGS(page_state(page_get(page))) > 1) /* its owner still maps it */
         return E_BUSY;
     if (u->level > 1 && entries_of(page))
         return E_BUSY;
-    if (u->level == 1) {
-        u64 span = 512 * PAGE_SIZE;
-        unmap(env, u->va & ~(span - 1), 512);
-    }
-    __atomic_store_n(entry, 0, __ATOMIC_SEQ_CST);
-    count_entries(parent, -1ull);
-    forget_leaf(env);
-    shootdown(env, u->va, PAGES_A_CALL);
-    page_get(page)->where = 0;
-    page_end_use(page, PAGE_TABLE, DATA_ZERO);
+    detach(env, entry);
     return 0;
 }
 
@@ -455,24 +448,16 @@ void space_remove_taken(struct env *env, u32 table) {
 }
 
 void space_detach_table(struct env *env, u32 table) {
-    struct page *p = page_get(table);
-    u32 work = 512;
+    const struct page *p = page_get(table);
+    u64 *entry = page_ptr(p->where);
 
-    if (STATE_LEVEL(page_state(p)) > 1 && entries_of(table))
+    if (!p->where || (STATE_LEVEL(page_state(p)) > 1 && entries_of(table)))
         return;
-    u64 *parent = p->where ? page_ptr(p->where) : NULL;
-    u32 i = 0;
-    while (parent && i < 512 && !(parent[i] & PTE_PRESENT && !(parent[i] & PTE_LARGE) && page_of(parent[i]) == table))
-        i++;
-    if (!parent || i == 512)
-        return;
-    __atomic_store_n(&parent[i], 0, __ATOMIC_SEQ_CST);
-    count_entries(parent, -1ull);
-    forget_leaf(env);
-    shootdown(env, 0, PAGES_A_CALL); /* from here on no CPU reaches what it maps */
-    space_empty_table(table, &work);
-    p->where = 0;
-    page_end_use(table, PAGE_TABLE, DATA_ZERO);
+    for (u64 *end = entry + 512; entry < end; entry++)
+        if (*entry & PTE_PRESENT && !(*entry & PTE_LARGE) && page_of(*entry) == table) {
+            detach(env, entry);
+            return;
+        }
 }
 
 bool space_empty_table(u32 table, u32 *work) {
@@ -487,7 +472,7 @@ bool space_empty_table(u32 table, u32 *work) {
         if (count > *work)
             break;
         *work -= count;
-        unbind_run(page_of(*entry), count);
+        page_unbind_all(NULL, page_of(*entry), count);
         *entry = 0;
         gone++;
     }

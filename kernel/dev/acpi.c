@@ -21,9 +21,8 @@
 
 /* Where ACPI puts a register: address space 0 is memory, 1 is I/O ports. */
 struct reg {
-    bool there, port;
-    u64 address;
-    volatile void *memory;
+    u16 port; /* 0: by memory */
+    volatile u8 *memory; /* NULL: by port, or it is not there */
 };
 
 struct view {
@@ -205,10 +204,9 @@ static struct reg read_reg(const struct view *t, u64 offset) {
     u8 space = (u8)field(t, offset, 1);
     if (address == 0 || space > 1 || address >= (space ? 0x10000 : address_end))
         return r;
-    r.there = true;
-    r.port = space == 1;
-    r.address = address;
-    if (!r.port)
+    if (space == 1)
+        r.port = (u16)address;
+    else
         r.memory = map_device((phys){address}, 1);
     return r;
 }
@@ -282,10 +280,10 @@ void acpi_init(u64 rsdp) {
 
 /* ---------------------------------------------------------------- the end */
 static void reg_write(const struct reg *r, u8 value) {
-    if (r->there && r->port)
-        outb((u16)r->address, value);
-    else if (r->there)
-        *(volatile u8 *)r->memory = value;
+    if (r->port)
+        outb(r->port, value);
+    else if (r->memory)
+        *r->memory = value;
 }
 
 static void pm1_write(u16 port, u8 type) {

@@ -140,18 +140,13 @@ s64 call_flow_create(u64 parent, u32 page, u64 spec, u64 out) {
 }
 
 /* ---- binding */
-void flow_let_go(const u32 *page, u32 first, u32 count) {
-    while (count--)
-        page_unbind(page ? page[count] : first + count);
-}
-
 s64 flow_hold(const u32 *page, u32 first, u32 count) {
     for (u32 held = 0; held < count; held++) {
         u32 name = page ? page[held] : first + held;
         struct page *p = page_get(name);
         s64 error = p && page_owner(p) == current_env()->self ? page_bind(name, PAGE_DATA) : E_NO_RIGHT;
         if (error) {
-            flow_let_go(page, first, held);
+            page_unbind_all(page, first, held);
             return error;
         }
     }
@@ -222,7 +217,7 @@ static void unbind(struct flow *f) {
     if (f->handler)
         handler_detach(f);
     f->bound = 0;
-    flow_let_go(f->page, 0, f->buffers);
+    page_unbind_all(f->page, 0, f->buffers);
     page_end_use(f->ring, PAGE_RING, PAGE_DATA);
     memset(&f->filter, 0, sizeof(f->filter));
     memset(f->page, 0, sizeof(f->page));
@@ -306,7 +301,7 @@ static s64 destroy_owned(u64 user, u32 page, const struct env *owner) {
     if (!error && (f->self != page || f->owner != owner->self || owner->state != ENV_LIVE || f->children))
         error = E_BUSY;
     if (!error)
-        error = page_take_begin(page, owner->self);
+        error = page_take_begin(page);
     if (!error && STATE_BINDINGS(page_state(page_get(page))))
         error = E_AGAIN;
     if (!error) {

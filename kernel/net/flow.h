@@ -44,7 +44,6 @@ bool handler_run(struct flow *flow, const u8 *frame, u32 length, bool checked);
 bool flow_answer(struct flow *flow, const u8 *headers, u32 length, u64 at, u32 bytes);
 /* Binds pages that must be DATA and the caller's, all or none: those of a list, or without one (NULL) those from the first on. */
 s64 flow_hold(const u32 *page, u32 first, u32 count);
-void flow_let_go(const u32 *page, u32 first, u32 count);
 
 /* ---- the classifier (classify.c); the lock is held. The filters that it knows are disjoint, so
  * at most one flow wants a frame. */

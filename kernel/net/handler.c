@@ -49,7 +49,7 @@ s64 handler_attach(struct flow *f, const struct handler_binding *b) {
 }
 
 void handler_detach(struct flow *f) {
-    flow_let_go(NULL, f->memory, f->memory_pages);
+    page_unbind_all(NULL, f->memory, f->memory_pages);
     page_unbind(f->handler);
     f->handler = f->memory = f->memory_pages = 0;
 }

@@ -29,7 +29,6 @@ static volatile u32 *registers; /* NULL: x2APIC */
 static bool by_deadline;        /* the timer takes a TSC value */
 static u64 timer_scale;         /* timer ticks for a TSC tick, times 2^32 */
 static struct { volatile u32 *at; u32 first, count; } ioapic[8];
-static u32 ioapics;
 
 static u32 read(u32 reg) { return registers ? registers[reg / 4] : (u32)rdmsr(MSR_X2APIC + reg / 16); }
 
@@ -54,7 +53,6 @@ void apic_init(void) {
         ioapic[i].at = at;
         ioapic[i].first = tables.ioapic[i].first_gsi;
         ioapic[i].count = (at[4] >> 16 & 0xff) + 1;
-        ioapics++;
         for (u32 n = 0; n < ioapic[i].count; n++) {
             at[0] = 0x10 + 2 * n;
             at[4] = MASKED;
@@ -138,7 +136,7 @@ u32 interrupt_vector(void (*handler)(u32), u32 argument) {
 }
 
 void interrupt_route(u32 gsi, u32 vector, bool level, bool active_low) {
-    for (u32 i = 0; i < ioapics; i++) {
+    for (u32 i = 0; i < tables.ioapics; i++) {
         if (gsi < ioapic[i].first || gsi - ioapic[i].first >= ioapic[i].count)
             continue;
         u32 n = gsi - ioapic[i].first;

@@ -30,11 +30,10 @@ void cpu_features_init(void) {
         wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_NXE); /* before any table with the bit is loaded */
     }
     cr4_bits = CR4_PAE;
-    if (seven.b & 1) {
+    bases_present = seven.b & 1;
+    if (bases_present) {
         cr4_bits |= CR4_FSGSBASE;
-        bases_present = true;
-    }
-    if (!bases_present) { /* the fast path wipes the bases where there are any to wipe */
+    } else { /* the fast path wipes the bases where there are any to wipe */
         memset(transfer_wipe_call, 0x90, 10);
         memset(transfer_wipe_reply, 0x90, 10);
     }

@@ -316,7 +316,7 @@ static void make_env(u32 page) {
 static int start(void **state) {
     (void)state;
     static struct page array[PAGES];
-    static u64 map[PAGES / 64 + PAGES / 4096 + 4];
+    static u64 map[PAGES / 64 + PAGES / 4096 + PAGES / 512 + 5];
     static bool begun;
 
     if (!begun) {

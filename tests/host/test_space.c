@@ -195,7 +195,8 @@ static u32 flushes, flushed_page;
 static u64 flushed_va;
 static void note_flush(struct env *env, u64 va, u32 count) {
     assert_int_equal(env->self, ALICE);
-    assert_true(flushed_va >= va && flushed_va < va + count * PAGE_SIZE);
+    if (count < 512) /* more is the whole space */
+        assert_true(flushed_va >= va && flushed_va < va + count * PAGE_SIZE);
     /* The entry is gone already, and the page is still held. */
     assert_false(entry_at(ALICE_ROOT, flushed_va) & PTE_PRESENT);
     assert_int_equal(STATE_BINDINGS(page_state(page_get(flushed_page))), flushes++ ? 0 : 1);
