@@ -77,6 +77,9 @@ struct cpu {
     struct pair *net;       /* the network device's queues that it sends by (dev/virtio_net.c) */
     u64 held;               /* ranks of the locks held, a bit each */
     u32 woken;              /* an idle one: 1 more than a slot of whoever was woken, which it looks at first; 0: nobody was */
+    bool left;              /* frames may be in the network device, which does not interrupt for them (net/flow.c) */
+    u64 span;               /* TSC at which the present span of time began, as long as a slice, */
+    u64 spent;              /* and what receiving took of it from those who run */
 
     ALIGNED(64) bool idle;  /* halted or about to be; read by other CPUs */
     bool stirred;           /* one of the dormant may be awake */

@@ -374,14 +374,8 @@ void schedule_enter(void) {
     env_end(cpu->env, END_FAULT, 0);
     schedule();
 }
-static NORETURN void rest(struct cpu *cpu) {
-    note_quiet(cpu);
-    for (;;)
-        __asm__ volatile("sti; hlt" ::: "memory");
-}
 
-/* Nobody can run before `next`: waits for an interrupt, which ends in schedule_again(). Interrupts are taken only here: between `sti` and
- * `hlt` none is lost, since the first takes effect after the second has begun. A halt may also end for no reason. */
+/* Nobody can run before `next`: waits for an interrupt, which ends in trap_halted(). */
 static ALWAYS_INLINE void halt(struct cpu *cpu, u64 now, u64 next) {
     struct slices *slices = cpu->slices;
 
@@ -393,7 +387,8 @@ static ALWAYS_INLINE void halt(struct cpu *cpu, u64 now, u64 next) {
     timer_by(cpu, next);
     trace(TRACE_IDLE, 0, 0);
     slices->idle_since = now;
-    rest(cpu);
+    note_quiet(cpu);
+    rest();
 }
 
 /* Goes on with whoever was chosen; returns if he has died. An idle CPU still has what ran last, and that only resumes. */
@@ -470,11 +465,8 @@ void schedule_paused(void) {
     seek(cpu, now);
 }
 
-OFTEN void schedule_again(bool look) {
+OFTEN void schedule_again(void) {
     struct cpu *cpu = this_cpu();
-
-    if (!look && !cpu->woken && !flow_poll() && !cpu->woken)
-        rest(cpu); /* handlers have done all there was to do */
     u64 now = rdtsc();
     cpu->slices->idle += now - cpu->slices->idle_since;
     cpu->slices->idle_since = 0;

@@ -7,8 +7,14 @@ struct regs;
 /* Gives the CPU to the next slot that can use it, or halts until there is one. What ran before
  * was saved or is gone. */
 NORETURN void schedule(void);
-/* The same on a CPU that halted, after the interrupt that ended it. Without `look`, only if that woke somebody. */
-NORETURN void schedule_again(bool look);
+/* Waits for an interrupt, which ends in trap_halted(). Interrupts are taken only here: between `sti` and `hlt`
+ * none is lost, since the first takes effect after the second has begun. A halt may also end for no reason. */
+static inline NORETURN void rest(void) {
+    for (;;)
+        __asm__ volatile("sti; hlt" ::: "memory");
+}
+/* As schedule(), on a CPU that rested. */
+NORETURN void schedule_again(void);
 /* Goes on with the context that was just put on this CPU: its start upcall, or its top frame. */
 NORETURN void schedule_enter(void);
 /* The timer rang, with a libOS's registers in r: goes on with it, or ends its slice. */

@@ -36,9 +36,9 @@ extern u32 net_device_pairs; /* of the CPUs below this number; 0: there is no de
 /* Finds a virtio-net device on PCI, or as MMIO in the ACPI tables; sets info's mac and checksum. After
  * all CPUs have started, boot only. Without a device the calls below do nothing. */
 void net_device_init(void);
-/* Called on the CPU of a pair, with interrupts off, when frames were received; it should receive, and listen. Set
+/* Called on the CPU of a pair, with interrupts off, when frames were received; it should receive them. Set
  * before net_device_init. */
-extern void (*net_device_interrupt)(void);
+extern void (*net_device_interrupt)(u32 unused);
 /* One piece of a frame to be sent. */
 struct net_piece { phys at; u32 length; };
 /* Where the headers of the next frame go: SEND_HEADERS bytes, to be filled before net_device_send. NULL: there is no room. */
@@ -49,19 +49,20 @@ u8 *net_device_room(void);
  * looks at, and that info->checksum is set. Returns the frame's number, below NET_FRAMES, E_FULL or
  * E_NO_DEVICE. Does not notify the device. */
 s64 net_device_send(u32 length, const struct net_piece *piece, u32 pieces, u32 checksum_start, u32 checksum_offset);
-/* Tells the device about queued frames. */
+/* Tells the device about queued frames, of which there are some. */
 void net_device_kick(void);
-/* If it was given so many frames by this CPU (at least one), collects those that it has read and calls done (NULL: nobody)
- * with the number of each, which is then free again. It does not interrupt for them: call this before sending and when receiving. */
-void net_device_reclaim(u32 least, void (*done)(u32 frame));
+/* Collects the frames given to it by this CPU that it has read, and calls done (NULL: nobody) with the number of
+ * each, which is then free again; or, without `all`, lets them lie while they are few. It does not interrupt for them: call this before sending and when
+ * receiving. */
+void net_device_reclaim(bool all, void (*done)(u32 frame));
 /* The same on all CPUs, however few they are. */
 void net_device_reclaim_all(void (*done)(u32 frame));
 /* Hands up to budget received frames to deliver (the frame is only valid during the call) and gives the buffers
- * back; returns how many it took. There are no interrupts until net_device_listen().
+ * back, tells the device about frames queued meanwhile, and lets the next frame interrupt. True: more are there
+ * already, for which none may come.
  * `checked`: the device vouches for the checksums. The field itself may then hold only the sum of
  * the pseudo-header (a frame from the same host, never on a wire), so it must not be checked
  * again. */
-u32 net_device_receive(u32 budget,
-                       void (*deliver)(const u8 *frame, u32 length, bool checked));
-/* Lets the next frame interrupt; true: one has come already, for which it may not. */
-bool net_device_listen(void);
+bool net_device_receive(u32 budget, void (*deliver)(const u8 *frame, u32 length, bool checked));
+/* No interrupts until then: who calls this will receive by himself. */
+void net_device_hush(void);

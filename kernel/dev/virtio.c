@@ -148,10 +148,7 @@ bool virtio_interrupts(struct virtio *v, void (*handler)(u32 entry), u32 count) 
     return true;
 }
 
-void virtio_acknowledge(struct virtio *v) {
-    if (!v->pci)
-        put32(v, MMIO_ACKNOWLEDGE, get32(v, MMIO_INTERRUPT));
-}
+void virtio_acknowledge(struct virtio *v) { put32(v, MMIO_ACKNOWLEDGE, get32(v, MMIO_INTERRUPT)); }
 
 static void put_ring(struct virtio *v, u32 n, const void *memory) {
     u64 at = ptr_phys(memory).v;
@@ -160,9 +157,7 @@ static void put_ring(struct virtio *v, u32 n, const void *memory) {
     put32(v, reg + 4, (u32)(at >> 32));
 }
 
-static bool set_bell(struct virtio *v, u32 index, struct virtqueue *q) {
-    q->bell_value = index;
-    q->bell_wide = !v->pci;
+static bool set_bell(struct virtio *v, struct virtqueue *q) {
     if (!v->pci) {
         q->bell = v->common + MMIO_BELL;
         return true;
@@ -183,12 +178,15 @@ bool virtio_queue(struct virtio *v, u32 index, struct virtqueue *q, u16 entry) {
     u16 size = QUEUE_SIZE;
     while (size > most)
         size /= 2;
-    *q = (struct virtqueue){.size = size, .event_index = v->features & VIRTIO_EVENT_INDEX};
-    if (size < 16 || !set_bell(v, index, q))
+    *q = (struct virtqueue){.mask = size - 1u, .event_index = v->features & VIRTIO_EVENT_INDEX,
+                            .bell_value = index, .bell_wide = !v->pci};
+    if (size < 16 || !set_bell(v, q))
         return false;
     q->descriptor = boot_pages(1);
     q->available = boot_pages(1);
     q->used = boot_pages(1);
+    q->used_event = &q->available->ring[size];
+    q->available_event = (u16 *)&q->used->ring[size];
     put_ring(v, 0, q->descriptor);
     put_ring(v, 1, q->available);
     put_ring(v, 2, q->used);

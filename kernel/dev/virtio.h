@@ -5,7 +5,7 @@
  * a time, and virtio_acknowledge() are used.
  *
  * The device writes two things that a driver reads: the used ring and the buffers. Of the used
- * ring nothing is believed: queue_take() bounds the identifier, and its user checks that this
+ * ring nothing is believed: queue_used() bounds how much there is to take, and who takes an entry checks that this
  * buffer was really given and that the length fits. */
 #pragma once
 #include "dev/pci.h"
@@ -40,22 +40,23 @@ struct descriptor {
 
 #define QUEUE_SIZE 256 /* most descriptors of a queue */
 struct virtqueue {
-    u16 size;               /* a power of two */
+    u32 mask;               /* one less than the number of descriptors, a power of two */
     bool event_index;       /* how interrupts and notifications are held back */
     struct descriptor *descriptor;
     struct available {
-        u16 flags, index, ring[QUEUE_SIZE + 1]; /* ring[size]: used_event */
+        u16 flags, index, ring[QUEUE_SIZE + 1]; /* behind the last: used_event */
     } *available;
     struct used {
         u16 flags, index;
-        struct { u32 id, length; } ring[QUEUE_SIZE]; /* after ring[size]: available_event */
+        struct used_entry { u32 id, length; } ring[QUEUE_SIZE]; /* behind the last: available_event */
     } *used;
+    u16 *used_event, *available_event;
     volatile void *bell;    /* where it is notified, */
     u32 bell_value;         /* and with what */
     bool bell_wide;         /* a 32-bit register, not a 16-bit one */
-    u16 posted;             /* buffers ever given: what the available index is, or is going to be */
-    u16 seen;               /* used entries ever taken */
-    u16 notified;           /* `posted` when the device was last told or needed no telling */
+    u32 posted;             /* buffers ever given: what the available index is, or is going to be */
+    u32 seen;               /* used entries ever taken */
+    u32 notified;           /* `posted` when the device was last told or needed no telling */
 };
 
 /* Finds a device of this kind on PCI (class says which to look at), or by ACPI, and resets it. */
@@ -68,7 +69,7 @@ bool virtio_negotiate(struct virtio *v, u64 needed, u64 wanted);
 bool virtio_interrupts(struct virtio *v, void (*handler)(u32 entry), u32 count);
 /* Sets up queue `index`, which interrupts by `entry` or is QUIET; false if the device does not have it. */
 bool virtio_queue(struct virtio *v, u32 index, struct virtqueue *q, u16 entry);
-/* To be called first in the handler. */
+/* To be called first in the handler of a device on MMIO. */
 void virtio_acknowledge(struct virtio *v);
 void virtio_start(struct virtio *v);
 /* Reads from the device's own structure; beyond its end there are zeros. */
@@ -88,57 +89,52 @@ void virtio_config(struct virtio *v, u32 offset, void *to, u32 bytes);
 static inline u16 queue_load(const u16 *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
 static inline void queue_store(u16 *p, u16 value) { __atomic_store_n(p, value, __ATOMIC_RELEASE); }
 static inline void queue_fence(void) { __asm__ volatile("mfence; rdtsc" ::: "rax", "rdx", "memory"); }
-static inline u16 *used_event(struct virtqueue *q) { return &q->available->ring[q->size]; }
-static inline u16 *available_event(struct virtqueue *q) { return (u16 *)&q->used->ring[q->size]; }
 
 /* Puts the chain that begins at descriptor `head` among those that queue_notify() gives to the device. */
 static inline void queue_post(struct virtqueue *q, u16 head) {
-    q->available->ring[q->posted++ & (q->size - 1)] = head;
+    q->available->ring[q->posted++ & q->mask] = head;
 }
 
-/* Gives the device what was posted, and tells it if it wants to be told. */
-static inline void queue_notify(struct virtqueue *q) {
-    u16 fresh = (u16)(q->posted - q->notified);
+/* Gives the device what was posted; a fence, and then queue_tell, follow. */
+static inline void queue_give(struct virtqueue *q) { queue_store(&q->available->index, (u16)q->posted); }
+
+/* Tells the device of what it was given, if it wants to be told. */
+static inline void queue_tell(struct virtqueue *q) {
+    u32 fresh = q->posted - q->notified;
     if (fresh == 0)
         return;
-    queue_store(&q->available->index, q->posted);
-    queue_fence();
-    bool wanted = q->event_index ? (u16)(q->posted - queue_load(available_event(q)) - 1) < fresh
-                                 : !(queue_load(&q->used->flags) & 1);
     q->notified = q->posted;
-    if (wanted && q->bell_wide)
+    if (q->event_index ? (u16)(q->posted - queue_load(q->available_event) - 1) >= fresh : queue_load(&q->used->flags) & 1)
+        return;
+    if (q->bell_wide)
         *(volatile u32 *)q->bell = q->bell_value;
-    else if (wanted)
+    else
         *(volatile u16 *)q->bell = (u16)q->bell_value;
 }
 
-/* Takes the next used entry; false: there is none. However far the device's index has run, one entry is taken
- * at a time, and `seen` is never more than one round behind: nothing outside the ring is read. */
-static inline bool queue_take(struct virtqueue *q, u32 *id, u32 *length) {
-    if (queue_load(&q->used->index) == q->seen)
-        return false;
-    u16 slot = q->seen++ & (q->size - 1);
-    *id = __atomic_load_n(&q->used->ring[slot].id, __ATOMIC_RELAXED);
-    *length = __atomic_load_n(&q->used->ring[slot].length, __ATOMIC_RELAXED);
-    return true;
-}
-
-/* Asks for no interrupts; one may come all the same. An event that is just behind is not passed again before
- * the index has gone round. */
-static inline void queue_interrupts_off(struct virtqueue *q) {
-    if (q->event_index)
-        queue_store(used_event(q), (u16)(q->seen - 1));
-    else
-        queue_store(&q->available->flags, 1);
-}
-
-/* Asks for an interrupt when the next entry is used. True: there is one already, for which no interrupt may
- * come; take it and ask again. */
-static inline bool queue_interrupts_on(struct virtqueue *q) {
-    if (q->event_index)
-        queue_store(used_event(q), q->seen);
-    else
-        queue_store(&q->available->flags, 0);
+static inline void queue_notify(struct virtqueue *q) {
+    queue_give(q);
     queue_fence();
-    return queue_load(&q->used->index) != q->seen;
+    queue_tell(q);
+}
+
+/* How many used entries can be taken, at most so many. However far the device's index has run, `seen` goes through the ring
+ * entry by entry. */
+static inline u32 queue_used(const struct virtqueue *q, u32 most) {
+    u32 there = (u16)(queue_load(&q->used->index) - q->seen);
+    return there < most ? there : most;
+}
+
+static inline struct used_entry queue_take(struct virtqueue *q) {
+    const struct used_entry *e = &q->used->ring[q->seen++ & q->mask];
+    return (struct used_entry){__atomic_load_n(&e->id, __ATOMIC_RELAXED), __atomic_load_n(&e->length, __ATOMIC_RELAXED)};
+}
+
+/* Asks for an interrupt when the next entry is used (where there is one already, after a fence, none may come for it), or for none,
+ * when one may come all the same. An event that is just behind is not passed again before the index has gone round. */
+static inline void queue_interrupts(struct virtqueue *q, bool wanted) {
+    if (q->event_index)
+        queue_store(q->used_event, (u16)(q->seen - !wanted));
+    else
+        queue_store(&q->available->flags, !wanted);
 }

@@ -10,14 +10,14 @@
  * buffer or slot. Each call does a bounded amount of work, whatever the device claims. What the
  * kernel has to know later (which slots are in use) is not in memory that the device is told of.
  *
- * Receiving: descriptor n is for ever buffer n. net_device_receive() turns interrupts off, and
- * net_device_listen() on again, which then looks once more: so a frame that came in between is
- * found by the look, and one that comes later interrupts.
+ * Receiving: descriptor n is for ever buffer n. When net_device_receive() has taken what there was, it asks for the
+ * next interrupt and then looks once more: so a frame that came in between is found by the look, and one that
+ * comes later interrupts.
  *
  * Sending: a frame has a slot: a table of descriptors, the device's header and the copied
- * headers. Where the device has indirect descriptors each slot takes one of the ring's, else
- * 1 + SEND_PIECES. Nobody is interrupted when a frame has been sent: the next that is sent or received
- * collects it, or a tick of the clock, or who wants its pages back. */
+ * headers. Where the device has indirect descriptors each of the ring's has a slot, else each that begins a row of
+ * 1 + SEND_PIECES; a frame's number is that descriptor's. Nobody is interrupted when a frame has been sent: the next
+ * that is sent or received collects it, or a tick of the clock, or who wants its pages back. */
 #include "core/cpu.h"
 #include "core/info.h"
 #include "core/memory.h"
@@ -36,6 +36,7 @@
 #define BUFFER_BYTES 2048
 #define FRAME_LEAST 14 /* an Ethernet header */
 #define DESCRIPTORS (1 + SEND_PIECES)
+#define MANY 16 /* frames that the device has to send: those that it has read are collected */
 
 /* What stands before each frame, received or sent. */
 struct header {
@@ -51,23 +52,23 @@ struct send_slot {
     u8 headers[SEND_HEADERS];
 } ALIGNED(64);
 
-void (*net_device_interrupt)(void);
+void (*net_device_interrupt)(u32 unused);
 u32 net_device_pairs;
 
 static struct virtio device;
 static bool indirect;
 static struct pair {
     struct virtqueue receive, send;
-    u32 own;                 /* number of the CPU that it interrupts, + 1; 0: it does not exist */
+    struct cpu *own;         /* that it interrupts; NULL: it does not exist */
     u8 *buffers;             /* of receive.size */
-    struct send_slot *slots; /* of slot_count */
-    u32 slot_count, free_slots, first_frame; /* its frames' numbers begin there */
-    u8 free_slot[QUEUE_SIZE]; /* a stack of free_slots numbers */
+    struct send_slot *slots; /* of send.size */
+    u32 free_slots, plenty, first_frame; /* its frames' numbers begin there; while `plenty` are free, none are collected */
+    u32 free_slot[QUEUE_SIZE]; /* a stack of free_slots numbers */
     bool in_use[QUEUE_SIZE];
 } pairs[NET_PAIRS];
 
 static struct pair *own(void) { return this_cpu()->net; }
-static bool is_own(const struct pair *p) { return p->own == this_cpu()->number + 1; }
+static bool is_own(const struct pair *p) { return p->own == this_cpu(); }
 
 static void nonsense(const char *what) {
     static bool said;
@@ -78,12 +79,12 @@ static void nonsense(const char *what) {
 
 static void interrupt(u32 unused) {
     virtio_acknowledge(&device);
-    net_device_interrupt();
+    net_device_interrupt(0);
 }
 
 /* ---------------------------------------------------------------- starting */
 static void give_buffers(struct pair *p) {
-    u32 count = p->receive.size;
+    u32 count = p->receive.mask + 1;
     p->buffers = boot_pages(count * BUFFER_BYTES / PAGE_SIZE);
     for (u32 i = 0; i < count; i++) {
         p->receive.descriptor[i] = (struct descriptor){
@@ -93,12 +94,14 @@ static void give_buffers(struct pair *p) {
 }
 
 static void make_slots(struct pair *p) {
-    p->slot_count = indirect ? p->send.size : p->send.size / DESCRIPTORS;
-    p->slots = boot_pages((u32)(round_up(p->slot_count * sizeof(*p->slots), PAGE_SIZE) / PAGE_SIZE));
-    for (p->free_slots = 0; p->free_slots < p->slot_count; p->free_slots++)
-        p->free_slot[p->free_slots] = (u8)p->free_slots;
+    u32 size = p->send.mask + 1, each = indirect ? 1 : DESCRIPTORS;
+    p->slots = boot_pages((u32)(round_up(size * sizeof(*p->slots), PAGE_SIZE) / PAGE_SIZE));
+    p->free_slots = 0;
+    for (u32 head = 0; head + each <= size; head += each)
+        p->free_slot[p->free_slots++] = head;
+    p->plenty = p->free_slots - MANY + 1;
     memset(p->in_use, 0, sizeof(p->in_use));
-    queue_interrupts_off(&p->send);
+    queue_interrupts(&p->send, false);
 }
 
 static bool make_pair(u32 n) {
@@ -109,7 +112,7 @@ static bool make_pair(u32 n) {
     make_slots(p);
     p->first_frame = n * QUEUE_SIZE;
     give_buffers(p);
-    p->own = n + 1;
+    p->own = cpus[n];
     return true;
 }
 
@@ -126,7 +129,6 @@ static u32 count_pairs(u32 *most) {
 /* Tells the device how many pairs to use: until it says yes, that is one. Asked once, so the queue is used no more. */
 static bool use_pairs(struct virtqueue *control, u16 count) {
     struct { u8 class, command; u16 count; u8 answer; } *ask = boot_pages(1);
-    u32 id, length;
     *ask = (typeof(*ask)){.class = 4, .count = count, .answer = 0xff};
     phys at = ptr_phys(ask);
     control->descriptor[0] = (struct descriptor){at.v, 2, DESCRIPTOR_NEXT, 1};
@@ -135,7 +137,7 @@ static bool use_pairs(struct virtqueue *control, u16 count) {
     queue_post(control, 0);
     queue_notify(control);
     for (u32 i = 0; i < 100000000; i++) {
-        if (queue_take(control, &id, &length))
+        if (queue_used(control, 1))
             return __atomic_load_n(&ask->answer, __ATOMIC_RELAXED) == 0;
         cpu_relax();
     }
@@ -152,9 +154,10 @@ static u32 start(void) {
     bool good = virtio_negotiate(&device, VIRTIO_VERSION_1 | MAC, wanted);
     indirect = device.features & VIRTIO_INDIRECT;
     u32 count = good ? count_pairs(&most) : 0;
-    if (count > 1 && !virtio_interrupts(&device, interrupt, count))
+    void (*handler)(u32) = device.pci ? net_device_interrupt : interrupt;
+    if (count > 1 && !virtio_interrupts(&device, handler, count))
         count = 1;
-    good = good && (count > 1 || virtio_interrupts(&device, interrupt, 1));
+    good = good && (count > 1 || virtio_interrupts(&device, handler, 1));
     for (u32 i = 0; good && i < count; i++)
         good = make_pair(i);
     if (good && count > 1)
@@ -215,43 +218,40 @@ s64 net_device_send(u32 length, const struct net_piece *piece, u32 pieces, u32 c
     ASSERT(length <= SEND_HEADERS && pieces <= SEND_PIECES);
     if (!p->free_slots)
         return net_device_pairs ? E_FULL : E_NO_DEVICE;
-    u32 n = p->free_slot[--p->free_slots], head = indirect ? n : n * DESCRIPTORS;
+    u32 n = p->free_slot[--p->free_slots];
     struct send_slot *slot = &p->slots[n];
-    slot->header = (struct header){.flags = checksum_start | checksum_offset ? NEEDS_CHECKSUM : 0,
-                                   .checksum_start = (u16)checksum_start,
-                                   .checksum_offset = (u16)checksum_offset};
-    p->send.descriptor[head] = (struct descriptor){ptr_phys(&slot->header).v, (u32)sizeof(slot->header) + length, 0, 0};
+    struct descriptor *head = &p->send.descriptor[n];
+    slot->header.flags = checksum_start | checksum_offset ? NEEDS_CHECKSUM : 0;
+    slot->header.checksum_start = (u16)checksum_start; /* the other fields are 0 for ever */
+    slot->header.checksum_offset = (u16)checksum_offset;
+    *head = (struct descriptor){ptr_phys(&slot->header).v, (u32)sizeof(slot->header) + length, 0, 0};
     if (pieces)
-        add_pieces(&p->send.descriptor[head], head, slot, piece, pieces);
+        add_pieces(head, n, slot, piece, pieces);
     p->in_use[n] = true;
-    queue_post(&p->send, (u16)head);
+    queue_post(&p->send, (u16)n);
     return p->first_frame + n;
 }
 
-void net_device_kick(void) {
-    if (net_device_pairs)
-        queue_notify(&own()->send);
-}
+void net_device_kick(void) { queue_notify(&own()->send); }
 
 static void reclaim(struct pair *p, void (*done)(u32 frame)) {
-    u32 id, length;
-    for (u32 i = 0; i < p->send.size && queue_take(&p->send, &id, &length); i++) {
-        u32 n = indirect ? id : id / DESCRIPTORS;
-        if (n >= p->slot_count || !p->in_use[n] || (!indirect && id % DESCRIPTORS)) {
+    for (u32 left = queue_used(&p->send, p->send.mask + 1); left; left--) {
+        u32 id = queue_take(&p->send).id;
+        if (id > p->send.mask || !p->in_use[id]) {
             nonsense("it finished a frame that it did not have");
             continue;
         }
-        p->in_use[n] = false;
-        p->free_slot[p->free_slots++] = (u8)n;
+        p->in_use[id] = false;
+        p->free_slot[p->free_slots++] = id;
         if (done)
-            done(p->first_frame + n);
+            done(p->first_frame + id);
     }
-    queue_interrupts_off(&p->send);
+    queue_interrupts(&p->send, false);
 }
 
-void net_device_reclaim(u32 least, void (*done)(u32 frame)) {
+void net_device_reclaim(bool all, void (*done)(u32 frame)) {
     struct pair *p = own();
-    if (p->slot_count - p->free_slots >= least)
+    if (all || p->free_slots < p->plenty)
         reclaim(p, done);
 }
 
@@ -261,39 +261,41 @@ void net_device_reclaim_all(void (*done)(u32 frame)) {
 }
 
 /* ---------------------------------------------------------------- receiving */
-static void receive_one(struct pair *p, u32 id, u32 length,
-                        void (*deliver)(const u8 *frame, u32 length, bool checked)) {
-    if (id >= p->receive.size) {
+static void receive_one(struct pair *p, void (*deliver)(const u8 *frame, u32 length, bool checked)) {
+    struct used_entry e = queue_take(&p->receive);
+    if (e.id > p->receive.mask) {
         nonsense("it filled a buffer that there is not");
         return;
     }
-    const struct header *header = (const void *)(p->buffers + id * BUFFER_BYTES);
-    if (length < sizeof(*header) + FRAME_LEAST || length > BUFFER_BYTES)
+    const struct header *header = (const void *)(p->buffers + e.id * BUFFER_BYTES);
+    if (e.length < sizeof(*header) + FRAME_LEAST || e.length > BUFFER_BYTES)
         nonsense("a frame's length cannot be");
     else
-        deliver((const u8 *)(header + 1), length - (u32)sizeof(*header),
+        deliver((const u8 *)(header + 1), e.length - (u32)sizeof(*header),
                 header->flags & (NEEDS_CHECKSUM | CHECKSUM_VALID));
-    queue_post(&p->receive, (u16)id);
+    queue_post(&p->receive, (u16)e.id);
 }
 
-u32 net_device_receive(u32 budget,
-                       void (*deliver)(const u8 *frame, u32 length, bool checked)) {
+bool net_device_receive(u32 budget, void (*deliver)(const u8 *frame, u32 length, bool checked)) {
     struct pair *p = own();
-    u32 id, length, count = 0;
     if (!is_own(p))
-        return 0;
-    if (!p->receive.event_index) /* else an event that has passed does not come again */
-        queue_interrupts_off(&p->receive);
-    for (; count < budget && queue_take(&p->receive, &id, &length); count++)
-        receive_one(p, id, length, deliver);
+        return false;
+    for (u32 left = queue_used(&p->receive, budget); left; left--)
+        receive_one(p, deliver);
+    /* One fence serves both queues. */
+    queue_give(&p->receive);
+    queue_give(&p->send);
+    queue_interrupts(&p->receive, true);
+    queue_fence();
     /* Only a device that ran out of buffers waits to be told of some, and then it has that many to get back. */
-    queue_store(&p->receive.available->index, p->receive.posted);
-    if ((u16)(p->receive.posted - p->receive.notified) >= p->receive.size / 8)
-        queue_notify(&p->receive);
-    return count;
+    if (p->receive.posted - p->receive.notified > p->receive.mask / 8)
+        queue_tell(&p->receive);
+    queue_tell(&p->send);
+    return queue_used(&p->receive, 1);
 }
 
-bool net_device_listen(void) {
+void net_device_hush(void) {
     struct pair *p = own();
-    return is_own(p) && queue_interrupts_on(&p->receive);
+    if (is_own(p))
+        queue_interrupts(&p->receive, false);
 }

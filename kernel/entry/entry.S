@@ -175,13 +175,23 @@ entry_vectors:
     pushq $0
     .endif
     pushq $vector
-    .if vector >= 32 || vector == 2 || vector == 7 || vector == 8 || vector == 18
+    .if vector >= 32
+    jmp entry_interrupt
+    .elseif vector == 2 || vector == 7 || vector == 8 || vector == 18
     jmp entry_trap
     .else
     jmp entry_exception
     .endif
     .set vector, vector + 1
     .endr
+
+/* The kernel is interrupted only when it waits for that, and then has nothing to go back to. */
+entry_interrupt:        /* on the stack: vector, error, rip, cs, rflags, rsp, ss */
+    testb $3, 24(%rsp)
+    jnz entry_trap
+    movl (%rsp), %edi
+    movq %gs:CPU_KERNEL_RSP, %rsp
+    call trap_halted
 
 /* An exception that is the libOS's own to handle goes there from here: checks, then a frame in
  * its context page, then its entry; 50 instructions with the stub (52 for a page fault). Whatever is not
@@ -260,7 +270,7 @@ entry_trap:             /* on the stack: vector, error, rip, cs, rflags, rsp, ss
 entry_trap_close:       /* a libOS may have set AC, which opens user memory to the kernel */
     nopl (%rax)
     testb $3, 24(%rsp)
-    jz entry_kernel
+    jz 1f
     swapgs
 1:  pushq $0            /* previous */
     pushq $0            /* address */
@@ -270,13 +280,6 @@ entry_trap_close:       /* a libOS may have set AC, which opens user memory to t
     call trap
     movq %rsp, %rdi
     jmp resume
-/* The kernel is interrupted only when it waits for that, and then has nothing to go back to. */
-entry_kernel:
-    movl (%rsp), %edi
-    cmpl $32, %edi
-    jb 1b
-    movq %gs:CPU_KERNEL_RSP, %rsp
-    call trap_halted
 
 /* s64 user_copy(void *to, const void *from, u64 n): one of the two is a user address. The patched
  * instructions are `stac` and `clac` where the CPU has SMAP. */

@@ -62,9 +62,7 @@ static void kick(struct cpu *cpu) {
     schedule_leave_dead_space();
 }
 
-static void interrupt(u32 vector) {
-    struct cpu *cpu = this_cpu();
-
+static NOINLINE void own_interrupt(struct cpu *cpu, u32 vector) {
     if (vector != VECTOR_SPURIOUS)
         apic_end();
     switch (vector) {
@@ -76,18 +74,23 @@ static void interrupt(u32 vector) {
         break;
     case VECTOR_SHOOTDOWN: shootdown_answer(); break;
     case VECTOR_KICK: kick(cpu); break;
-    case VECTOR_SPURIOUS: break;
-    default:
-        cpu->trace->interrupts++;
-        trace(TRACE_INTERRUPT, vector, 0);
-        apic_device(vector);
     }
+}
+
+static inline void interrupt(struct cpu *cpu, u32 vector) {
+    if (vector >= VECTOR_TIMER) {
+        own_interrupt(cpu, vector);
+        return;
+    }
+    cpu->trace->interrupts++;
+    trace(TRACE_INTERRUPT, vector, 0);
+    apic_device(vector);
 }
 
 static void interrupt_libos(struct regs *r, u32 vector) {
     struct cpu *cpu = this_cpu();
 
-    interrupt(vector);
+    interrupt(cpu, vector);
     if (cpu->env->state != ENV_LIVE)
         schedule();
     if (vector == VECTOR_TIMER)
@@ -105,6 +108,10 @@ void trap(struct regs *r) {
 
 /* An interrupt ended a halt. */
 void trap_halted(u32 vector) {
-    interrupt(vector);
-    schedule_again(vector < VECTOR_DEVICE || vector >= VECTOR_TIMER);
+    struct cpu *cpu = this_cpu();
+
+    interrupt(cpu, vector);
+    if (vector < VECTOR_TIMER && !cpu->woken && !cpu->left)
+        rest(); /* handlers have done all there was to do */
+    schedule_again();
 }

@@ -31,7 +31,6 @@
 #define FRAME_LONGEST 1514
 #define BUFFER_SIZE 2048
 #define BATCH 32         /* frames received with the lock held */
-#define BATCHES 8        /* batches after which an idle CPU looks whether somebody can run */
 #define UNBIND_AT_ONCE 32 /* flows unbound in one piece of flow_unbind_all */
 #define SEND_AT_ONCE 32  /* most frames in one call */
 #define FLOWS_LEAST 1024 /* that there can be in a small machine, and in a large one */
@@ -367,7 +366,7 @@ static bool deposit(struct flow *f, const u8 *frame, u32 length, bool checked) {
     return true;
 }
 
-static void deliver(const u8 *frame, u32 length, bool checked) {
+static NOINLINE void deliver(const u8 *frame, u32 length, bool checked) {
     struct trace *counters = this_cpu()->trace;
     struct flow *f = flow_classify(frame, length);
 
@@ -407,7 +406,7 @@ static void sent(u32 frame) {
 }
 
 /* What pins no page is let lie until there are some, and then nobody has to know. */
-static void reclaim(void) { net_device_reclaim(pinning ? 1 : 16, pinning ? sent : NULL); }
+static void reclaim(void) { net_device_reclaim(pinning, pinning ? sent : NULL); }
 
 static s64 may_read(const struct piece *piece) {
     const struct page *p = page_get(piece->page);
@@ -553,38 +552,47 @@ s64 call_flow_send(u64 flow, u64 frames, u32 count) {
 }
 
 /* ---- the device */
-/* What each CPU remembers of its receiving. */
-static struct line {
-    u64 since; /* TSC at which the present span of time began, as long as a slice */
-    u64 spent; /* of that span */
-    bool left; /* frames may be in the device, which does not interrupt for them */
-} lines[MAX_CPUS];
+/* Time that receiving takes from somebody begins: now. */
+static u64 begin_taking(struct cpu *cpu) {
+    u64 now = rdtsc();
+
+    if (now - cpu->span >= cpu->slices->length) {
+        cpu->span = now;
+        cpu->spent = 0;
+    }
+    return now;
+}
+
+/* It ends. Whose slice it was is given it back; what was left is taken at the end of the span, whoever runs then. */
+static NOINLINE void end_taking(struct cpu *cpu, u64 begun) {
+    u64 took = rdtsc() - begun;
+
+    cpu->spent += took;
+    cpu->trace->put_off += cpu->left && cpu->context;
+    if (cpu->left)
+        net_device_hush();
+    schedule_lend(took, cpu->left ? cpu->span + cpu->slices->length : NEVER);
+}
 
 /* Takes what has arrived, in batches so that other CPUs get the lock in between. It may take half of a CPU's time
  * from those who run, and no more however fast frames come: then they wait for the end of the span, and the device
- * drops what it has no buffers for. Nobody pays for that half, whose slice it was is given it back. */
-static void serve(void) {
+ * drops what it has no buffers for. Nobody pays for that half. An idle CPU does not look at the clock, but after a batch whether
+ * somebody can run. */
+static void serve(u32 unused) {
     struct cpu *cpu = this_cpu();
-    struct line *line = &lines[cpu->number];
-    u64 span = cpu->slices->length, begun = rdtsc(), now;
-    u32 batches = 0;
+    u64 begun = cpu->context ? begin_taking(cpu) : 0;
     bool more, enough;
 
-    if (begun - line->since >= span)
-        *line = (struct line){.since = begun};
     do {
         spin_lock(&net_lock);
         reclaim();
-        more = net_device_receive(BATCH, deliver) == BATCH;
-        net_device_kick();
+        more = net_device_receive(BATCH, deliver);
         spin_unlock(&net_lock);
-        now = rdtsc();
-        enough = cpu->context ? line->spent + now - begun >= span / 2 : ++batches == BATCHES;
-    } while (!enough && (more || net_device_listen()));
-    line->spent += now - begun;
-    line->left = enough;
-    cpu->trace->put_off += enough && cpu->context;
-    schedule_lend(now - begun, enough ? line->since + span : NEVER);
+        enough = begun ? cpu->spent + rdtsc() - begun >= cpu->slices->length / 2 : more;
+    } while (more && !enough);
+    cpu->left = enough;
+    if (begun || enough)
+        end_taking(cpu, begun ? begun : begin_taking(cpu));
 }
 
 void flow_reclaim(void) {
@@ -595,11 +603,10 @@ void flow_reclaim(void) {
 
 bool flow_poll(void) {
     struct cpu *cpu = this_cpu();
-    struct line *line = &lines[cpu->number];
 
-    if (!line->left || (cpu->context && rdtsc() - line->since < cpu->slices->length))
+    if (!cpu->left || (cpu->context && rdtsc() - cpu->span < cpu->slices->length))
         return false;
-    serve();
+    serve(0);
     return true;
 }
 

@@ -50,9 +50,7 @@ void apic_init(void) {
     for (u32 i = 0; i < tables.ioapics; i++) {
         volatile u32 *at = map_device((phys){tables.ioapic[i].address}, PAGE_SIZE);
         at[0] = 1; /* version: how many entries */
-        ioapic[i].at = at;
-        ioapic[i].first = tables.ioapic[i].first_gsi;
-        ioapic[i].count = (at[4] >> 16 & 0xff) + 1;
+        ioapic[i] = (typeof(ioapic[0])){at, tables.ioapic[i].first_gsi, (at[4] >> 16 & 0xff) + 1};
         for (u32 n = 0; n < ioapic[i].count; n++) {
             at[0] = 0x10 + 2 * n;
             at[4] = MASKED;
@@ -124,14 +122,14 @@ void timer_set(u64 tsc) {
 }
 
 void apic_device(u32 vector) {
+    apic_end();
     if (vector - VECTOR_DEVICE < devices)
         device[vector - VECTOR_DEVICE].handler(device[vector - VECTOR_DEVICE].argument);
 }
 
 u32 interrupt_vector(void (*handler)(u32), u32 argument) {
     CHECK(devices < VECTORS);
-    device[devices].handler = handler;
-    device[devices].argument = argument;
+    device[devices] = (typeof(device[0])){handler, argument};
     return VECTOR_DEVICE + devices++;
 }
 
