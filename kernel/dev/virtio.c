@@ -90,8 +90,8 @@ static bool open_pci(struct virtio *v, const struct pci_device *d) {
 /* A place for a device, with nothing in it, has device number 0. */
 static bool open_mmio(struct virtio *v, u32 kind, u64 address, u32 gsi) {
     volatile u8 *registers = map_device((phys){address}, MMIO_BYTES);
-    *v = (struct virtio){.common = registers, .config = registers + MMIO_CONFIG, .gsi = gsi,
-                         .config_bytes = MMIO_BYTES - MMIO_CONFIG};
+    *v = (struct virtio){.common = registers, .config = registers + MMIO_CONFIG, .config_bytes = MMIO_BYTES - MMIO_CONFIG,
+                         .notify = registers, .notify_bytes = MMIO_BYTES, .gsi = gsi};
     if (get32(v, MMIO_MAGIC) != 0x74726976 /* "virt" */ || get32(v, MMIO_KIND) != kind)
         return false;
     if (get32(v, MMIO_VERSION) == 2)
@@ -158,11 +158,7 @@ static void put_ring(struct virtio *v, u32 n, const void *memory) {
 }
 
 static bool set_bell(struct virtio *v, struct virtqueue *q) {
-    if (!v->pci) {
-        q->bell = v->common + MMIO_BELL;
-        return true;
-    }
-    u64 offset = (u64)get16(v, PCI_QUEUE_BELL) * v->notify_scale;
+    u64 offset = v->pci ? (u64)get16(v, PCI_QUEUE_BELL) * v->notify_scale : MMIO_BELL;
     q->bell = v->notify + offset;
     return offset + 2 <= v->notify_bytes;
 }

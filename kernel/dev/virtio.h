@@ -23,7 +23,7 @@ struct virtio {
     volatile u8 *common;          /* PCI: the common structure; MMIO: all registers */
     volatile u8 *config;          /* the device's own structure, */
     u32 config_bytes;             /* and its length */
-    volatile u8 *notify;          /* PCI: where queues are notified */
+    volatile u8 *notify;          /* where queues are notified */
     u32 notify_bytes, notify_scale;
     u32 gsi;                      /* MMIO: its interrupt */
     u64 features;                 /* agreed on */
@@ -104,9 +104,9 @@ static inline void queue_tell(struct virtqueue *q) {
     if (fresh == 0)
         return;
     q->notified = q->posted;
-    if (q->event_index ? (u16)(q->posted - queue_load(q->available_event) - 1) >= fresh : queue_load(&q->used->flags) & 1)
+    if (likely(q->event_index) ? (u16)(q->posted - queue_load(q->available_event) - 1) >= fresh : queue_load(&q->used->flags) & 1)
         return;
-    if (q->bell_wide)
+    if (unlikely(q->bell_wide))
         *(volatile u32 *)q->bell = q->bell_value;
     else
         *(volatile u16 *)q->bell = (u16)q->bell_value;
@@ -133,7 +133,7 @@ static inline struct used_entry queue_take(struct virtqueue *q) {
 /* Asks for an interrupt when the next entry is used (where there is one already, after a fence, none may come for it), or for none,
  * when one may come all the same. An event that is just behind is not passed again before the index has gone round. */
 static inline void queue_interrupts(struct virtqueue *q, bool wanted) {
-    if (q->event_index)
+    if (likely(q->event_index))
         queue_store(q->used_event, (u16)(q->seen - !wanted));
     else
         queue_store(&q->available->flags, !wanted);

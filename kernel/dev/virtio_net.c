@@ -278,7 +278,7 @@ static void receive_one(struct pair *p, void (*deliver)(const u8 *frame, u32 len
 
 bool net_device_receive(u32 budget, void (*deliver)(const u8 *frame, u32 length, bool checked)) {
     struct pair *p = own();
-    if (!is_own(p))
+    if (unlikely(!is_own(p)))
         return false;
     for (u32 left = queue_used(&p->receive, budget); left; left--)
         receive_one(p, deliver);

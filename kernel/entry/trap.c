@@ -80,11 +80,11 @@ static NOINLINE void own_interrupt(struct cpu *cpu, u32 vector) {
 static inline void interrupt(struct cpu *cpu, u32 vector) {
     if (vector >= VECTOR_TIMER) {
         own_interrupt(cpu, vector);
-        return;
+    } else {
+        cpu->trace->interrupts++;
+        trace(TRACE_INTERRUPT, vector, 0);
+        apic_device(vector);
     }
-    cpu->trace->interrupts++;
-    trace(TRACE_INTERRUPT, vector, 0);
-    apic_device(vector);
 }
 
 static void interrupt_libos(struct regs *r, u32 vector) {
@@ -107,7 +107,7 @@ void trap(struct regs *r) {
 }
 
 /* An interrupt ended a halt. */
-void trap_halted(u32 vector) {
+OFTEN void trap_halted(u32 vector) {
     struct cpu *cpu = this_cpu();
 
     interrupt(cpu, vector);

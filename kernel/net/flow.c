@@ -552,47 +552,50 @@ s64 call_flow_send(u64 flow, u64 frames, u32 count) {
 }
 
 /* ---- the device */
-/* Time that receiving takes from somebody begins: now. */
-static u64 begin_taking(struct cpu *cpu) {
-    u64 now = rdtsc();
-
-    if (now - cpu->span >= cpu->slices->length) {
-        cpu->span = now;
-        cpu->spent = 0;
-    }
-    return now;
+/* Takes some of what has arrived, with the lock held so shortly that other CPUs get it in between. True: there is more. */
+static OFTEN NOINLINE bool serve_batch(void) {
+    spin_lock(&net_lock);
+    reclaim();
+    bool more = net_device_receive(BATCH, deliver);
+    spin_unlock(&net_lock);
+    return more;
 }
 
-/* It ends. Whose slice it was is given it back; what was left is taken at the end of the span, whoever runs then. */
-static NOINLINE void end_taking(struct cpu *cpu, u64 begun) {
-    u64 took = rdtsc() - begun;
-
-    cpu->spent += took;
-    cpu->trace->put_off += cpu->left && cpu->context;
-    if (cpu->left)
-        net_device_hush();
-    schedule_lend(took, cpu->left ? cpu->span + cpu->slices->length : NEVER);
+static void renew_span(struct cpu *cpu, u64 now) {
+    if (now - cpu->span < cpu->slices->length)
+        return;
+    cpu->span = now;
+    cpu->spent = 0;
 }
 
-/* Takes what has arrived, in batches so that other CPUs get the lock in between. It may take half of a CPU's time
- * from those who run, and no more however fast frames come: then they wait for the end of the span, and the device
- * drops what it has no buffers for. Nobody pays for that half. An idle CPU does not look at the clock, but after a batch whether
- * somebody can run. */
-static void serve(u32 unused) {
-    struct cpu *cpu = this_cpu();
-    u64 begun = cpu->context ? begin_taking(cpu) : 0;
-    bool more, enough;
+/* While somebody runs. It may take half of each span of his time, and no more however fast frames come: then they wait for the
+ * span's end, and the device drops what it has no buffers for. Nobody pays for that half: he is given it back. */
+static NOINLINE bool serve_busy(struct cpu *cpu) {
+    u64 half = cpu->slices->length / 2, begun = rdtsc(), took;
+    bool more;
 
+    renew_span(cpu, begun);
     do {
-        spin_lock(&net_lock);
-        reclaim();
-        more = net_device_receive(BATCH, deliver);
-        spin_unlock(&net_lock);
-        enough = begun ? cpu->spent + rdtsc() - begun >= cpu->slices->length / 2 : more;
-    } while (more && !enough);
-    cpu->left = enough;
-    if (begun || enough)
-        end_taking(cpu, begun ? begun : begin_taking(cpu));
+        more = serve_batch();
+        took = rdtsc() - begun;
+    } while (more && cpu->spent + took < half);
+    schedule_lend(took, NEVER);
+    cpu->spent += took;
+    cpu->trace->put_off += cpu->spent >= half;
+    return cpu->spent >= half;
+}
+
+/* Takes what has arrived. An idle CPU does not look at the clock, but after each batch whether somebody can run. What is left comes
+ * when it has found nobody, or at the end of the span. */
+static OFTEN void serve(u32 unused) {
+    struct cpu *cpu = this_cpu();
+
+    cpu->left = unlikely(cpu->context) ? serve_busy(cpu) : serve_batch();
+    if (unlikely(cpu->left)) {
+        renew_span(cpu, rdtsc());
+        net_device_hush();
+        schedule_lend(0, cpu->span + cpu->slices->length);
+    }
 }
 
 void flow_reclaim(void) {
