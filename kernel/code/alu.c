@@ -15,18 +15,12 @@ static u64 divide(u64 a, u64 b, bool sign) {
     return b == ~0ull ? 0 - a : (u64)((s64)a / (s64)b);
 }
 
-static u64 byte_swap(const struct code_insn *i, u64 a) {
-    bool swap = bpf_class(i) == BPF_ALU64 || i->op & BPF_X; /* to little endian: only cuts off */
-    u64 swapped = __builtin_bswap64(a) >> (64 - i->imm);
-    return swap ? swapped : code_extend(a, (u32)i->imm / 8, false);
-}
-
 u64 code_alu(const struct code_insn *i, u64 a, u64 b) {
     bool narrow = bpf_class(i) == BPF_ALU;
     bool sign = i->offset == 1;
     u8 code = bpf_code(i);
-    if (code == BPF_END)
-        return byte_swap(i, a);
+    if (code == BPF_END) /* to little endian: only cuts off */
+        return !narrow || i->op & BPF_X ? __builtin_bswap64(a) >> (64 - i->imm) : code_extend(a, (u32)i->imm / 8, false);
     if (narrow) {
         bool extend = sign || code == BPF_ARSH;
         a = code_extend(a, 4, extend);

@@ -63,7 +63,7 @@ struct cpu {
     struct slices *slices;      /* exposed */
     u32 number;
     u32 apic;
-    u32 slot;               /* the slot being used; SLOTS: none */
+    u32 slot;               /* the slot being used, or used last */
     u32 first;              /* the first slot of the slice */
     u64 owned;              /* slots that have an owner, a bit each; under the vector's lock */
     u64 heads;              /* those where a row of one owner's slots begins, and perhaps others; the same lock */

@@ -49,7 +49,7 @@ ALWAYS_INLINE void schedule_forget_sleep(struct env_context *record) {
 }
 
 ALWAYS_INLINE void schedule_awaken(struct env_context *record, u64 result) {
-    struct frame *f = frame_top(page_ptr(record->page));
+    struct frame *f = result ? frame_top(page_ptr(record->page)) : NULL; /* 0 is what frame_keep has put there */
 
     if (f)
         f->rax = result;
@@ -225,10 +225,8 @@ static ALWAYS_INLINE bool pick(struct cpu *cpu, u64 now, bool forfeit, struct ch
  * also while another serves its call, and whoever was given the slice. So a CALL and its reply change
  * nothing, and who calls cannot compute at another's cost; only a GIVE has to look at the clock. */
 static void charge(struct cpu *cpu, u64 now) {
-    if (cpu->slot < SLOTS) {
-        cpu->slices->slot[cpu->slot].used += now - cpu->begun;
-        __atomic_fetch_add(&cpu->payer->runtime, (u32)now - cpu->paying, __ATOMIC_RELAXED);
-    }
+    cpu->slices->slot[cpu->slot].used += now - cpu->begun;
+    __atomic_fetch_add(&cpu->payer->runtime, (u32)now - cpu->paying, __ATOMIC_RELAXED);
     cpu->begun = now;
     cpu->paying = (u32)now;
 }
@@ -402,7 +400,7 @@ static ALWAYS_INLINE void run(struct cpu *cpu, const struct choice *c, u64 now) 
         if (!schedule_switch(env_of_record(c->record), c->record))
             return;
     }
-    __atomic_store_n(&cpu->idle, false, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&cpu->idle, false, __ATOMIC_RELEASE);
     cpu->begun = now;
     cpu->paying = (u32)now;
     begin_slice(cpu, c, now);
@@ -582,6 +580,12 @@ s64 call_yield(void) {
     return (s64)f;
 }
 
+static NOINLINE s64 stay(struct env_context *record, s64 result) {
+    schedule_forget_sleep(record);
+    record->state = CONTEXT_READY;
+    return result;
+}
+
 /* Suspends the caller, whose record says what it waits for, unless that has come already. `told`: somebody says so when it comes. */
 static ALWAYS_INLINE s64 suspend(struct cpu *cpu, struct env_context *record, u8 state, bool told) {
     const struct frame *f;
@@ -597,25 +601,31 @@ static ALWAYS_INLINE s64 suspend(struct cpu *cpu, struct env_context *record, u8
         charge(cpu, now);
         return (s64)f;
     }
-    schedule_forget_sleep(record);
-    record->state = CONTEXT_READY;
-    return result < 0 ? E_FULL : result;
+    return stay(record, result < 0 ? E_FULL : result);
+}
+
+static NOINLINE s64 sleep_on(struct cpu *cpu, struct env_context *record, u64 at) {
+    s64 word = at ? wait_bind_word(at) : 0;
+
+    if (word < 0)
+        return word;
+    record->word = (u64)word;
+    bool own = schedule_waits_for_own(record);
+    if (own) /* what lives as long as the record is not bound */
+        page_unbind(cpu->env->self);
+    return suspend(cpu, record, CONTEXT_SLEEPING, own || !word);
 }
 
 s64 call_sleep(u64 deadline, u64 at, u64 value) {
     struct cpu *cpu = this_cpu();
     struct env_context *record = cpu->record;
-    s64 word = likely(at == DELIVERIES) ? (s64)ptr_phys(&env_of_record(record)->deliveries).v : at ? wait_bind_word(at) : 0;
 
-    if (word < 0)
-        return word;
-    record->word = (u64)word;
     record->value = value;
     record->deadline = deadline;
-    bool own = at == DELIVERIES || schedule_waits_for_own(record);
-    if (own && at != DELIVERIES) /* what lives as long as the record is not bound */
-        page_unbind(cpu->env->self);
-    return suspend(cpu, record, CONTEXT_SLEEPING, own || !word);
+    if (unlikely(at != DELIVERIES))
+        return sleep_on(cpu, record, at);
+    record->word = ptr_phys(&env_of_record(record)->deliveries).v;
+    return suspend(cpu, record, CONTEXT_SLEEPING, true);
 }
 
 s64 call_wait(u64 predicate, u32 page) {

@@ -55,6 +55,76 @@ TEST(wait_other_cpu, .cpus = 2) {
     EQUAL(sys_wait((u64)&p, page), 100);
 }
 
+/* ---- what a sleeper's context page shows and takes */
+static struct {
+    struct context *context;
+    u64 bases, word, awake; /* bases: 1, asked for before it sleeps; 2, while it does */
+    u64 rax, rbx, rdi, xmm[2], fs;
+} edited;
+
+static void sleep_edited(u64 unused) {
+    u64 xmm[2] = {0x1111, 0x2222}, fs = 0x1234000;
+    u64 rax = CALL_SLEEP, rdi = NEVER, rsi = (u64)&edited.word, rdx = 0, rbx = 7;
+
+    (void)unused;
+    while (!__atomic_load_n(&edited.context, __ATOMIC_SEQ_CST))
+        ;
+    edited.context->fpu = 1;
+    edited.context->bases = edited.bases == 1;
+    __asm__ volatile("movups %0, %%xmm7" : : "m"(xmm));
+    if (edited.bases)
+        __asm__ volatile("wrfsbase %0" : : "r"(fs));
+    __asm__ volatile("syscall" : "+a"(rax), "+D"(rdi), "+S"(rsi), "+d"(rdx), "+b"(rbx) : : "rcx", "r11", "r10", "r8", "r9", "memory");
+    edited.rax = rax;
+    edited.rbx = rbx;
+    edited.rdi = rdi;
+    __asm__ volatile("movups %%xmm7, %0" : "=m"(edited.xmm));
+    if (edited.bases)
+        __asm__ volatile("rdfsbase %0" : "=r"(edited.fs));
+    __atomic_store_n(&edited.awake, 1, __ATOMIC_SEQ_CST);
+}
+
+/* An idle CPU may keep a sleeper's state, but all of it is in the context page, and what another CPU writes there counts. */
+static void edit_sleeper(u64 bases) {
+    const u64 xmm7 = 160 + 7 * 16; /* in the legacy area of XSAVE */
+
+    edited.bases = bases;
+    struct context *c = start_thread(1, sleep_edited, 0);
+    __atomic_store_n(&edited.context, c, __ATOMIC_SEQ_CST);
+    for (u32 i = 0; i < 1000 && self()->context[1].state != CONTEXT_SLEEPING; i++)
+        pause_for(5);
+    pause_for(5); /* for it to be idle */
+    u64 *xmm = (u64 *)((u64)c + CONTEXT_EXTENDED_AT + xmm7);
+    EQUAL(c->depth, 1);
+    EQUAL(c->frame[0].cause, CAUSE_SLEEP);
+    EQUAL(c->frame[0].rax, 0);
+    EQUAL(c->frame[0].rbx, 7);
+    EQUAL(xmm[0], 0x1111);
+    EQUAL(xmm[1], 0x2222);
+    if (bases == 1)
+        EQUAL(c->fs_base, 0x1234000);
+    c->frame[0].rbx = 8;
+    c->frame[0].rdi = 9;
+    xmm[0] = 0x3333;
+    if (bases) {
+        c->bases = 1;
+        c->fs_base = 0x5678000;
+    }
+    edited.word = 1;
+    sys_wake(rt_self());
+    wait_for(&edited.awake, 1);
+    EQUAL(edited.rax, 0);
+    EQUAL(edited.rbx, 8);
+    EQUAL(edited.rdi, 9);
+    EQUAL(edited.xmm[0], 0x3333);
+    EQUAL(edited.xmm[1], 0x2222);
+    if (bases)
+        EQUAL(edited.fs, 0x5678000);
+}
+TEST(sleep_edited_plain, .cpus = 2) { edit_sleeper(0); }
+TEST(sleep_edited_bases, .cpus = 2) { edit_sleeper(cpu_has(7, 1, 0) ? 1 : 0); }
+TEST(sleep_edited_bases_late, .cpus = 2) { edit_sleeper(cpu_has(7, 1, 0) ? 2 : 0); }
+
 /* While it sleeps, the page and the words' pages are held; ending the environment lets go of them. */
 ROLE(waiter) {
     u32 page = page_alloc(1);
