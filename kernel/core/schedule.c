@@ -373,16 +373,13 @@ void schedule_enter(void) {
     schedule();
 }
 
-/* Nobody can run before `next`: waits for an interrupt, which ends in trap_halted(). */
-static ALWAYS_INLINE void halt(struct cpu *cpu, u64 now, u64 next) {
+/* Nobody can run before the timer rings: waits for an interrupt, which ends in trap_halted(). */
+static ALWAYS_INLINE NORETURN void halt(struct cpu *cpu, u64 now) {
     struct slices *slices = cpu->slices;
 
     cpu->slot = SLOTS - 1;
     slices->current = SLOTS;
     slices->running = 0;
-    if (unlikely(flow_poll()))
-        return;
-    timer_by(cpu, next);
     trace(TRACE_IDLE, 0, 0);
     slices->idle_since = now;
     note_quiet(cpu);
@@ -428,15 +425,17 @@ static NOINLINE NORETURN void seek(struct cpu *cpu, u64 now) {
     for (struct choice c;; now = rdtsc()) {
         if (pick(cpu, now, true, &c)) {
             run(cpu, &c, now);
+        } else if (flow_poll()) {
+            cpu->woken = 0; /* whoever was woken is looked at with the others */
         } else {
-            halt(cpu, now, c.next);
-            cpu->woken = 0; /* it has not halted: frames were taken, and whoever was woken is looked at with the others */
+            timer_by(cpu, c.next);
+            halt(cpu, now);
         }
     }
 }
 
 /* entry.S comes here from schedule(), with an empty stack: what led here is never returned to. */
-NORETURN void schedule_loop(void);
+NOINLINE NORETURN void schedule_loop(void);
 void schedule_loop(void) {
     struct cpu *cpu = this_cpu();
 
@@ -455,11 +454,11 @@ void schedule_paused(void) {
     u64 now = cpu->begun;
 
     if (unlikely(cpu->put_off || cpu->fpu || cpu->context->bases))
-        leave(cpu);
+        schedule_loop();
     cpu->context = NULL;
     __atomic_store_n(&cpu->idle, true, __ATOMIC_SEQ_CST);
-    if (likely(!rows(cpu, now)))
-        halt(cpu, now, cpu->dormant_until);
+    if (likely(!rows(cpu, now) && !cpu->left && cpu->timer <= cpu->dormant_until))
+        halt(cpu, now);
     seek(cpu, now);
 }
 
