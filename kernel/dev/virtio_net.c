@@ -70,7 +70,7 @@ static struct pair {
 static struct pair *own(void) { return this_cpu()->net; }
 static bool is_own(const struct pair *p) { return p->own == this_cpu(); }
 
-static void nonsense(const char *what) {
+static NOINLINE void nonsense(const char *what) {
     static bool said;
     this_cpu()->trace->nonsense++;
     if (!__atomic_exchange_n(&said, true, __ATOMIC_RELAXED))
@@ -101,7 +101,7 @@ static void make_slots(struct pair *p) {
         p->free_slot[p->free_slots++] = head;
     p->plenty = p->free_slots - MANY + 1;
     memset(p->in_use, 0, sizeof(p->in_use));
-    queue_interrupts(&p->send, false);
+    queue_interrupts(&p->send, false); /* once in 65536 frames the event is passed all the same: on MMIO that interrupts */
 }
 
 static bool make_pair(u32 n) {
@@ -246,7 +246,6 @@ static void reclaim(struct pair *p, void (*done)(u32 frame)) {
         if (done)
             done(p->first_frame + id);
     }
-    queue_interrupts(&p->send, false);
 }
 
 void net_device_reclaim(bool all, void (*done)(u32 frame)) {
