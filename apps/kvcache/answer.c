@@ -106,14 +106,14 @@ PROGRAM("handler") u64 answer(const struct handler_context *c) {
         at(u32, a, TEXT) = from_big32(0x454e440d); /* END\r\n */
         a[TEXT + 4] = '\n';
         headers(a, q, 5, 0x454e + 0x440d + 0x0a00);
-        send(TEXT + 5);
+        send(TEXT + 5, 0, 0);
         publish(__builtin_offsetof(struct table, misses), table->misses + 1);
     } else {
         const struct entry *e = (const struct entry *)(c->memory + PAGE + place * PAGE);
         u64 text = e->text_length;
         headers(a, q, text, e->sum);
         attach(e->text, text);
-        send(TEXT);
+        send(TEXT, 0, 0);
         publish(__builtin_offsetof(struct table, hits), table->hits + 1);
     }
     publish(__builtin_offsetof(struct table, busy), 0); /* when the frame is queued */

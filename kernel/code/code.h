@@ -91,11 +91,11 @@ struct code_window {
 
 /* What a handler has asked for. It happens when the run is over, all of it or nothing. */
 struct code_effects {
-    u32 send;     /* bytes of the reply window to be sent; 0: none */
-    u32 attached; /* bytes of the memory window that follow them, */
-    u64 attached_at; /* and their distance from its start */
-    u32 published;
+    u32 attached; /* bytes of the memory window that follow those of the reply window, */
+    u16 published;
     u8 wake, event;
+    u64 attached_at;   /* and their distance from its start */
+    struct send frame; /* length: bytes of the reply window; 0: none is to be sent. No pieces yet */
     struct { u64 *at, value; } publish[PUBLISHES];
     u64 a, b; /* of the event */
 };
@@ -194,8 +194,8 @@ static inline u64 code_enter(const void *code, struct code_run *run) {
 
 /* Forgets what the last run asked for. */
 static inline void code_forget_effects(struct code_run *run) {
-    run->effects.send = run->effects.attached = run->effects.published = 0;
-    run->effects.wake = run->effects.event = 0;
+    memset(&run->effects, 0, offsetof(struct code_effects, attached_at));
+    memset(&run->effects.frame.length, 0, offsetof(struct send, zero) - offsetof(struct send, length));
 }
 /* Prepares a run, once for many runs with the same windows. */
 void code_run_start(struct code_run *run, const struct code_profile *profile);

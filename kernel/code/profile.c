@@ -58,9 +58,13 @@ static u64 helper_copy(u64 to, u64 from, u64 size, u64 sum, u64 e, struct code_r
     return copy_and_sum((u8 *)to, (const u8 *)from, size, (u32)sum);
 }
 
-/* send(size): the first bytes of the reply window are to be sent. */
-static u64 helper_send(u64 size, u64 b, u64 c, u64 d, u64 e, struct code_run *run) {
-    run->effects.send = (u32)min_u64(size, UINT32_MAX);
+/* send(size, start, offset): the first bytes of the reply window are to be sent, with the checksum by the device, or 0, 0. */
+static u64 helper_send(u64 size, u64 start, u64 offset, u64 d, u64 e, struct code_run *run) {
+    if ((size | start | offset) > UINT16_MAX)
+        run->status = CODE_ACCESS;
+    run->effects.frame.length = (u16)size;
+    run->effects.frame.checksum_start = (u16)start;
+    run->effects.frame.checksum_offset = (u16)offset;
     return 0;
 }
 
@@ -105,7 +109,7 @@ static u64 helper_publish(u64 at, u64 value, u64 c, u64 d, u64 e, struct code_ru
 static const struct code_helper handler_helpers[] = {
     {"checksum", {CODE_READ, CODE_SIZE, CODE_SCALAR}, 8, helper_checksum},
     {"copy", {CODE_WRITE, CODE_READ, CODE_SIZE, CODE_SCALAR}, 8, helper_copy},
-    {"send", {CODE_SCALAR}, 8, helper_send},
+    {"send", {CODE_SCALAR, CODE_SCALAR, CODE_SCALAR}, 8, helper_send},
     {"attach", {CODE_READ, CODE_SIZE}, 8, helper_attach},
     {"wake", {CODE_NONE}, 8, helper_wake},
     {"event", {CODE_SCALAR, CODE_SCALAR}, 8, helper_event},

@@ -188,10 +188,8 @@ static void arrive(struct code_verify *v, u32 at, const struct state *from) {
         for (u32 s = 0; s < STACK_SLOTS; s++)
             changed |= slot_join(&into->slot[s], &from->slot[s], widen);
         for (u32 w = 0; w < CODE_WINDOWS; w++) {
-            if (from->minimum[w] < into->minimum[w]) {
-                into->minimum[w] = from->minimum[w];
-                changed = true;
-            }
+            changed |= from->minimum[w] < into->minimum[w];
+            into->minimum[w] = (u32)min_u64(into->minimum[w], from->minimum[w]);
         }
     }
     if (!changed)
@@ -281,9 +279,7 @@ static bool access_window(struct code_verify *v, const struct value *pointer, s6
     bool beyond = end.hi > (s64)v->work.minimum[pointer->window] - (s64)size;
     mark->window = pointer->window + 1;
     if (mark->check || below || beyond)
-        mark->check = mark->window | (mark->check & CODE_CHECK_BELOW);
-    if (below)
-        mark->check |= CODE_CHECK_BELOW;
+        mark->check = mark->window | (below ? CODE_CHECK_BELOW : mark->check & CODE_CHECK_BELOW);
     return true;
 }
 
@@ -547,7 +543,7 @@ static u8 pointer_condition(u8 op) {
 /* What a branch shows of a length holds for the window. */
 static void learn_length(struct state *state, const struct value *v) {
     if (v->length && v->lo > state->minimum[v->length - 1])
-        state->minimum[v->length - 1] = (u32)(v->lo < UINT32_MAX ? v->lo : UINT32_MAX);
+        state->minimum[v->length - 1] = (u32)min_u64((u64)v->lo, UINT32_MAX);
 }
 
 static void restricted(struct state *state, const struct code_insn *i, const struct value *a,
@@ -707,12 +703,9 @@ s64 code_verify_start(const struct code_profile *profile, const struct code_insn
     v->program = p;
     v->scratch = (struct state *)(v + 1);
     v->states = v->scratch + 1;
-    if (!check_form(v) || !find_functions(v) || !check_depth(v))
+    if (!check_form(v) || !find_functions(v) || !check_depth(v) ||
+        (p->function[0].end > profile->budget && !refuse(v, 0, "longer than the budget of its profile")))
         return E_BAD_ARGUMENT;
-    if (p->function[0].end > profile->budget) {
-        refuse(v, 0, "longer than the budget of its profile");
-        return E_BAD_ARGUMENT;
-    }
     u32 leaders = 0;
     for (u32 at = 0; at < count; at++)
         if (p->mark[at].flags & CODE_MARK_LEADER)
@@ -729,10 +722,8 @@ s64 code_verify_step(void *memory, u32 steps) {
     while (v->following || v->next < v->program->count) {
         if (steps-- == 0)
             return E_AGAIN;
-        if (++v->work_done > CODE_WORK) {
-            refuse(v, v->at, "too complex to verify");
+        if (++v->work_done > CODE_WORK && !refuse(v, v->at, "too complex to verify"))
             return E_BAD_ARGUMENT;
-        }
         if (!v->following)
             take_leader(v);
         else if (!follow(v))

@@ -314,7 +314,7 @@ void page_link(struct env *env, u32 page) {
     env->pages++;
 }
 
-static inline __attribute__((always_inline)) void unlink_page(struct env *env, struct page *p) {
+static ALWAYS_INLINE void unlink_page(struct env *env, struct page *p) {
     u32 *next = p->prev ? &page_get(p->prev)->next : &env->first_page;
 
     *next = p->next;

@@ -39,16 +39,18 @@ void net_device_init(void);
 /* Called on the CPU of a pair, with interrupts off, when frames were received; it should receive them. Set
  * before net_device_init. */
 extern void (*net_device_interrupt)(u32 unused);
-/* One piece of a frame to be sent. */
-struct net_piece { phys at; u32 length; };
-/* Where the headers of the next frame go: SEND_HEADERS bytes, to be filled before net_device_send. NULL: there is no room. */
-u8 *net_device_room(void);
+/* Where the headers of the next frame go, to be filled before net_device_send. NULL: there is no room. */
+struct net_room {
+    u8 headers[SEND_HEADERS];
+    u64 binding; /* of the handler whose runs alone have filled it since it was cleared; 0: something else has */
+};
+struct net_room *net_device_room(void);
 /* Queues a frame: so many bytes of headers (14 to SEND_HEADERS) that are in net_device_room(), and pieces (none of
- * them empty), which are read in place. checksum_start/offset as in struct send: the device writes two bytes at
+ * them empty, their pages pinned), which are read in place. checksum_start/offset as in struct send: the device writes two bytes at
  * start + offset, so the caller checks that they lie in the frame and are none that the flow's condition
- * looks at, and that info->checksum is set. Returns the frame's number, below NET_FRAMES, E_FULL or
- * E_NO_DEVICE. Does not notify the device. */
-s64 net_device_send(u32 length, const struct net_piece *piece, u32 pieces, u32 checksum_start, u32 checksum_offset);
+ * looks at, and that info->checksum is set. Returns the frame's number, below NET_FRAMES. Does not notify
+ * the device. */
+u32 net_device_send(u32 length, const struct piece *piece, u32 pieces, u32 checksum_start, u32 checksum_offset);
 /* Tells the device about queued frames, of which there are some. */
 void net_device_kick(void);
 /* Collects the frames given to it by this CPU that it has read, and calls done (NULL: nobody) with the number of
@@ -60,9 +62,7 @@ void net_device_reclaim_all(void (*done)(u32 frame));
 /* Hands up to budget received frames to deliver (the frame is only valid during the call) and gives the buffers
  * back, tells the device about frames queued meanwhile, and lets the next frame interrupt. True: more are there
  * already, for which none may come.
- * `checked`: the device vouches for the checksums. The field itself may then hold only the sum of
- * the pseudo-header (a frame from the same host, never on a wire), so it must not be checked
- * again. */
-bool net_device_receive(u32 budget, void (*deliver)(const u8 *frame, u32 length, bool checked));
+ * `checked` is as in the flags of struct ring_entry. */
+bool net_device_receive(u32 budget, void (*deliver)(const u8 *frame, u32 length, u32 checked));
 /* No interrupts until then: who calls this will receive by himself. */
 void net_device_hush(void);

@@ -48,8 +48,9 @@ struct header {
 
 struct send_slot {
     struct descriptor table[DESCRIPTORS];
+    u32 pad; /* the device reads the header and the headers as one */
     struct header header;
-    u8 headers[SEND_HEADERS];
+    struct net_room room;
 } ALIGNED(64);
 
 void (*net_device_interrupt)(u32 unused);
@@ -192,13 +193,13 @@ void net_device_init(void) {
 }
 
 /* ---------------------------------------------------------------- sending */
-u8 *net_device_room(void) {
+struct net_room *net_device_room(void) {
     struct pair *p = own();
-    return p->free_slots ? p->slots[p->free_slot[p->free_slots - 1]].headers : NULL;
+    return p->free_slots ? &p->slots[p->free_slot[p->free_slots - 1]].room : NULL;
 }
 
 /* What follows the headers: behind their descriptor, or with a copy of it in the slot's own table. */
-static NOINLINE void add_pieces(struct descriptor *table, u32 first, struct send_slot *slot, const struct net_piece *piece,
+static NOINLINE void add_pieces(struct descriptor *table, u32 first, struct send_slot *slot, const struct piece *piece,
                                 u32 pieces) {
     if (indirect) {
         slot->table[0] = *table;
@@ -209,15 +210,14 @@ static NOINLINE void add_pieces(struct descriptor *table, u32 first, struct send
     for (u32 i = 0; i < pieces; i++) {
         table[i].flags = DESCRIPTOR_NEXT;
         table[i].next = (u16)(first + i + 1);
-        table[i + 1] = (struct descriptor){.address = piece[i].at.v, .length = piece[i].length};
+        table[i + 1] = (struct descriptor){.address = phys_of_page(piece[i].page).v + piece[i].offset,
+                                           .length = piece[i].length};
     }
 }
 
-s64 net_device_send(u32 length, const struct net_piece *piece, u32 pieces, u32 checksum_start, u32 checksum_offset) {
+ALWAYS_INLINE u32 net_device_send(u32 length, const struct piece *piece, u32 pieces, u32 checksum_start, u32 checksum_offset) {
     struct pair *p = own();
-    ASSERT(length <= SEND_HEADERS && pieces <= SEND_PIECES);
-    if (!p->free_slots)
-        return net_device_pairs ? E_FULL : E_NO_DEVICE;
+    ASSERT(length <= SEND_HEADERS && pieces <= SEND_PIECES && p->free_slots);
     u32 n = p->free_slot[--p->free_slots];
     struct send_slot *slot = &p->slots[n];
     struct descriptor *head = &p->send.descriptor[n];
@@ -260,7 +260,10 @@ void net_device_reclaim_all(void (*done)(u32 frame)) {
 }
 
 /* ---------------------------------------------------------------- receiving */
-static void receive_one(struct pair *p, void (*deliver)(const u8 *frame, u32 length, bool checked)) {
+/* By these two flags: what libOSes are told. */
+static const u8 vouched[] = {0, RING_CHECKED | RING_PARTIAL, RING_CHECKED, RING_CHECKED | RING_PARTIAL};
+
+static void receive_one(struct pair *p, void (*deliver)(const u8 *frame, u32 length, u32 checked)) {
     struct used_entry e = queue_take(&p->receive);
     if (e.id > p->receive.mask) {
         nonsense("it filled a buffer that there is not");
@@ -271,11 +274,11 @@ static void receive_one(struct pair *p, void (*deliver)(const u8 *frame, u32 len
         nonsense("a frame's length cannot be");
     else
         deliver((const u8 *)(header + 1), e.length - (u32)sizeof(*header),
-                header->flags & (NEEDS_CHECKSUM | CHECKSUM_VALID));
+                vouched[header->flags & (NEEDS_CHECKSUM | CHECKSUM_VALID)]);
     queue_post(&p->receive, (u16)e.id);
 }
 
-bool net_device_receive(u32 budget, void (*deliver)(const u8 *frame, u32 length, bool checked)) {
+bool net_device_receive(u32 budget, void (*deliver)(const u8 *frame, u32 length, u32 checked)) {
     struct pair *p = own();
     if (unlikely(!is_own(p)))
         return false;

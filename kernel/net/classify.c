@@ -1,11 +1,12 @@
 /* Which flow a frame belongs to, and which flow a filter would take from.
  *
  * Filters of one shape, that is, which count the same bits, are a group: tuple-space search
- * (Srinivasan, Suri and Varghese 1999). What all filters of a group agree on is compared once, word
+ * (Srinivasan, Suri and Varghese 1999). Two bytes of the frame say by a table each, a bit for each group, which groups are
+ * looked at (Lakshman and Stiliadis 1998). What all filters of a group agree on is compared once, word
  * by word, and mostly ends the matter. The other words are hashed, and the filters found by the hash
  * compared in these words only. Filters with a range stand in a table sorted by hash and then by
  * range: they are disjoint, so that the last which begins at or below the field is the only one that
- * can hold it. A frame costs so much for each group, whatever the number of filters, and the groups
+ * can hold it. A frame costs so much for each group that is looked at, whatever the number of filters, and the groups
  * are bounded. Keys are drawn at boot, and what could betray them is in no exposed page, so that
  * nobody can choose filters that collide.
  *
@@ -29,9 +30,9 @@
 #define WINDOWS 17
 static const u8 window[WINDOWS] = {0, 12, 20, 28, 4, 36, 44, 52, 56, 0, 8, 16, 24, 32, 40, 48, 56};
 
-static struct group {
-    u32 need;                /* of a frame's bytes; TOO_LONG for one that is not plain, and so looked at last */
-    u32 members;
+static struct group {         /* 512 bytes: an index is soon a place */
+    u16 need;                /* bytes of a frame; TOO_LONG for one that is not plain */
+    u16 members;
     u32 hashed;              /* windows in which they differ, those beyond HOT, and those of the second part */
     u64 agreed_hash;
     u64 key[WINDOWS];        /* odd */
@@ -39,7 +40,12 @@ static struct group {
     struct masked shape;     /* masks, shift and place of the range are those of all */
 } groups[GROUPS];
 static struct group *groups_end = groups; /* none from here on is in use */
-#define TOO_LONG 0xffffffff               /* no frame is so long */
+#define TOO_LONG 0xffff                   /* no frame is so long */
+
+/* By the byte of a frame at each of these places: the groups that do not want another there. On an Ethernet they tell most groups
+ * apart: by type, and by what IP carries. */
+static const u8 telling[] = {13, 23};
+static u64 looked_at[ARRAY_SIZE(telling)][256];
 
 /* The filters that are bound: by hash, or by hash and range. */
 static struct entry {
@@ -71,15 +77,16 @@ static inline u64 fold(u64 bits, u64 key) {
     return (u64)product ^ (u64)(product >> 64);
 }
 
-/* Of what f wants where the group looks; on what all agree, f does too. */
-static u64 hash_of(const struct group *g, const struct masked *f) {
+/* Of what stands where the group looks, in a frame or in a filter's values; it is as all agree. */
+static u64 hash_at(const struct group *g, const u8 *first, const u8 *second) {
     u64 hash = g->agreed_hash;
     for (u32 left = g->hashed; left; left &= left - 1) {
         u32 w = (u32)__builtin_ctz(left);
-        hash += fold(value_in(f, w) & mask_in(&g->shape, w), g->key[w]);
+        hash += fold(filter_word(part_of(first, second, w)) & mask_in(&g->shape, w), g->key[w]);
     }
     return hash;
 }
+static u64 hash_of(const struct group *g, const struct masked *f) { return hash_at(g, f->value, f->value2); }
 
 /* How many ranges stand up to (hash, field); the last of them is the one that may hold it. */
 static u32 ranges_up_to(u64 hash, u32 field) {
@@ -104,7 +111,7 @@ static struct entry *first_entry(const struct group *g, u64 hash, u32 field) {
 }
 
 /* ---- frames */
-static inline bool differs(const struct group *g, const u8 *frame, u32 w) {
+static inline u64 differs(const struct group *g, const u8 *frame, u32 w) {
     return (filter_word(frame + window[w]) ^ value_in(&g->shape, w)) & filter_word(g->agreed + window[w]);
 }
 
@@ -120,34 +127,30 @@ static bool fits(const struct group *g, const struct masked *f, const u8 *frame,
 
 /* Who of a group that is not plain wants the frame. */
 static struct flow *search(const struct group *g, const u8 *frame, const u8 *second) {
-    u64 hash = g->agreed_hash;
-    for (u32 left = g->hashed; left; left &= left - 1) {
-        u32 w = (u32)__builtin_ctz(left);
-        hash += fold(filter_word(part_of(frame, second, w)) & mask_in(&g->shape, w), g->key[w]);
-    }
     const u8 *at = (g->shape.range_part == 2 ? second : frame) + g->shape.range_offset;
     u32 field = (u32)at[0] << 8 | at[1];
-    for (const struct entry *e = first_entry(g, hash, field); e; e = e->next)
+    for (const struct entry *e = first_entry(g, hash_at(g, frame, second), field); e; e = e->next)
         if (e->group == g && fits(g, &e->flow->filter, frame, second, field))
             return e->flow;
     return NULL;
 }
 
-/* Where the second part begins; NULL: the frame is too short, or differs from what all agree on. */
-static inline const u8 *second_of(const struct group *g, const u8 *frame, u32 length, u32 need) {
-    const struct masked *f = &g->shape;
-    if (length < need || differs(g, frame, 0) || differs(g, frame, 1) || differs(g, frame, 2) || differs(g, frame, 3))
+/* Where the second part begins; NULL: the frame, which is long enough for the first, differs from what all agree on, or is too
+ * short. */
+static inline const u8 *second_of(const struct group *g, const u8 *frame, u32 length) {
+    if (differs(g, frame, 0) | differs(g, frame, 1) | differs(g, frame, 2) | differs(g, frame, 3))
         return NULL;
-    u32 base = f->shift_offset + ((u32)frame[f->shift_offset] & f->shift_mask) * f->shift_scale;
-    return base + f->length2 <= length ? frame + base : NULL;
+    u32 base = filter_base(&g->shape, frame);
+    return base + g->shape.length2 <= length ? frame + base : NULL;
 }
 
-static __attribute__((noinline)) struct flow *search_others(const u8 *frame, u32 length) {
+/* Looks at all of these groups, plain or not. */
+static NOINLINE struct flow *search_all(const u8 *frame, u32 length, u64 left) {
     struct flow *found = NULL;
-    for (const struct group *g = groups; g < groups_end && !found; g++) {
-        const u8 *second = g->members && g->need == TOO_LONG ? second_of(g, frame, length, g->shape.length) : NULL;
-        if (second)
-            found = search(g, frame, second);
+    for (; left && !found; left &= left - 1) {
+        const struct group *g = &groups[__builtin_ctzll(left)];
+        const u8 *second = length < g->shape.length ? NULL : second_of(g, frame, length);
+        found = second ? search(g, frame, second) : NULL;
     }
     return found;
 }
@@ -155,9 +158,15 @@ static __attribute__((noinline)) struct flow *search_others(const u8 *frame, u32
 /* The way of plain groups, without a range and with no window to hash but the second part's first, is
  * short: it is that of ports at one address. */
 struct flow *flow_classify(const u8 *frame, u32 length) {
-    for (const struct group *g = groups; g < groups_end; g++) {
-        const u8 *second = second_of(g, frame, length, g->need);
-        if (!second)
+    for (u64 left = looked_at[0][frame[telling[0]]] & looked_at[1][frame[telling[1]]]; left; left &= left - 1) {
+        const struct group *g = &groups[__builtin_ctzll(left)];
+        if (unlikely(length < g->need)) {
+            if (g->need == TOO_LONG)
+                return search_all(frame, length, left);
+            continue;
+        }
+        const u8 *second = second_of(g, frame, length);
+        if (unlikely(!second))
             continue;
         u64 near = filter_word(second) & filter_word(g->shape.mask2);
         u64 hash = g->agreed_hash + fold(near, g->key[FIRST]);
@@ -165,7 +174,7 @@ struct flow *flow_classify(const u8 *frame, u32 length) {
             if (e->group == g && near == filter_word(e->flow->filter.value2))
                 return e->flow;
     }
-    return search_others(frame, length);
+    return NULL;
 }
 
 /* ---- binding */
@@ -209,16 +218,32 @@ static void begin(struct group *g, const struct masked *f) {
         groups_end = g + 1;
 }
 
+/* A group is looked at for other frames than before, or if it has no members for none. */
+static void tell(const struct group *g) {
+    u64 bit = 1ull << (g - groups);
+    for (u32 i = 0; i < ARRAY_SIZE(telling); i++)
+        for (u32 byte = 0, at = telling[i]; byte < 256; byte++)
+            if (g->members && !((byte ^ g->shape.value[at]) & g->agreed[at]))
+                looked_at[i][byte] |= bit;
+            else
+                looked_at[i][byte] &= ~bit;
+}
+
 /* Bits on which a newcomer disagrees are no longer agreed on. */
 static void agree(struct group *g, const struct masked *f) {
-    for (u32 i = 0; i < FILTER_BYTES; i++)
+    bool fewer = g->members == 1;
+    for (u32 i = 0; i < FILTER_BYTES; i++) {
+        fewer |= ((g->shape.value[i] ^ f->value[i]) & g->agreed[i]) != 0;
         g->agreed[i] &= (u8)~(g->shape.value[i] ^ f->value[i]);
+    }
     for (u32 w = 0; w < HOT; w++)
         if (!(g->hashed >> w & 1) && filter_word(g->agreed + window[w]) != mask_in(f, w)) {
             g->agreed_hash -= fold(value_in(&g->shape, w), g->key[w]);
             g->hashed |= 1u << w;
         }
     g->need = g->hashed & ~(1u << FIRST) || f->range_part ? TOO_LONG : f->length;
+    if (fewer)
+        tell(g);
 }
 
 s64 classify_add(struct flow *flow) {
@@ -265,7 +290,7 @@ void classify_remove(struct flow *flow) {
     *e = (struct entry){.next = unused};
     unused = e;
     if (!--g->members)
-        g->need = TOO_LONG;
+        tell(g);
     while (groups_end > groups && !groups_end[-1].members)
         groups_end--;
 }

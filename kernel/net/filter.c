@@ -9,7 +9,8 @@
  *
  * Invariants of struct masked: value is within mask; length and length2 are one more than the last
  * byte that counts in each part (and length covers the shift's byte); without a shift, everything
- * about the second part is 0, and with one, length2 is not; without a range, all of its fields are 0. */
+ * about the second part is 0, and with one, length2 is not; without a range, all of its fields are 0. The windows, with
+ * `more`, have every byte that counts. */
 #include "net/filter.h"
 
 #define MAX_SCALE 64
@@ -147,11 +148,39 @@ static bool range_makes_sense(const struct masked *f) {
     return !c.empty && (f->range_part == 1 || !(f->shift_offset % 2 || f->shift_mask * f->shift_scale % 2));
 }
 
-static u16 bytes_needed(const u8 *mask, bool range, u32 range_offset) {
-    u16 n = FILTER_BYTES, least = range ? (u16)(range_offset + 2) : 0;
-    while (n > least && !mask[n - 1])
-        n--;
-    return n;
+/* A bit for each byte that counts. */
+static u64 counted_in(const struct masked *f, const u8 *mask, u32 part) {
+    u64 counted = f->range_part == part ? 3ull << f->range_offset : 0;
+    for (u32 i = 0; i < FILTER_BYTES; i++)
+        counted |= (u64)(mask[i] != 0) << i;
+    return counted;
+}
+
+/* Where to look at eight bytes to see the first that are left, and those behind it. */
+static u8 window_on(u64 *left) {
+    u32 at = *left ? (u32)min_u64((u32)__builtin_ctzll(*left), FILTER_BYTES - 8) : 0;
+    *left &= ~(0xffull << at);
+    return (u8)at;
+}
+
+static u16 bytes_needed(u64 counted) { return (u16)(counted ? FILTER_BYTES - __builtin_clzll(counted) : 0); }
+
+/* What is known of the bits, so that frames are looked at only where it matters. */
+static void set_places(struct masked *f) {
+    u64 left2 = counted_in(f, f->mask2, 2), left = counted_in(f, f->mask, 1);
+
+    if (left2)
+        left |= 1ull << f->shift_offset;
+    else
+        f->shift_offset = f->shift_mask = f->shift_scale = 0;
+    f->counted = left;
+    f->counted2 = left2;
+    f->length = bytes_needed(left);
+    f->length2 = bytes_needed(left2);
+    for (u32 i = 0; i < sizeof(f->window); i++)
+        f->window[i] = window_on(&left);
+    f->window2 = window_on(&left2);
+    f->more = left || left2 || f->range_part;
 }
 
 s64 filter_normalize(const struct condition *from, struct masked *to) {
@@ -162,12 +191,7 @@ s64 filter_normalize(const struct condition *from, struct masked *to) {
         TRY(set_atom(&from->atom[i], to));
     if (!range_makes_sense(to))
         return E_BAD_ARGUMENT;
-    to->length = bytes_needed(to->mask, to->range_part == 1, to->range_offset);
-    to->length2 = bytes_needed(to->mask2, to->range_part == 2, to->range_offset);
-    if (!to->length2)
-        to->shift_offset = to->shift_mask = to->shift_scale = 0;
-    else if (to->length <= to->shift_offset)
-        to->length = to->shift_offset + 1;
+    set_places(to);
     return 0;
 }
 
@@ -194,7 +218,7 @@ static struct view view_of(const struct masked *f, u8 shift_byte) {
 }
 
 /* What one or two views want of the cell at an even place. */
-static struct cell raw_cell(const struct view *v, u32 count, u32 at) {
+static struct cell cell_of(const struct view *v, u32 count, u32 at) {
     struct cell c = ANY_CELL;
 
     for (u32 i = 0; i < count; i++, v++) {
@@ -208,11 +232,6 @@ static struct cell raw_cell(const struct view *v, u32 count, u32 at) {
         if (at + 1 >= v->base && at < v->base + f->length2)
             cell_add_part(&c, f, 2, v->base, at);
     }
-    return c;
-}
-
-static struct cell cell_of(const struct view *v, u32 count, u32 at) {
-    struct cell c = raw_cell(v, count, at);
     cell_tighten(&c);
     return c;
 }
@@ -356,48 +375,15 @@ bool filter_value(const struct masked *f, u32 value, struct masked *to) {
 }
 
 /* ---- frames: eight bytes at a time */
-static inline bool words_match(const u8 *mask, const u8 *value, u32 need, const u8 *p) {
+static bool words_match(const u8 *mask, const u8 *value, u32 need, const u8 *p) {
     u64 differs = 0;
     for (u32 i = 0; i < need; i += 8)
-        differs |= (filter_word(p + i) ^ filter_word(value + i)) & filter_word(mask + i);
+        differs |= filter_differs(mask, value, p, i);
     return !differs;
 }
 
-/* Where no more may be read the last word is made whole. */
-static NOINLINE bool end_matches(const u8 *mask, const u8 *value, u32 need, const u8 *p) {
-    u8 end[FILTER_BYTES] = {0};
-    return words_match(mask, value, need, memcpy(end, p, need));
-}
-
-static inline bool part_match(const u8 *mask, const u8 *value, u32 need, const u8 *p, u32 available) {
-    if (likely(need + 7 <= available))
-        return words_match(mask, value, need, p);
-    return need <= available && end_matches(mask, value, need, p);
-}
-
-static bool in_range(const struct masked *f, const u8 *part) {
-    u32 value = field(part + f->range_offset);
-    return f->low <= value && value <= f->high;
-}
-
-bool filter_match(const struct masked *f, const u8 *frame, u32 length) {
-    if (!part_match(f->mask, f->value, f->length, frame, length) || (f->range_part == 1 && !in_range(f, frame)))
-        return false;
-    if (!f->shift_scale)
-        return true;
-    u32 base = view_of(f, frame[f->shift_offset]).base;
-    return base < length && part_match(f->mask2, f->value2, f->length2, frame + base, length - base) &&
-           (f->range_part != 2 || in_range(f, frame + base));
-}
-
-static bool part_counts(const u8 *mask, u32 at) {
-    return (at < FILTER_BYTES && mask[at]) || (at + 1 < FILTER_BYTES && mask[at + 1]);
-}
-
-bool filter_looks_at(const struct masked *f, const u8 *frame, u32 at) {
-    u32 base = f->shift_scale ? view_of(f, frame[f->shift_offset]).base : 0;
-
-    if (part_counts(f->mask, at) || (f->range_part && at + 1 - (f->range_part == 2 ? base : 0) - f->range_offset < 3))
-        return true;
-    return f->shift_scale && (f->shift_offset - at < 2 || part_counts(f->mask2, at - base));
+bool filter_match_all(const struct masked *f, const u8 *frame, const u8 *second) {
+    u32 value = f->range_part ? field((f->range_part == 1 ? frame : second) + f->range_offset) : f->low;
+    return f->low <= value && value <= f->high && words_match(f->mask, f->value, f->length, frame) &&
+           words_match(f->mask2, f->value2, f->length2, second);
 }

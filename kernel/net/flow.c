@@ -10,6 +10,7 @@
  * be freed and come into other hands, so what was true then stays true. */
 #include "net/flow.h"
 
+#include "code/code.h"
 #include "core/cap.h"
 #include "core/cpu.h"
 #include "core/env.h"
@@ -161,6 +162,11 @@ static s64 hold_all(u32 ring, const u32 *page, u32 count) {
     return error;
 }
 
+static void let_all_go(u32 ring, const u32 *page, u32 count) {
+    page_unbind_all(page, 0, count);
+    page_end_use(ring, PAGE_RING, PAGE_DATA);
+}
+
 static s64 bind(u64 user_flow, struct flow_binding *b, const struct masked *filter, const u32 *page) {
     struct flow *f;
 
@@ -169,14 +175,11 @@ static s64 bind(u64 user_flow, struct flow_binding *b, const struct masked *filt
         return E_BUSY;
     /* A filter cannot lie: it stays within its flow, and takes from nobody. */
     TRY(filter_implies(filter, &f->receive) ? classify_conflict(f, filter, &b->conflict) : E_NOT_IMPLIED);
+    TRY(hold_all(b->ring, page, b->count));
     f->filter = *filter;
     s64 error = classify_add(f);
-    if (!error) {
-        error = hold_all(b->ring, page, b->count);
-        if (error)
-            classify_remove(f);
-    }
     if (error) {
+        let_all_go(b->ring, page, b->count);
         memset(&f->filter, 0, sizeof(f->filter));
         return error;
     }
@@ -216,8 +219,7 @@ static void unbind(struct flow *f) {
     if (f->handler)
         handler_detach(f);
     f->bound = 0;
-    page_unbind_all(f->page, 0, f->buffers);
-    page_end_use(f->ring, PAGE_RING, PAGE_DATA);
+    let_all_go(f->ring, f->page, f->buffers);
     memset(&f->filter, 0, sizeof(f->filter));
     memset(f->page, 0, sizeof(f->page));
     f->buffers = f->ring = f->receiver = f->entries = 0;
@@ -244,25 +246,30 @@ s64 call_flow_unbind(u64 flow) {
     return error;
 }
 
+static s64 bind_handler(u64 user_flow, const struct handler_binding *b) {
+    struct flow *f;
+
+    TRY(flow_from(user_flow, RIGHT_READ | RIGHT_WRITE, &f));
+    if (!f->bound)
+        return E_WRONG_TYPE;
+    if (page_owner(page_get(f->ring)) != current_env()->self)
+        return E_NO_RIGHT;
+    if (b->code)
+        return handler_attach(f, b);
+    if (!f->handler)
+        return E_WRONG_TYPE;
+    handler_detach(f);
+    return 0;
+}
+
 s64 call_handler_bind(u64 flow, u64 handler) {
     struct handler_binding b;
-    struct flow *f;
 
     TRY(user_read(&b, handler, sizeof(b)));
     if (b.pages > HANDLER_PAGES || b.zero || b.zero2[0] || b.zero2[1] || (!b.code && (b.memory || b.pages)))
         return E_BAD_ARGUMENT;
     lock_with_caller();
-    s64 error = flow_from(flow, RIGHT_READ | RIGHT_WRITE, &f);
-    if (!error && !f->bound)
-        error = E_WRONG_TYPE;
-    if (!error && page_owner(page_get(f->ring)) != current_env()->self)
-        error = E_NO_RIGHT;
-    if (!error && !b.code && !f->handler)
-        error = E_WRONG_TYPE;
-    if (!error && b.code)
-        error = handler_attach(f, &b);
-    else if (!error)
-        handler_detach(f);
+    s64 error = bind_handler(flow, &b);
     unlock_with_caller();
     return error;
 }
@@ -295,27 +302,24 @@ static s64 flow_end(struct flow *f, u32 mappings) {
 static s64 destroy_owned(u64 user, u32 page, const struct env *owner) {
     struct flow *f;
 
-    spin_lock(&net_lock);
-    s64 error = flow_from(user, RIGHT_OWN, &f);
-    if (!error && (f->self != page || f->owner != owner->self || owner->state != ENV_LIVE || f->children))
-        error = E_BUSY;
-    if (!error)
-        error = page_take_begin(page);
-    if (!error && STATE_BINDINGS(page_state(page_get(page))))
-        error = E_AGAIN;
-    if (!error) {
-        give_back(f);
-        error = flow_end(f, 0);
-        page_take_end(page, NULL, NULL);
-    }
-    spin_unlock(&net_lock);
+    TRY(flow_from(user, RIGHT_OWN, &f));
+    if (f->self != page || f->owner != owner->self || owner->state != ENV_LIVE || f->children)
+        return E_BUSY;
+    TRY(page_take_begin(page));
+    if (STATE_BINDINGS(page_state(page_get(page))))
+        return E_AGAIN;
+    give_back(f);
+    s64 error = flow_end(f, 0);
+    page_take_end(page, NULL, NULL);
     return error;
 }
 
 /* The ring may be the caller's. */
 static s64 destroy(u64 user, u32 page, struct env *owner, struct env *caller) {
     env_lock_two(owner, caller);
+    spin_lock(&net_lock);
     s64 error = destroy_owned(user, page, owner);
+    spin_unlock(&net_lock);
     env_unlock_two(owner, caller);
     return error;
 }
@@ -342,7 +346,7 @@ s64 call_flow_destroy(u64 flow) {
 /* ---- delivery */
 /* Puts a frame, which is no longer than a buffer, into the flow's next posted one. The ring is its libOS's memory: each word of it
  * is read once and may be anything. What counts is in the flow. */
-static bool deposit(struct flow *f, const u8 *frame, u32 length, bool checked) {
+static bool deposit(struct flow *f, const u8 *frame, u32 length, u32 checked) {
     struct ring *ring = page_ptr(f->ring);
     ASSERT(length <= BUFFER_SIZE);
     struct ring_entry *entry = &ring->entry[f->filled & (f->entries - 1)];
@@ -366,7 +370,7 @@ static bool deposit(struct flow *f, const u8 *frame, u32 length, bool checked) {
     return true;
 }
 
-static NOINLINE void deliver(const u8 *frame, u32 length, bool checked) {
+static NOINLINE void deliver(const u8 *frame, u32 length, u32 checked) {
     struct trace *counters = this_cpu()->trace;
     struct flow *f = flow_classify(frame, length);
 
@@ -390,145 +394,125 @@ static struct sending {
 } sending[NET_FRAMES];
 static u32 pinning; /* frames that pin pages */
 
-static void unpin(const u32 *page, u32 count) {
-    for (u32 i = 0; i < count; i++)
-        page_unpin(page[i]);
-}
-
 static void sent(u32 frame) {
     struct sending *s = &sending[frame];
 
-    if (s->pieces) {
-        unpin(s->page, s->pieces);
-        s->pieces = 0;
-        pinning--;
-    }
+    if (!s->pieces)
+        return;
+    while (s->pieces)
+        page_unpin(s->page[--s->pieces]);
+    pinning--;
 }
 
 /* What pins no page is let lie until there are some, and then nobody has to know. */
 static void reclaim(void) { net_device_reclaim(pinning, pinning ? sent : NULL); }
 
-static s64 may_read(const struct piece *piece) {
-    const struct page *p = page_get(piece->page);
+static s64 may_read(const struct piece *piece, const struct page *p) {
     u32 owner;
 
-    if (!p)
-        return E_BAD_ARGUMENT;
     if (likely(!piece->cap))
         return page_owner(p) == current_env()->self ? 0 : E_NO_RIGHT;
     return cap_pages(piece->cap, piece->page, 1, RIGHT_READ, &owner);
 }
 
-/* Pins the page of a piece, if the caller may have it read. A handler's is bound: it may. */
+/* Pins the page of a piece, if the caller may have it read; for who may not it is not held for a moment. A handler's
+ * is bound: it may. */
 static s64 pin(const struct piece *piece, bool bound) {
-    s64 error = bound ? 0 : may_read(piece);
+    const struct page *p = page_get(piece->page);
+    s64 error = !p ? E_BAD_ARGUMENT : bound ? 0 : may_read(piece, p);
 
     if (!error)
         error = page_pin(piece->page);
     if (error)
         return error == E_WRONG_TYPE ? E_NO_RIGHT : error;
-    error = bound ? 0 : may_read(piece); /* now it stays so */
+    error = bound ? 0 : may_read(piece, p); /* now it stays so */
     if (error)
         page_unpin(piece->page);
     return error;
 }
 
-/* What can be said of a frame without looking at its memory. */
-static s64 check_form(const struct send *s) {
-    u32 total = s->length;
-    u32 sum_at = (u32)s->checksum_start + s->checksum_offset;
+/* The pages of all pieces, or none. */
+static s64 pin_all(const struct send *s, bool bound) {
+    for (u32 i = 0; i < s->pieces; i++) {
+        s64 error = pin(&s->piece[i], bound);
+        while (error && i)
+            page_unpin(s->piece[--i].page);
+        TRY(error);
+    }
+    return 0;
+}
 
+static inline u32 sum_at(const struct send *s) { return (u32)s->checksum_start + s->checksum_offset; }
+
+/* What can be said of a frame without looking at its memory. */
+static inline s64 check_form(const struct send *s, u32 *total) {
     if (s->length < 14 || s->length > SEND_HEADERS || s->pieces > SEND_PIECES || s->zero)
         return E_BAD_ARGUMENT;
+    *total = s->length;
     for (u32 i = 0; i < s->pieces; i++) {
         const struct piece *p = &s->piece[i];
         if (!p->length || p->offset + (u32)p->length > PAGE_SIZE)
             return E_BAD_ARGUMENT;
-        total += p->length;
+        *total += p->length;
     }
-    if (sum_at && (!info->checksum || sum_at + 2 > s->length))
+    if (sum_at(s) && (!info->checksum || sum_at(s) + 2 > s->length))
         return E_BAD_ARGUMENT;
-    return total > FRAME_LONGEST ? E_BAD_ARGUMENT : 0;
+    return *total > FRAME_LONGEST ? E_BAD_ARGUMENT : 0;
 }
 
-/* Nobody forges a source: the headers satisfy the flow's condition, and the sum that the device
- * stores in them is not among the bytes that the condition looks at. */
-static inline bool honest(const struct flow *f, const struct send *s, const u8 *headers) {
-    u32 sum_at = (u32)s->checksum_start + s->checksum_offset;
-    return filter_match(&f->transmit, headers, s->length) &&
-           !(sum_at && filter_looks_at(&f->transmit, headers, sum_at));
-}
-
-/* Queues one frame whose form was checked and whose headers are where the device reads them. */
-static s64 queue(struct flow *f, const struct send *s, bool bound) {
-    struct net_piece piece[SEND_PIECES];
-    u32 page[SEND_PIECES];
-    u32 total = s->length, pinned = 0;
-    s64 frame = 0;
-
-    while (pinned < s->pieces && !frame) {
-        const struct piece *p = &s->piece[pinned];
-        frame = pin(p, bound);
-        if (frame)
-            break;
-        piece[pinned] = (struct net_piece){
-            .at = {phys_of_page(p->page).v + p->offset}, .length = p->length};
-        total += p->length;
-        page[pinned++] = p->page;
+/* Queues a frame of good form whose headers are where the device reads them, of which it does not know yet. Nobody forges a
+ * source: the headers satisfy the flow's condition, and the sum that the device stores in them is not among the bytes that
+ * the condition looks at. */
+static ALWAYS_INLINE s64 queue(struct flow *f, const struct send *s, const u8 *headers, u32 total, bool bound) {
+    if (!filter_match(&f->transmit, headers, s->length, sum_at(s))) {
+        f->refused++;
+        return E_FORGED;
     }
-    if (!frame)
-        frame = net_device_send(s->length, piece, pinned, s->checksum_start, s->checksum_offset);
-    if (frame < 0) {
-        unpin(page, pinned);
-        return frame;
-    }
-    if (pinned) {
-        memcpy(sending[frame].page, page, sizeof(page));
-        sending[frame].pieces = pinned;
+    if (s->pieces)
+        TRY(pin_all(s, bound));
+    struct sending *to = &sending[net_device_send(s->length, s->piece, s->pieces, s->checksum_start, s->checksum_offset)];
+    if (s->pieces) {
         pinning++;
+        for (; to->pieces < s->pieces; to->pieces++)
+            to->page[to->pieces] = s->piece[to->pieces].page;
     }
     f->sent++;
     f->sent_bytes += total;
     return 0;
 }
 
-/* The headers are copied to where the device will read them, of which it does not know yet. */
 static s64 send_one(struct flow *f, u64 user) {
     struct send s;
-    u8 *headers = net_device_room();
+    struct net_room *room = net_device_room();
+    u32 total;
 
     TRY(user_read(&s, user, sizeof(s)));
-    TRY(check_form(&s));
-    if (!headers)
+    TRY(check_form(&s, &total));
+    if (!room)
         return net_device_pairs ? E_FULL : E_NO_DEVICE;
-    TRY(user_read(headers, s.headers, s.length));
-    if (!honest(f, &s, headers)) {
-        f->refused++;
-        return E_FORGED;
-    }
-    return queue(f, &s, false);
+    room->binding = 0;
+    TRY(user_read(room->headers, s.headers, s.length));
+    return queue(f, &s, room->headers, total, false);
 }
 
-bool flow_answer(struct flow *f, const u8 *headers, u32 length, u64 at, u32 bytes) {
-    struct send s;
-
-    s.length = (u16)length;
-    s.pieces = s.checksum_start = s.checksum_offset = 0;
-    if (length < 14 || length > SEND_HEADERS || length + bytes > FRAME_LONGEST)
-        return false;
-    while (bytes) {
-        struct piece *p = &s.piece[s.pieces++];
-        p->page = f->memory + (u32)(at / PAGE_SIZE);
-        p->offset = at % PAGE_SIZE;
-        p->length = (u16)min_u64(bytes, PAGE_SIZE - p->offset);
+/* The part of a handler's frame that lies in its memory. */
+static NOINLINE void attach(const struct flow *f, struct code_effects *e) {
+    u64 at = e->attached_at, left = e->attached;
+    for (struct piece *p = e->frame.piece; left; p++, e->frame.pieces++) {
+        *p = (struct piece){.page = f->memory + (u32)(at / PAGE_SIZE), .offset = at % PAGE_SIZE};
+        p->length = (u16)min_u64(left, PAGE_SIZE - p->offset);
         at += p->length;
-        bytes -= p->length;
+        left -= p->length;
     }
-    if (!filter_match(&f->transmit, headers, length)) {
-        f->refused++;
-        return false;
-    }
-    return !queue(f, &s, true); /* the device is told when the batch is over */
+}
+
+bool flow_answer(struct flow *f, const u8 *headers, struct code_effects *e) {
+    u32 total;
+
+    if (e->attached)
+        attach(f, e);
+    /* The device is told when the batch is over. */
+    return !check_form(&e->frame, &total) && !queue(f, &e->frame, headers, total, true);
 }
 
 s64 call_flow_send(u64 flow, u64 frames, u32 count) {

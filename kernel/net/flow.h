@@ -39,9 +39,10 @@ void handler_detach(struct flow *flow);
 /* Whether a page of the program or of its memory is being taken. */
 bool handler_is_taken(const struct flow *flow);
 /* Runs the flow's handler on a frame. True: the frame is dealt with. */
-bool handler_run(struct flow *flow, const u8 *frame, u32 length, bool checked);
-/* For handlers (flow.c): queues a frame of headers, checked here, and so many bytes of the handler's memory. */
-bool flow_answer(struct flow *flow, const u8 *headers, u32 length, u64 at, u32 bytes);
+bool handler_run(struct flow *flow, const u8 *frame, u32 length, u32 checked);
+/* For handlers (flow.c): queues the frame that a run asked for, checked here; its headers are in net_device_room(). */
+struct code_effects;
+bool flow_answer(struct flow *flow, const u8 *headers, struct code_effects *effects);
 /* Binds pages that must be DATA and the caller's, all or none: those of a list, or without one (NULL) those from the first on. */
 s64 flow_hold(const u32 *page, u32 first, u32 count);
 

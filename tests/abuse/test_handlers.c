@@ -52,9 +52,10 @@ TEST(code_hostile) {
     static const u64 writes[] = {LOAD(2, 1, 0), 0x7bull | 2 << 8 | 2 << 12, MOV(0, 0), EXIT};
     static const u64 helper[] = {CALL(8), EXIT};
     static const u64 zero[] = {CALL(0), EXIT};
+    static const u64 few[] = {MOV(1, 60), CALL(3), EXIT}; /* send(60, and what was in two registers) */
     static const u64 out[] = {0x05ull | 0x7fffull << 16, EXIT};
     static const struct bad bad[] = {{reads, 4}, {direct, 4}, {beyond, 2}, {before, 2}, {tells, 4}, {event, 4},
-               {stores, 4}, {writes, 4}, {helper, 2}, {zero, 2},  {out, 2}};
+               {stores, 4}, {writes, 4}, {helper, 2}, {zero, 2}, {few, 3}, {out, 2}};
     struct code_spec s = {.kind = KIND_HANDLER, .page = code_page(), .pages = 1, .work_pages = 8};
 
     s.work = page_alloc(8);
@@ -165,6 +166,42 @@ TEST(code_two_loaders, .needs = NEED_MACHINE, .cpus = 2) {
             EQUAL(sys_check(&machine), 0);
     }
     __atomic_store_n(&stop, 1, __ATOMIC_SEQ_CST);
+}
+
+/* A handler has the device store a checksum where the condition looks, or outside of its headers: nothing is sent. */
+TEST(handler_sums, .needs = NEED_FLOW) {
+    static const struct { u64 start, offset; } bad[] = {
+        {0, 12}, {12, 0}, {11, 0}, {0, 11}, {10, 3}, {41, 0}, {0, 41}, {20, 21}, {42, 0}, {0, 191}, {0xffff, 0}, {0, 0xffff},
+        {0xffff, 0xffff}, {1, 0xffff}, {0x10000, 0}, {0, 0x10000}, {~0ull, 1}, {30, ~0ull - 9}};
+    struct handled h = handled(item("flow"));
+    struct puppet_orders *o = h.orders;
+    u64 aborted = 0, stopped = 0, frames = 0;
+
+    o->orders = PUPPET_SEND | PUPPET_PUBLISH;
+    o->result = HANDLER_DONE;
+    o->length = 42;
+    o->at = offsetof(struct puppet_orders, pad);
+    o->value = 77;
+    for (u32 i = 0; i < ARRAY_SIZE(bad); i++) {
+        o->sum_start = bad[i].start;
+        o->sum_offset = bad[i].offset;
+        while (o->runs == i) { /* it is not run while we owe a slice */
+            __atomic_store_n(&h.ring->posted, frames + 2, __ATOMIC_SEQ_CST);
+            if (!provoke(&h))
+                return;
+            wait_for(&h.ring->filled, ++frames);
+        }
+        bool too_large = bad[i].start > 0xffff || bad[i].offset > 0xffff;
+        aborted += !too_large;
+        stopped += too_large;
+        EQUAL(o->pad[0], 0);
+        EQUAL(flow_page(&h)->aborted, aborted);
+        EQUAL(flow_page(&h)->stopped, stopped);
+        EQUAL(flow_page(&h)->sent, frames); /* ours */
+    }
+    if (!machine_info()->checksum)
+        EQUAL(flow_page(&h)->refused, 0); /* it can store none, wherever */
+    handled_end(&h);
 }
 
 /* ---- a storm */

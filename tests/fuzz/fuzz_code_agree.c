@@ -74,7 +74,7 @@ static void compare(const struct shaped *s, u64 a, u64 b) {
                 (one->budget == two->budget || (one->budget < 0 && two->budget < 0));
     const struct code_effects *e = &one->effects, *f = &two->effects;
     if (one->status == CODE_DONE)
-        same &= e->send == f->send && e->attached == f->attached && e->attached_at == f->attached_at &&
+        same &= !memcmp(&e->frame.length, &f->frame.length, 8) && e->attached == f->attached && e->attached_at == f->attached_at &&
                 e->published == f->published && e->wake == f->wake && e->event == f->event && e->a == f->a && e->b == f->b;
     for (u32 n = 0; one->status == CODE_DONE && n < e->published; n++)
         same &= e->publish[n].value == f->publish[n].value &&

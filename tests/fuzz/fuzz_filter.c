@@ -2,7 +2,7 @@
  * admission, and where each frame goes, is held against every packet of a small space.
  *
  * A packet has 2 bits in its first byte and 1 in its second, which shifts look at, 5 bits in the 16-bit field behind them
- * and 2 in the next, and else zeros. A condition that is *closed* demands that, so that all packets that satisfy it are tried, and
+ * and 2 in one at byte 12, by which the classifier tells groups apart, and else zeros. A condition that is *closed* demands that, so that all packets that satisfy it are tried, and
  * the answer must be exact. About one that is open the space can only tell that two packets collide. */
 #include <stdlib.h>
 #include <string.h>
@@ -33,7 +33,7 @@ static void begin(void) {
         packet[p][0] = p & 3;
         packet[p][1] = p >> 2 & 1;
         packet[p][3] = p >> 3 & 31;
-        packet[p][5] = p >> 8 & 3;
+        packet[p][13] = p >> 8 & 3;
     }
     for (u32 i = 0; i < FLOWS; i++) {
         tried[i].flow = memset(boot_pages(1), 0, PAGE_SIZE);
@@ -53,9 +53,9 @@ static void match(struct condition *c, u16 offset, u8 width, u32 mask, u32 value
 static void close(struct condition *c) {
     match(c, 0, 2, 0xfcfe, 0);
     match(c, 2, 2, 0xffe0, 0);
-    match(c, 4, 2, 0xfffc, 0);
-    match(c, 6, 2, 0xffff, 0);
-    for (u16 i = 8; i < LENGTH; i += 4)
+    match(c, 12, 2, 0xfffc, 0);
+    match(c, 14, 2, 0xffff, 0);
+    for (u16 i = 4; i < LENGTH; i += i == 8 ? 8 : 4)
         match(c, i, 4, ~0u, 0);
 }
 
@@ -86,7 +86,7 @@ static void make(struct condition *c, bool closed) {
     if (what < 12)
         want(c, 2, &ranged);
     if (what & 2)
-        want(c, 4, &ranged);
+        want(c, 12, &ranged);
     u32 which = what & 4 ? next(2 * ARRAY_SIZE(shift)) : 2 * ARRAY_SIZE(shift);
     if (which >= ARRAY_SIZE(shift))
         return;
@@ -98,7 +98,7 @@ static void make(struct condition *c, bool closed) {
 static void try_all(struct tried *t) {
     memset(t->hit, 0, sizeof(t->hit));
     for (u32 p = 0; p < PACKETS; p++)
-        t->hit[p / 64] |= (u64)filter_match(&t->flow->filter, packet[p], LENGTH) << p % 64;
+        t->hit[p / 64] |= (u64)filter_match(&t->flow->filter, packet[p], LENGTH, 0) << p % 64;
 }
 
 static bool meet(const struct tried *a, const struct tried *b) {

@@ -172,7 +172,7 @@ TEST(handler_places, .needs = NEED_FLOW) {
     CHECK(o->seen[0] >= 42 && o->seen[0] <= 64);
     EQUAL(o->seen[1], HANDLED_MEMORY * RT_PAGE);
     EQUAL(o->seen[2], SEND_HEADERS);
-    CHECK(o->seen[3] <= 1 && o->seen[4] && o->seen[4] <= rt_tsc());
+    CHECK((o->seen[3] <= 1 || o->seen[3] == (RING_CHECKED | RING_PARTIAL)) && o->seen[4] && o->seen[4] <= rt_tsc());
     pause_for(2);
     EQUAL(h.ring->filled, 0); /* the frame is dealt with */
     EQUAL(flow_page(&h)->handled, 1);
@@ -200,6 +200,35 @@ TEST(handler_sends, .needs = NEED_FLOW) {
     EQUAL(flow_page(&h)->handled, 2);
     EQUAL(flow_page(&h)->sent, 2);
     EQUAL(h.ring->filled, 0);
+    handled_end(&h);
+}
+
+/* Where its answer goes it finds zeros, or an answer of its own; not what others have sent from there. */
+TEST(handler_room, .needs = NEED_FLOW) {
+    struct handled h = handled(item("flow"));
+    struct puppet_orders *o = h.orders;
+    static const u8 zeros[SEND_HEADERS];
+
+    o->result = HANDLER_DONE;
+    o->length = 42;
+    o->answer[41] = 77; /* so that it can be told from requests; nobody answers it */
+    memset(o->answer + 42, 0x5a, 22);
+    for (u64 run = 1; run <= 600; run++) {
+        o->orders = PUPPET_SHOW | (run % 3 ? PUPPET_SEND : 0);
+        memset(o->room, 1, SEND_HEADERS);
+        while (flow_page(&h)->handled < run) { /* it is not run while we owe a slice */
+            u64 frames = flow_page(&h)->handled + h.ring->filled;
+            __atomic_store_n(&h.ring->posted, h.ring->filled + 2, __ATOMIC_SEQ_CST);
+            if (!provoke(&h))
+                return;
+            for (u32 i = 0; i < 5000 && flow_page(&h)->handled + h.ring->filled == frames; i++)
+                pause_for(1);
+            CHECK(flow_page(&h)->handled + h.ring->filled > frames);
+        }
+        CHECK(!memcmp(o->room, zeros, 64) || !memcmp(o->room, o->answer, 64));
+        CHECK(!memcmp(o->room + 64, zeros, SEND_HEADERS - 64));
+        machine_forget();
+    }
     handled_end(&h);
 }
 

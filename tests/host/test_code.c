@@ -623,7 +623,7 @@ static void test_effects(void **state) {
     u32 status;
     start(profile);
     run.window[1] = (struct code_window){(u8 *)shared, sizeof(shared)};
-    run_with(profile, PROGRAM(INSN(0xbf, 6, 1, 0, 0), MOV(1, 60), INSN(0x85, 0, 0, 0, 3), /* send(60) */
+    run_with(profile, PROGRAM(INSN(0xbf, 6, 1, 0, 0), MOV(1, 60), MOV(2, 34), MOV(3, 6), INSN(0x85, 0, 0, 0, 3), /* send(60, 34, 6) */
                               INSN(0x79, 1, 6, 16, 0), INSN(0x07, 1, 0, 0, 24), MOV(2, 8),
                               INSN(0x85, 0, 0, 0, 4), /* attach(memory + 24, 8) */
                               INSN(0x85, 0, 0, 0, 5), /* wake() */
@@ -631,7 +631,10 @@ static void test_effects(void **state) {
                               MOV(1, 16), MOV(2, 11), INSN(0x85, 0, 0, 0, 7), /* publish(16, 11) */
                               EXIT), &status);
     assert_int_equal(status, CODE_DONE);
-    assert_int_equal(run.effects.send, 60);
+    assert_int_equal(run.effects.frame.length, 60);
+    assert_int_equal(run.effects.frame.checksum_start, 34);
+    assert_int_equal(run.effects.frame.checksum_offset, 6);
+    assert_int_equal(run.effects.frame.pieces, 0);
     assert_int_equal(run.effects.attached, 8);
     assert_int_equal(run.effects.attached_at, 24);
     assert_true(run.effects.wake && run.effects.event);
@@ -641,6 +644,14 @@ static void test_effects(void **state) {
     assert_ptr_equal(run.effects.publish[0].at, &shared[2]);
     assert_int_equal(run.effects.publish[0].value, 11);
     assert_int_equal(shared[2], 0);
+    for (u32 which = 1; which <= 3; which++) { /* what no frame can have stops it */
+        run_with(profile, PROGRAM(MOV(1, 0xffff), MOV(2, 0xffff), MOV(3, 0xffff), INSN(0x85, 0, 0, 0, 3), EXIT), &status);
+        assert_int_equal(status, CODE_DONE);
+        assert_int_equal(run.effects.frame.length, 0xffff);
+        struct code_insn large[] = {MOV(1, 1), MOV(2, 1), MOV(3, 1), INSN(0x07, which, 0, 0, 0xffff), INSN(0x85, 0, 0, 0, 3), EXIT};
+        run_with(profile, large, ARRAY_SIZE(large), &status);
+        assert_int_equal(status, CODE_ACCESS);
+    }
     for (s32 at = 0; at <= 40; at++) {
         run_with(profile, PROGRAM(MOV(1, at), MOV(2, 11), INSN(0x85, 0, 0, 0, 7), EXIT), &status);
         assert_int_equal(status, at % 8 == 0 && at < 32 ? CODE_DONE : CODE_ACCESS);

@@ -76,11 +76,16 @@ static struct masked normal(const struct condition *c) {
     return m;
 }
 
-/* Matches on a copy of exactly the frame's length, so that the sanitizer sees a byte too many. */
+/* Matches on a copy with just the 8 bytes behind it that may be read, so that the sanitizer sees a byte too many. They are once as
+ * the frame would go on and once otherwise, which must not matter. */
 static bool match_exact(const struct masked *m, const u8 *frame, u32 length) {
-    u8 *copy = malloc(length ? length : 1);
+    u8 *copy = malloc(length + 8);
     memcpy(copy, frame, length);
-    bool yes = length ? filter_match(m, copy, length) : filter_match(m, copy + 1, 0);
+    memset(copy + length, 0, 8);
+    bool yes = filter_match(m, copy, length, 0);
+    for (u32 i = 0; i < 8; i++)
+        copy[length + i] = (u8)~m->value[(length + i) % FILTER_BYTES];
+    assert_int_equal(filter_match(m, copy, length, 0), yes);
     free(copy);
     return yes;
 }
@@ -256,15 +261,27 @@ static void test_far_second_parts(void **state) {
 
 static void test_bytes_looked_at(void **state) {
     (void)state;
-    u8 frame[64] = {[14] = 0x46};
+    u8 frame[64 + 8] = {[12] = 0x08, [14] = 0x46, [23] = 6, [14 + 24 + 3] = 80};
     struct masked m = tcp_port(false, true, 80);
-    u8 looked[64] = {[12] = 1, [13] = 1, [14] = 1, [23] = 1, [14 + 24 + 2] = 1, [14 + 24 + 3] = 1};
-    for (u32 i = 0; i < 64; i++) {
-        assert_int_equal(filter_looks_at(&m, frame, i), looked[i] || (i < 63 && looked[i + 1]));
-    }
+    u8 looked[65] = {[12] = 1, [13] = 1, [14] = 1, [23] = 1, [14 + 24 + 2] = 1, [14 + 24 + 3] = 1};
+    assert_true(filter_match(&m, frame, 64, 0));
+    for (u32 i = 1; i < 64; i++)
+        assert_int_equal(filter_match(&m, frame, 64, i), !(looked[i] || looked[i + 1]));
+    struct condition far = {0}; /* the last byte of both parts, the field of a range, and what is just before the second part */
+    put(&far, match(63, 1, 0xff, 0));
+    put(&far, range(20, 1, 2));
+    put(&far, shift(0, 1, 30));
+    put(&far, match(63, 1, 1, 0));
+    put(&far, match(0, 1, 1, 0));
+    m = normal(&far);
+    u8 other[30 + 64 + 8] = {1, [21] = 1};
+    assert_true(filter_match(&m, other, 30 + 64, 0));
+    for (u32 i = 1; i < 110; i++)
+        assert_int_equal(filter_match(&m, other, 30 + 64, i),
+                         !((i >= 19 && i <= 21) || i == 29 || i == 30 || i == 62 || i == 63 || i == 92 || i == 93));
     struct masked none = normal(&(struct condition){0});
-    for (u32 i = 0; i < 64; i++)
-        assert_false(filter_looks_at(&none, frame, i));
+    for (u32 i = 1; i < 64; i++)
+        assert_true(filter_match(&none, frame, 64, i));
 }
 
 /* ---- brute force. Bytes of the packets have two bits, so all packets up to LONGEST can be tried;
@@ -274,7 +291,7 @@ static void test_bytes_looked_at(void **state) {
 #define TRIED 400
 #define CLOSED 200
 static struct small {
-    u8 byte[LONGEST];
+    u8 byte[LONGEST + 8];
     u32 length;
 } packet[PACKETS];
 static struct sample {
@@ -339,6 +356,18 @@ static void make_condition(struct sample *s) {
         put(&s->c, small_range(0));
 }
 
+/* What a condition does not look at can be anything. */
+static void try_other_bytes(const struct masked *m, const u8 *packet_bytes, u32 length) {
+    for (u32 at = 1; at + 1 < length; at++) {
+        u8 other[LONGEST + 8];
+        memcpy(other, packet_bytes, sizeof(other));
+        other[at] ^= 0xff;
+        other[at + 1] ^= 0xff;
+        if (filter_match(m, packet_bytes, length, at) && !filter_match(m, other, length, 0))
+            fail_msg("a condition looks where it says that it does not");
+    }
+}
+
 static void make_sample(struct sample *s) {
     bool closed = s - sample < CLOSED;
     do {
@@ -347,9 +376,11 @@ static void make_sample(struct sample *s) {
         make_condition(s);
     } while (filter_normalize(&s->c, &s->m));
     for (u32 p = 0; p < PACKETS; p++) {
-        bool yes = filter_match(&s->m, packet[p].byte, packet[p].length);
+        bool yes = filter_match(&s->m, packet[p].byte, packet[p].length, 0);
         if (yes != oracle_match(&s->c, packet[p].byte, packet[p].length))
             fail_msg("a match differs from the atoms'");
+        if (yes)
+            try_other_bytes(&s->m, packet[p].byte, packet[p].length);
         s->hit[p / 64] |= (u64)yes << p % 64;
     }
 }
@@ -411,8 +442,8 @@ static void test_every_value_of_a_field(void **state) {
                 put(&c, range(0, near, near + span > 0xffff ? 0xffff : near + span));
         } while (filter_normalize(&c, &tried[i].m));
         for (u32 x = 0; x < 65536; x++) {
-            u8 frame[2] = {(u8)(x >> 8), (u8)x};
-            bool yes = filter_match(&tried[i].m, frame, 2);
+            u8 frame[10] = {(u8)(x >> 8), (u8)x};
+            bool yes = filter_match(&tried[i].m, frame, 2, 0);
             assert_int_equal(yes, oracle_match(&c, frame, 2));
             tried[i].hit[x / 64] |= (u64)yes << x % 64;
         }

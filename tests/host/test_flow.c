@@ -2,6 +2,7 @@
  * device that this file plays. Two environments distrust each other. */
 // sources: kernel/net/flow.c kernel/net/classify.c kernel/net/filter.c
 // sources: kernel/core/page.c kernel/core/cap.c
+#include "code/code.h"
 #include "net/flow.h"
 
 #include "core/cap.h"
@@ -74,7 +75,7 @@ s64 handler_attach(struct flow *f, const struct handler_binding *b) {
 }
 void handler_detach(struct flow *f) { f->handler = 0; }
 bool handler_is_taken(const struct flow *f) { return f->handler && page_is_taken(f->handler); }
-bool handler_run(struct flow *f, const u8 *frame, u32 length, bool checked) {
+bool handler_run(struct flow *f, const u8 *frame, u32 length, u32 checked) {
     (void)f, (void)frame, (void)length, (void)checked;
     handler_runs++;
     return handler_takes;
@@ -129,18 +130,18 @@ static u32 arriving_count, arriving_next;
 static bool flood; /* frames come as fast as they are taken */
 static struct {
     u8 header[SEND_HEADERS];
-    u32 length, pieces, number;
-    struct net_piece piece[SEND_PIECES];
+    u32 length, pieces, number, checksum_start, checksum_offset;
+    struct piece piece[SEND_PIECES];
 } leaving[300];
 static u32 leaving_count, kicks;
 static bool news; /* frames that the device was not told of */
-static s64 device_error;
+static bool device_full;
 static bool taken[256]; /* numbers of frames */
 u32 net_device_pairs = 1;
 
-static u8 room[SEND_HEADERS];
-u8 *net_device_room(void) {
-    return leaving_count < ARRAY_SIZE(taken) ? room : NULL;
+static struct net_room room;
+struct net_room *net_device_room(void) {
+    return leaving_count < ARRAY_SIZE(taken) && !device_full ? &room : NULL;
 }
 static u32 hushed;
 void net_device_hush(void) { hushed++; }
@@ -151,13 +152,11 @@ void schedule_lend(u64 took, u64 again) {
     taken_until = again;
 }
 
-s64 net_device_send(u32 length, const struct net_piece *piece, u32 pieces, u32 checksum_start, u32 checksum_offset) {
+u32 net_device_send(u32 length, const struct piece *piece, u32 pieces, u32 checksum_start, u32 checksum_offset) {
     u32 number = 0;
-    (void)checksum_start;
-    (void)checksum_offset;
-    if (device_error)
-        return device_error;
-    memcpy(leaving[leaving_count].header, room, length);
+    leaving[leaving_count].checksum_start = checksum_start;
+    leaving[leaving_count].checksum_offset = checksum_offset;
+    memcpy(leaving[leaving_count].header, room.headers, length);
     memcpy(leaving[leaving_count].piece, piece, pieces * sizeof(*piece));
     leaving[leaving_count].length = length;
     leaving[leaving_count].pieces = pieces;
@@ -195,7 +194,7 @@ static u8 *buffer_with(const void *frame, u32 length) {
     memset(buffer, 0xa5, size);
     return memcpy(buffer, frame, length);
 }
-bool net_device_receive(u32 budget, void (*deliver)(const u8 *frame, u32 length, bool checked)) {
+bool net_device_receive(u32 budget, void (*deliver)(const u8 *frame, u32 length, u32 checked)) {
     u32 n = 0;
     if (flood)
         arriving_next = 0;
@@ -340,7 +339,7 @@ static int start(void **state) {
         begun = true;
     }
     info->checksum = 1;
-    device_error = 0;
+    device_full = false;
     on_read = NULL;
     may_finish = 1000;
     flow_reclaim();
@@ -755,10 +754,13 @@ static void test_send(void **state) {
     SENT(E_FORGED);
     assert_int_equal(flow_at(page)->refused, refused + 1);
     ((u8 *)s->headers)[15] = 0x12;
-    device_error = E_NO_DEVICE;
+    device_full = true;
     PIECE(.page = mine, .length = 9);
+    SENT(E_FULL);
+    net_device_pairs = 0;
     SENT(E_NO_DEVICE);
-    device_error = 0;
+    device_full = false;
+    net_device_pairs = 1;
     assert_int_equal(call_flow_send(flow, (u64)s, 0), E_BAD_ARGUMENT);
     assert_int_equal(call_flow_send(flow, (u64)s, 33), E_BAD_ARGUMENT);
     assert_int_equal(call_flow_send(flow, ~0ull - 4, 1), E_BAD_ADDRESS);
@@ -776,7 +778,7 @@ static void test_send(void **state) {
     s->piece[1] = (struct piece){.page = bobs + 1, .offset = 4000, .length = 96, .cap = lent};
     SENT(1);
     assert_int_equal(leaving[0].pieces, 2);
-    assert_int_equal(leaving[0].piece[0].at.v, (u64)mine * 4096 + 96);
+    assert_int_equal(leaving[0].piece[0].page * 4096 + leaving[0].piece[0].offset, mine * 4096 + 96);
     assert_int_equal(leaving[0].piece[1].length, 96);
     assert_int_equal(leaving[0].header[15], 0x12);
     assert_int_equal(flow_at(page)->sent_bytes, 1156);
@@ -1126,12 +1128,12 @@ static void test_random_filters(void **state) {
         admitted += !error;
         refused += error != 0;
         for (u32 i = 0; i < 50; i++) {
-            u8 frame[90] = {[12] = 0x79, [14] = (u8)(rand() % 4)};
+            u8 frame[98] = {[12] = 0x79, [14] = (u8)(rand() % 4)};
             u32 length = rand() % 4 ? 90 : 14 + (u32)rand() % 70, wanted = 0;
             for (u32 at = 15; at < 90; at++)
                 frame[at] = (u8)(at == 20 + 16 || at == 20 ? 0 : rand() % 40);
             for (u32 p = info->first_flow; p; p = flow_at(p)->next)
-                if (flow_at(p)->bound && filter_match(&flow_at(p)->filter, frame, length))
+                if (flow_at(p)->bound && filter_match(&flow_at(p)->filter, frame, length, 0))
                     wanted = p;
             if (nobody_or(flow_classify(buffer_with(frame, length), length)) != wanted)
                 fail_msg("the classifier differs from a walk");
@@ -1237,37 +1239,79 @@ static void test_handler(void **state) {
     assert_int_equal(flow_at(page)->handler, 0);
 }
 
+static bool answers_with_sum(struct flow *f, u16 length, u16 start, u16 offset) {
+    return flow_answer(f, room.headers, &(struct code_effects){
+                                            .frame = {.length = length, .checksum_start = start, .checksum_offset = offset}});
+}
+
+static bool answers(struct flow *f, u16 length, u64 at, u32 bytes) {
+    return flow_answer(f, room.headers, &(struct code_effects){.frame.length = length, .attached_at = at, .attached = bytes});
+}
+
+/* The device sums an answer only where it does no harm. */
+static void test_answer_with_sum(void **state) {
+    (void)state;
+    u32 page;
+    flow_for(root_cap(), 0xff00, 0x1200, &page);
+    struct flow *f = flow_at(page);
+    memset(&room, 0, sizeof(room));
+    room.headers[15] = 0x12;
+    u64 refused = f->refused;
+    assert_true(answers_with_sum(f, 60, 34, 6));
+    assert_int_equal(leaving[leaving_count - 1].checksum_start, 34);
+    assert_int_equal(leaving[leaving_count - 1].checksum_offset, 6);
+    assert_true(answers_with_sum(f, 60, 40, 18));
+    assert_true(answers_with_sum(f, 60, 16, 0));
+    u32 before = leaving_count;
+    assert_false(answers_with_sum(f, 60, 40, 19));
+    assert_false(answers_with_sum(f, 60, 0xffff, 0xffff));
+    assert_false(answers_with_sum(f, 60, 0xffff, 1));
+    assert_int_equal(f->refused, refused);
+    for (u16 at = 14; at < 16; at++)
+        for (u16 start = 0; start <= at; start++)
+            assert_false(answers_with_sum(f, 60, start, at - start));
+    assert_int_equal(f->refused, refused + 15 + 16);
+    info->checksum = 0;
+    assert_false(answers_with_sum(f, 60, 34, 6));
+    info->checksum = 1;
+    assert_int_equal(leaving_count, before);
+}
+
 /* What a handler answers is held against its flow, and its memory is pinned page by page. */
 static void test_answer(void **state) {
     (void)state;
     u32 page;
     flow_for(root_cap(), 0xff00, 0x1200, &page);
     struct flow *f = flow_at(page);
-    u8 headers[SEND_HEADERS] = {[15] = 0x12, 0x34};
+    memset(&room, 0, sizeof(room));
+    room.headers[15] = 0x12;
+    room.headers[16] = 0x34;
     u32 memory = take(2), before = leaving_count;
 
     f->memory = memory;
     f->memory_pages = 2;
-    assert_false(flow_answer(f, headers, 13, 0, 0));
-    assert_false(flow_answer(f, headers, SEND_HEADERS + 1, 0, 0));
-    assert_false(flow_answer(f, headers, 60, 0, 1455));
-    headers[15] = 0x13;
-    assert_false(flow_answer(f, headers, 60, 0, 0));
+    assert_false(answers(f, 13, 0, 0));
+    assert_false(answers(f, SEND_HEADERS + 1, 0, 0));
+    assert_false(answers(f, 60, 0, 1455));
+    room.headers[15] = 0x13;
+    assert_false(answers(f, 60, 0, 0));
     assert_int_equal(f->refused, 1);
-    headers[15] = 0x12;
-    assert_true(flow_answer(f, headers, 60, 4000, 100));
+    room.headers[15] = 0x12;
+    assert_true(answers(f, 60, 4000, 100));
     assert_int_equal(leaving_count, before + 1);
     assert_int_equal(leaving[before].pieces, 2);
-    assert_int_equal(leaving[before].piece[0].at.v, phys_of_page(memory).v + 4000);
+    assert_int_equal(leaving[before].piece[0].page, memory);
+    assert_int_equal(leaving[before].piece[0].offset, 4000);
     assert_int_equal(leaving[before].piece[0].length, 96);
-    assert_int_equal(leaving[before].piece[1].at.v, phys_of_page(memory + 1).v);
+    assert_int_equal(leaving[before].piece[1].page, memory + 1);
+    assert_int_equal(leaving[before].piece[1].offset, 0);
     assert_int_equal(leaving[before].piece[1].length, 4);
     assert_int_equal(STATE_PINS(state_of(memory)), 1);
     assert_int_equal(STATE_PINS(state_of(memory + 1)), 1);
-    device_error = E_FULL;
-    assert_false(flow_answer(f, headers, 60, 0, 100));
-    assert_int_equal(STATE_PINS(state_of(memory)), 1);
-    device_error = 0;
+    f->memory = memory + 1; /* behind which no page can be pinned: the first is let go */
+    assert_false(answers(f, 60, 4000, 100));
+    assert_int_equal(STATE_PINS(state_of(memory + 1)), 1);
+    f->memory = memory;
     interrupt(); /* the device is told of it, once */
     u32 told = kicks;
     interrupt();
@@ -1286,7 +1330,7 @@ int main(void) {
         T(test_many_shapes), T(test_send_while_freed), T(test_private_copy), T(test_all_flows), T(test_random_filters),
         T(test_range_with_a_mask), T(test_ranges_of_zeros),
         T(test_flood),
-        T(test_handler),    T(test_answer),
+        T(test_handler),    T(test_answer), T(test_answer_with_sum),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -39,7 +39,7 @@ static u32 bytes_of(const char *hex, u8 *frame) {
 
 int main(void) {
     static char line[2 * FRAME_MOST + 3];
-    static u8 frame[FRAME_MOST];
+    static u8 frame[FRAME_MOST + 8];
     struct condition c = {0};
     struct masked m;
 
@@ -52,6 +52,6 @@ int main(void) {
         return 1;
     }
     while (fgets(line, sizeof(line), stdin))
-        puts(filter_match(&m, frame, bytes_of(line, frame)) ? "1" : "0");
+        puts(filter_match(&m, frame, bytes_of(line, frame), 0) ? "1" : "0");
     return 0;
 }

@@ -9,6 +9,8 @@ PROGRAM("handler") u64 puppet(const struct handler_context *c) {
         return HANDLER_ABORT;
     o->runs++;
     u64 orders = o->orders;
+    if (orders & PUPPET_SHOW)
+        copy((void *)o->room, c->reply, 192, 0);
     if (orders & PUPPET_CONTEXT) {
         o->seen[0] = c->packet_length;
         o->seen[1] = c->memory_length;
@@ -26,7 +28,7 @@ PROGRAM("handler") u64 puppet(const struct handler_context *c) {
         copy(c->reply, (const void *)o->answer, 64, 0);
         if (o->attached)
             attach(c->memory + (o->attach_at & 0xffffff), o->attached);
-        send(o->length);
+        send(o->length, o->sum_start, o->sum_offset);
     }
     if (orders & PUPPET_PUBLISH)
         publish(o->at, o->value);

@@ -11,6 +11,7 @@ enum {
     PUPPET_READ = 128,    /* a byte of the packet at `at` to `sum` */
     PUPPET_CONTEXT = 256, /* what can be seen of the context: lengths and numbers */
     PUPPET_SCRIBBLE = 512, /* over its own orders */
+    PUPPET_SHOW = 1024,    /* what it finds where its answer goes, to `room`, before all else */
 };
 struct puppet_orders {
     u64 orders, result;        /* bits; what it returns */
@@ -19,7 +20,8 @@ struct puppet_orders {
     u64 length, attach_at, attached; /* SEND */
     u64 at, value;
     u64 seen[6];               /* CONTEXT: lengths of packet, memory, answer; checked; time; spins of LOOP */
-    u64 pad[14];
+    u64 sum_start, sum_offset; /* SEND: the device is to sum */
+    u64 pad[12];
     u8 answer[256];
     u8 room[512];
 };
