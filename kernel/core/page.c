@@ -176,7 +176,6 @@ u32 page_next_holder(u32 page) {
 
 void page_declare(u32 page, u8 type, u32 owner) {
     CHECK(page < page_count);
-    page_count_holder(page, type, 1);
     struct page *p = &page_array[page];
     p->generation = 1;
     p->owner = owner;
@@ -184,6 +183,8 @@ void page_declare(u32 page, u8 type, u32 owner) {
     if (type == PAGE_FREE) {
         mark_free(page, 1);
         info->free_at_boot++;
+    } else {
+        page_count_holder(page, type, 1);
     }
 }
 

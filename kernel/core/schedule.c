@@ -35,9 +35,7 @@ struct choice {
     u64 next;  /* when nobody can run: the TSC at which the first of them can */
 };
 
-static inline struct env_context *record_of(const struct cpu *cpu, const struct env *env) {
-    return (struct env_context *)((u64)env + (cpu->records - cpu->direct));
-}
+static inline struct env_context *record_of(const struct cpu *cpu, const struct env *env) { return (void *)((u64)env + (cpu->records - cpu->direct)); }
 static inline struct env *env_of_record(const struct env_context *record) { return (struct env *)((u64)record & -PAGE_SIZE); }
 
 ALWAYS_INLINE void schedule_forget_sleep(struct env_context *record) {
