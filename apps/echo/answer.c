@@ -23,9 +23,22 @@ PROGRAM("handler") u64 answer(const struct handler_context *c) {
 
     if (length < REST || c->reply_length < MOST || q[6] & 1)
         return HANDLER_ABORT;
-    /* The flow's filter has looked at protocol, address, port and fragments. */
-    u64 form = at(u64, q, 12);
-    u64 bytes = at(u16, q, UDP + 4), check = at(u16, q, UDP + 6);
+    /* The flow's filter has looked at protocol, address, port and fragments. What is stored of a frame that is not answered
+     * nobody sees. */
+    at(u64, a, 0) = at(u64, q, 6); /* and two bytes too many, here and at 6 and 20, before what belongs there */
+    at(u64, a, 6) = at(u64, q, 0);
+    at(u64, a, 20) = at(u64, q, 20);
+    at(u32, a, ADDRESSES) = at(u32, q, ADDRESSES + 4); /* exchanged: checksums stay right */
+    at(u32, a, ADDRESSES + 4) = at(u32, q, ADDRESSES);
+    u64 from = at(u16, q, UDP), to = at(u16, q, UDP + 2), counter = from_big64(at(u64, q, COUNTER)) + 1;
+    at(u16, a, UDP) = (u16)to;
+    at(u16, a, UDP + 2) = (u16)from;
+    at(u32, a, UDP + 4) = at(u32, q, UDP + 4);
+    at(u64, a, COUNTER) = from_big64(counter);
+    if (from == to || !counter)
+        return HANDLER_ABORT;
+
+    u64 form = at(u64, a, 12) = at(u64, q, 12), bytes = at(u16, q, UDP + 4);
     if (length >= USUAL && (form & FORM(0xff, 0xffff)) == FORM(0x45, USUAL - IP) && bytes == big16(USUAL - UDP)) {
 #pragma unroll
         for (u64 n = REST; n < USUAL; n += 8) {
@@ -40,29 +53,14 @@ PROGRAM("handler") u64 answer(const struct handler_context *c) {
         copy(a + REST, q + REST, total - 36, 0);
     }
 
-    u64 from = at(u16, q, UDP), to = at(u16, q, UDP + 2), counter = from_big64(at(u64, q, COUNTER)) + 1;
-    if (from == to || !counter)
-        return HANDLER_ABORT;
-    at(u64, a, 0) = at(u64, q, 6); /* and two bytes too many, here and at 6 and 20, before what belongs there */
-    at(u64, a, 6) = at(u64, q, 0);
-    at(u64, a, 12) = form;
-    at(u64, a, 20) = at(u64, q, 20);
-    at(u32, a, ADDRESSES) = at(u32, q, ADDRESSES + 4); /* exchanged: checksums stay right */
-    at(u32, a, ADDRESSES + 4) = at(u32, q, ADDRESSES);
-    at(u16, a, UDP) = (u16)to;
-    at(u16, a, UDP + 2) = (u16)from;
-    at(u16, a, UDP + 4) = (u16)bytes;
-    at(u64, a, COUNTER) = from_big64(counter);
-
     /* The sum of the pseudo-header is the answer's too, and the device completes it again. */
     if (c->checked & PARTIAL) {
-        at(u16, a, UDP + 6) = (u16)check;
         send(IP + total, UDP, 6);
         return HANDLER_DONE;
     }
     /* Else one more in the data is one less in the checksum: in one's complement a carry from one word to the next
      * changes nothing. So a datagram that came damaged goes back damaged, and one without a checksum (0) without. */
-    check = from_big16((u16)check);
+    u64 check = from_big16(at(u16, a, UDP + 6));
     at(u16, a, UDP + 6) = from_big16((u16)(check > 1 ? check - 1 : check ? 0xffff : 0));
     send(IP + total, 0, 0);
     return HANDLER_DONE;
