@@ -175,21 +175,26 @@ TEST(handler_sums, .needs = NEED_FLOW) {
         {0xffff, 0xffff}, {1, 0xffff}, {0x10000, 0}, {0, 0x10000}, {~0ull, 1}, {30, ~0ull - 9}};
     struct handled h = handled(item("flow"));
     struct puppet_orders *o = h.orders;
-    u64 aborted = 0, stopped = 0, frames = 0;
+    u64 aborted = 0, stopped = 0, sent = 0, runs;
 
-    o->orders = PUPPET_SEND | PUPPET_PUBLISH;
     o->result = HANDLER_DONE;
+    do { /* what answers earlier tests has come */
+        runs = o->runs;
+        pause_for(20);
+    } while (o->runs != runs);
+    o->orders = PUPPET_SEND | PUPPET_PUBLISH;
     o->length = 42;
     o->at = offsetof(struct puppet_orders, pad);
     o->value = 77;
     for (u32 i = 0; i < ARRAY_SIZE(bad); i++) {
         o->sum_start = bad[i].start;
         o->sum_offset = bad[i].offset;
-        while (o->runs == i) { /* it is not run while we owe a slice */
-            __atomic_store_n(&h.ring->posted, frames + 2, __ATOMIC_SEQ_CST);
+        for (; o->runs == runs + i; sent++) { /* it is not run while we owe a slice */
+            u64 filled = h.ring->filled;
+            __atomic_store_n(&h.ring->posted, filled + 2, __ATOMIC_SEQ_CST);
             if (!provoke(&h))
                 return;
-            wait_for(&h.ring->filled, ++frames);
+            wait_for(&h.ring->filled, filled + 1);
         }
         bool too_large = bad[i].start > 0xffff || bad[i].offset > 0xffff;
         aborted += !too_large;
@@ -197,7 +202,7 @@ TEST(handler_sums, .needs = NEED_FLOW) {
         EQUAL(o->pad[0], 0);
         EQUAL(flow_page(&h)->aborted, aborted);
         EQUAL(flow_page(&h)->stopped, stopped);
-        EQUAL(flow_page(&h)->sent, frames); /* ours */
+        EQUAL(flow_page(&h)->sent, sent); /* ours */
     }
     if (!machine_info()->checksum)
         EQUAL(flow_page(&h)->refused, 0); /* it can store none, wherever */

@@ -213,7 +213,12 @@ TEST(handler_room, .needs = NEED_FLOW) {
     o->length = 42;
     o->answer[41] = 77; /* so that it can be told from requests; nobody answers it */
     memset(o->answer + 42, 0x5a, 22);
-    for (u64 run = 1; run <= 600; run++) {
+    u64 before;
+    do { /* what answers earlier tests has come */
+        before = flow_page(&h)->handled;
+        pause_for(20);
+    } while (flow_page(&h)->handled != before);
+    for (u64 run = before + 1; run <= before + 600; run++) {
         o->orders = PUPPET_SHOW | (run % 3 ? PUPPET_SEND : 0);
         memset(o->room, 1, SEND_HEADERS);
         while (flow_page(&h)->handled < run) { /* it is not run while we owe a slice */
