@@ -43,7 +43,6 @@ static u64 random_bits(void) {
 static void fill_info(void) {
     info->magic = INFO_MAGIC;
     info->version = ABI_VERSION;
-    info->cpus = 1;
     info->tsc_hz = tsc_hz;
     info->boot_tsc = boot_tsc;
     info->boot_time = clock_date();

@@ -178,7 +178,7 @@ void memory_init(void) {
     u32 count = (u32)(top / PAGE_SIZE);
     u32 array_pages = (u32)(round_up(count * sizeof(struct page), PAGE_SIZE) / PAGE_SIZE);
     u64 words = round_up(count, 64) / 64;
-    u64 map_bytes = (words + round_up(words, 64) / 64) * 8 + round_up(words, 8); /* its summary, and a byte a word: page_init */
+    u64 map_bytes = (words + round_up(words, 64) / 64) * 8 + round_up(words, 8) + (count / HOLDER_SUM + 1) * 4; /* page_init */
     u32 map_pages = (u32)(round_up(map_bytes, PAGE_SIZE) / PAGE_SIZE);
     struct page *array = boot_pages(array_pages);
     u64 *free_map = boot_pages(map_pages);

@@ -148,7 +148,7 @@ static void check_page(u32 page) {
 
 /* Most pages of a large machine are free, and nothing is counted for them: so much is seen soon. */
 static bool all_free(u32 first) {
-    u64 any = ~page_free_word(first) | page_holders(first);
+    u64 any = ~page_free_word(first) | holder_count[first / 64];
 
     for (u32 page = first; page < first + 64 && !any; page++)
         any = ((page_state(&page_array[page]) & ~STATE_ZERO) ^ PAGE_FREE) | page_owner(&page_array[page]) | counts[page];
@@ -166,8 +166,8 @@ static u32 check_some(u32 first, u32 end) {
         free_pages += type == PAGE_FREE;
         holders += page_holds(type);
     }
-    if (page_holders(first) != holders)
-        complain(first, "holders from here on", page_holders(first), holders);
+    if (holder_count[first / 64] != holders)
+        complain(first, "holders from here on", holder_count[first / 64], holders);
     return free_pages;
 }
 

@@ -404,7 +404,7 @@ void env_pass_on(struct env *child, const struct env *dying) {
         child->creator_generation = child == to ? 0 : page_generation(page_get(to->self));
         child->creator = child == to ? 0 : to->self;
         to->children += child != to;
-        stopped = child->state == ENV_STOPPED;
+        stopped = child->state != ENV_LIVE;
     }
     env_unlock_two(child, to);
     if (stopped)

@@ -51,12 +51,6 @@ void event_unbind(struct env *env, u32 *place) {
         page_end_use(page, PAGE_RING, PAGE_DATA);
 }
 
-static void begin_events(struct env *env, struct event_ring *ring) {
-    ring->produced = ring->consumed = ring->lost = env->event_count = 0;
-}
-
-static void begin_losses(struct env *env, struct losses *l) { l->written = l->read = l->used = env->saves = 0; }
-
 static s64 bind(u64 user, u32 page, bool losses) {
     struct env *env;
     s64 error = 0;
@@ -69,10 +63,12 @@ static s64 bind(u64 user, u32 page, bool losses) {
         error = *place ? E_BUSY : page_use(page, env->self, PAGE_RING, UINT32_MAX);
     if (page && !error) {
         word_lock(&env->event_lock, LOCK_EVENT);
+        struct event_ring *ring = page_ptr(page);
+        struct losses *l = page_ptr(page);
         if (losses)
-            begin_losses(env, page_ptr(page));
+            l->written = l->read = l->used = env->saves = 0;
         else
-            begin_events(env, page_ptr(page));
+            ring->produced = ring->consumed = ring->lost = env->event_count = 0;
         *place = page;
         word_unlock(&env->event_lock, LOCK_EVENT);
     }

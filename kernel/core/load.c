@@ -129,10 +129,9 @@ static s64 begin(struct code_spec *s) {
 static s64 finish(struct work *w, struct program *p, const struct code_spec *s) {
     s64 size = code_jit_step(&w->jit, STEPS);
 
-    if (size == E_AGAIN)
-        return size;
     if (size < 0) {
-        load_release(s->page);
+        if (size != E_AGAIN)
+            load_release(s->page);
         return size;
     }
     to_data(s->work, s->work_pages, true);

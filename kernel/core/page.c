@@ -22,6 +22,7 @@ static u64 *free_map;
 static u64 *free_words;
 static u32 map_words;
 u8 *holder_count; /* of each 64 pages; zeros up to a multiple of 8 */
+u32 *holder_sum;  /* of each HOLDER_SUM pages */
 static u64 generations = GENERATIONS; /* pages have 1 at boot; no capability is older */
 
 /* Each CPU takes so many at a time, looks for free pages where it found the last, and counts for itself: CPUs that
@@ -41,6 +42,7 @@ void page_init(struct page *array, u64 *map, u32 count) {
     map_words = (u32)round_up(count, 64) / 64;
     free_words = map + map_words;
     holder_count = (u8 *)(free_words + round_up(map_words, 64) / 64);
+    holder_sum = (u32 *)(holder_count + round_up(map_words, 8));
     for (u32 i = 0; i < count; i++)
         array[i].state = PAGE_ABSENT;
 }
@@ -166,12 +168,24 @@ static NOINLINE u32 claim_any(u32 count, u32 order, u32 colour) {
     return PAGE_ANY;
 }
 
-u32 page_holders(u32 page) { return __atomic_load_n(&holder_count[page / 64], __ATOMIC_SEQ_CST); }
+static u64 holders_of_512(u32 page) { return __atomic_load_n((u64 *)&holder_count[page / 64], __ATOMIC_SEQ_CST); }
 
 u32 page_next_holder(u32 page) {
-    if (page % 512 == 0 && !__atomic_load_n((u64 *)&holder_count[page / 64], __ATOMIC_SEQ_CST))
-        return page + 512;
-    return page_holders(page) ? page + 1 : (page | 63) + 1;
+    u32 end = (u32)min_u64((page | 63) + 1, page_count), next = page;
+
+    if (page % HOLDER_SUM == 0)
+        while (next < page_count && !__atomic_load_n(&holder_sum[next / HOLDER_SUM], __ATOMIC_SEQ_CST))
+            next += HOLDER_SUM;
+    if (page % 512 == 0 && next == page)
+        while (next < page_count && !holders_of_512(next) && (next == page || next % HOLDER_SUM))
+            next += 512;
+    if (next > page)
+        return next;
+    if (!__atomic_load_n(&holder_count[page / 64], __ATOMIC_SEQ_CST))
+        return end;
+    while (++page < end && !page_holds(page_type(&page_array[page])))
+        ;
+    return page;
 }
 
 void page_declare(u32 page, u8 type, u32 owner) {
@@ -334,13 +348,11 @@ s64 page_take(struct env *env, u32 name, u32 count, u32 order) {
     if (env->state != ENV_LIVE) {
         result = E_DEAD;
     } else if (count <= env->page_limit - min_u64(env->pages, env->page_limit)) {
-        result = E_NOT_FREE;
         if (name != PAGE_ANY)
             name = claim(name, count) ? name : PAGE_ANY;
         else if (order || (name = claim_next(count)) == PAGE_ANY)
             name = claim_any(count, order & 0xff, order >> 8);
-        if (name != PAGE_ANY)
-            result = name;
+        result = name == PAGE_ANY ? E_NOT_FREE : (s64)name;
     }
     if (result >= 0) {
         u64 generation = page_new_generation();
@@ -368,7 +380,7 @@ static ALWAYS_INLINE u32 release_run(struct env *env, u32 name, u32 count, u8 ty
         u64 zero = type == PAGE_TABLE ? STATE_ZERO : old & STATE_ZERO;
         if (!__atomic_compare_exchange_n(&p->state, &old, PAGE_FREE | zero, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
             break;
-        page_count_holder(name + done, type, (u8)-1);
+        page_count_holder(name + done, type, -1);
         unlink_page(env, p);
         p->generation = generation;
         p->where = 0;

@@ -12,7 +12,6 @@
 #define STATE_ZERO ((u64)FLAG_ZERO << 8)
 #define STATE_TAKEN ((u64)FLAG_TAKEN << 8)
 #define STATE_VITAL ((u64)FLAG_VITAL << 8)
-#define STATE_FLAGS(s) ((u8)((s) >> 8))
 #define STATE_PINS(s) (STATE_TYPE(s) == PAGE_TABLE ? 0 : (u16)((s) >> 16))
 #define STATE_ENTRIES(s) ((u16)((s) >> 16)) /* of a TABLE: entries that are present */
 #define STATE_BINDINGS(s) ((u32)((s) >> 32))
@@ -45,13 +44,16 @@ static inline struct page *page_get(u32 page) { /* NULL: no such page */
 u64 page_free_word(u32 page); /* of the free map, the 64 bits of which it has one */
 /* What can hold other pages: by mappings, by a ring and its buffers, by a sleeper on one of their words. */
 static inline bool page_holds(u8 type) { return (1u << PAGE_TABLE | 1u << PAGE_FLOW | 1u << PAGE_ENV) >> type & 1; }
+#define HOLDER_SUM 32768
 extern u8 *holder_count;
+extern u32 *holder_sum;
 /* Counted before it is one and until it is none, so that none is ever passed over. */
-static inline void page_count_holder(u32 page, u8 type, u8 more) {
-    if (page_holds(type) && page < page_count)
-        __atomic_fetch_add(&holder_count[page / 64], more, __ATOMIC_SEQ_CST);
+static inline void page_count_holder(u32 page, u8 type, s32 more) {
+    if (!page_holds(type) || page >= page_count)
+        return;
+    __atomic_fetch_add(&holder_sum[page / HOLDER_SUM], more, __ATOMIC_SEQ_CST);
+    __atomic_fetch_add(&holder_count[page / 64], more, __ATOMIC_SEQ_CST);
 }
-u32 page_holders(u32 page);     /* how many of the 64 pages of which it is one do; at times more are counted than there are */
 u32 page_next_holder(u32 page); /* one after it, between which and it is none */
 static inline u64 page_state(const struct page *p) { return __atomic_load_n(&p->state, __ATOMIC_SEQ_CST); }
 static inline u8 page_type(const struct page *p) { return STATE_TYPE(page_state(p)); }
@@ -111,7 +113,7 @@ s64 page_change(u32 page, u32 owner, u8 from, u16 to, u32 bindings, u64 *was); /
 static inline s64 page_retype_from(u32 page, u32 owner, u8 from, u16 to, u32 bindings, u64 *was) { /* *was: the state before */
     page_count_holder(page, (u8)to, 1);
     s64 error = page_change(page, owner, from, to, bindings, was);
-    page_count_holder(page, error ? (u8)to : from, (u8)-1);
+    page_count_holder(page, error ? (u8)to : from, -1);
     return error;
 }
 static inline s64 page_retype(u32 page, u32 owner, u8 from, u16 to, u32 bindings) {

@@ -23,7 +23,7 @@
 
 /* ---------------------------------------------------------------- making others let go */
 
-#define SWEEP 16384 /* what one piece of the search may cost, in looks: at a page, or at a count of holders that is zero */
+#define SWEEP 16384 /* what one piece of the search may cost; to pass over pages without a holder costs 1 */
 #define TABLE_COST 256
 
 /* A table's owner's lock keeps it one. The owner may have stopped, or be dying. */
@@ -74,7 +74,7 @@ bool repossess_sweep(u32 *cursor, const struct env *dying) {
     bool enough = false;
 
     for (u32 work = 0; page < page_count && work < SWEEP && !enough; page = page_next_holder(page), work++) {
-        u8 type = page_holders(page) ? page_type(page_get(page)) : PAGE_FREE;
+        u8 type = page_type(page_get(page));
         if (!page_holds(type))
             continue;
         work += TABLE_COST;

@@ -92,12 +92,6 @@ u64 space_translate(u32 root, u64 at) {
     }
 }
 
-s64 space_lookup(u32 root, u64 at) {
-    u64 entry = space_translate(root, at);
-
-    return entry ? (s64)page_of(entry) : E_BAD_ADDRESS;
-}
-
 /* What bits of map_flag need of what was granted. */
 static inline u64 wanted(u32 flags) { return flags * PTE_MAY_WRITE; }
 _Static_assert(MAP_WRITE * PTE_MAY_WRITE == PTE_MAY_WRITE && MAP_EXECUTE * PTE_MAY_WRITE == PTE_MAY_EXECUTE, "wanted");

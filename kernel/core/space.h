@@ -6,8 +6,6 @@
 void space_prepare(struct env *env);
 /* Fills the kernel's half of a root table, three entries that are the same in all spaces, or clears it. */
 void space_kernel_half(u32 root, bool there);
-/* The number of the page that maps `at`, or E_BAD_ADDRESS. */
-s64 space_lookup(u32 root, u64 at);
 /* The entry that maps `at`, with the number of just its page if it is a large one; 0: none. */
 u64 space_translate(u32 root, u64 at);
 /* One element of a batch; takes no lock: env's lock is held. */

@@ -15,5 +15,7 @@ s64 user_writable(u64 to, u64 n) {
 }
 
 s64 user_page(u64 at) {
-    return user_has(at, 1) ? space_lookup(current_env()->root, at) : E_BAD_ADDRESS;
+    u64 entry = user_has(at, 1) ? space_translate(current_env()->root, at) : 0;
+
+    return entry ? (s64)page_of_phys((phys){entry & PTE_ADDRESS}) : E_BAD_ADDRESS;
 }

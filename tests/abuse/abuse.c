@@ -19,15 +19,17 @@ static u64 sum(u64 seed, const volatile void *from, size_t bytes) {
 
 /* All but what only saves the kernel work: that a page is known to be zero is forgotten when it is bound for a moment. */
 static u64 sum_pages(void) {
+    const u64 times = 0x9e3779b97f4a7c15ull;
     u64 s = 3;
 
-    for (u32 i = 0; i < machine_info()->pages; i++) {
-        struct page p = machine_pages()[i];
-        p.state &= ~((u64)FLAG_ZERO << 8);
-        s = sum(s, &p, sizeof p);
+    for (const struct page *p = machine_pages(), *end = p + machine_info()->pages; p < end; p++) {
+        const volatile u64 *word = (const volatile u64 *)p; /* there may be millions */
+        s = (s ^ (word[0] & ~((u64)FLAG_ZERO << 8))) * times + word[1];
+        s = (s ^ word[2]) * times + word[3];
     }
     return s;
 }
+_Static_assert(offsetof(struct page, state) == 0 && sizeof(struct page) == 32, "four words");
 
 static u64 sum_env(const struct env *e) {
     const u64 word[] = {e->creator,     e->state,       e->root,       e->pages, e->page_limit,

@@ -252,7 +252,10 @@ u32 find_child(u32 but) {
 
     for (u32 name = machine_info()->first_env; name && !found;) {
         const struct env *e = machine_env(name);
+        struct cap cap = {.type = CAP_ENV, .rights = RIGHT_OWN, .name = name, .count = 1};
         if (e && e->creator == rt_self() && e->state && name != but)
+            found = name;
+        else if (!e && name != but && !sys_cap_derive(0, &cap)) /* one that is being destroyed shows its page to nobody */
             found = name;
         name = e && e->state ? e->next : machine_info()->first_env; /* it ended meanwhile: from the start */
     }

@@ -149,6 +149,36 @@ ROLE(parent) {
     sys_sleep(NEVER, 0, 0);
 }
 
+ROLE(half_destroyer) {
+    struct peer e = bare_env(2, 0);
+
+    __atomic_store_n(&up->word[0], e.env, __ATOMIC_SEQ_CST);
+    wait_for(&up->word[1], 1);
+    EQUAL(sys_env_destroy(&e.cap), E_AGAIN); /* somebody looks at its page */
+    up->word[2] = 1;
+    sys_sleep(NEVER, 0, 0);
+}
+
+/* So does one that was being destroyed by who is destroyed now: its page shows to nobody any more, but the heir is told. */
+TEST(env_adopted_dying) {
+    struct event_ring *ring = bind_events();
+    struct event e;
+    struct peer p;
+
+    start_peer(&p, "half_destroyer", 0);
+    wait_for(&down->word[0], 1);
+    u32 child = (u32)down->word[0];
+    mapped(child, 1, 0);
+    down->word[1] = 1;
+    wait_for(&down->word[2], 1);
+    end_peer(&p);
+    do
+        CHECK(next_event(ring, &e, 1000));
+    while (e.type != EVENT_ENDED || e.env != child);
+    struct cap cap = cap_of_child(child);
+    OK(rt_destroy(&cap));
+}
+
 /* Children of what is destroyed come to its creator, who can name them, is told of their ends and gets their limits back. */
 TEST(env_adopted) {
     struct event_ring *ring = bind_events();

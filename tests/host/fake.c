@@ -135,7 +135,7 @@ static void make_env(u32 page, u32 root) {
 
 int fake_start(void **state) {
     static struct page array[PAGES];
-    static u64 map[PAGES / 64 + PAGES / 4096 + PAGES / 512 + 3];
+    static u64 map[PAGES / 64 + PAGES / 4096 + PAGES / 512 + PAGES / 65536 + 5];
     static bool begun;
 
     (void)state;

@@ -317,7 +317,7 @@ static void make_env(u32 page) {
 static int start(void **state) {
     (void)state;
     static struct page array[PAGES];
-    static u64 map[PAGES / 64 + PAGES / 4096 + PAGES / 512 + 5];
+    static u64 map[PAGES / 64 + PAGES / 4096 + PAGES / 512 + PAGES / 65536 + 7];
     static bool begun;
 
     if (!begun) {

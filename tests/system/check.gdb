@@ -40,6 +40,7 @@ falsify event_ring $env->event_page (!$env->event_page*$mapped)
 falsify flow_ring $flow->ring $mapped
 falsify flow_buffer $flow->page[0] $mapped
 falsify slices cpus[0]->owned (cpus[0]->owned^0x8000000000000000)
+falsify holders holder_count[$mapped/64] (holder_count[$mapped/64]+1)
 falsify free_map free_map[0] (free_map[0]^1)
 printf "check at last: %ld\n", check_machine()
 kill

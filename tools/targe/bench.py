@@ -28,7 +28,7 @@ _MOST_NAMES = 200
 # Sizes of machine in MB between which the cost of a page must not change.
 _SIZES = (128, 512, 2048, 16384)
 _FLAT = ("page_alloc", "page_free", "page_map", "page_unmap", "prot1", "prot100", "dirty",
-         "revoke_return", "repossess")
+         "revoke_return", "repossess", "repossess_search")
 
 
 def bench(options):
