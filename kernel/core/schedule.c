@@ -425,6 +425,9 @@ static NOINLINE NORETURN void seek(struct cpu *cpu, u64 now) {
             run(cpu, &c, now);
         } else if (flow_poll()) {
             cpu->woken = 0; /* whoever was woken is looked at with the others */
+            cpu->slices->idle_since = now;
+            __asm__ volatile("sti; nop; cli" ::: "memory"); /* frames may come without end: an interrupt that waits ends here, as in rest() */
+            cpu->slices->idle_since = 0;
         } else {
             timer_by(cpu, c.next);
             halt(cpu, now);

@@ -7,8 +7,8 @@ struct regs;
 /* Gives the CPU to the next slot that can use it, or halts until there is one. What ran before
  * was saved or is gone. */
 NORETURN void schedule(void);
-/* Waits for an interrupt, which ends in trap_halted(). Interrupts are taken only here: between `sti` and `hlt`
- * none is lost, since the first takes effect after the second has begun. A halt may also end for no reason. */
+/* Waits for an interrupt, which ends in trap_halted(). Between `sti` and `hlt` none is lost, since the first takes effect after
+ * the second has begun. A halt may also end for no reason. Interrupts are taken only here, and for a moment in seek(). */
 static inline NORETURN void rest(void) {
     for (;;)
         __asm__ volatile("sti; hlt" ::: "memory");

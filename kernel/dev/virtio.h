@@ -125,10 +125,8 @@ static inline u32 queue_used(const struct virtqueue *q, u32 most) {
     return there < most ? there : most;
 }
 
-static inline struct used_entry queue_take(struct virtqueue *q) {
-    const struct used_entry *e = &q->used->ring[q->seen++ & q->mask];
-    return (struct used_entry){__atomic_load_n(&e->id, __ATOMIC_RELAXED), __atomic_load_n(&e->length, __ATOMIC_RELAXED)};
-}
+/* Where the next one is; each of its words is to be loaded once, and may be anything. */
+static inline const struct used_entry *queue_take(struct virtqueue *q) { return &q->used->ring[q->seen++ & q->mask]; }
 
 /* Asks for an interrupt when the next entry is used (where there is one already, after a fence, none may come for it), or for none,
  * when one may come all the same. An event that is just behind is not passed again before the index has gone round. */

@@ -236,7 +236,7 @@ void net_device_kick(void) { queue_notify(&own()->send); }
 
 static void reclaim(struct pair *p, void (*done)(u32 frame)) {
     for (u32 left = queue_used(&p->send, p->send.mask + 1); left; left--) {
-        u32 id = queue_take(&p->send).id;
+        u32 id = __atomic_load_n(&queue_take(&p->send)->id, __ATOMIC_RELAXED);
         if (id > p->send.mask || !p->in_use[id]) {
             nonsense("it finished a frame that it did not have");
             continue;
@@ -264,18 +264,19 @@ void net_device_reclaim_all(void (*done)(u32 frame)) {
 static const u8 vouched[] = {0, RING_CHECKED | RING_PARTIAL, RING_CHECKED, RING_CHECKED | RING_PARTIAL};
 
 static void receive_one(struct pair *p, void (*deliver)(const u8 *frame, u32 length, u32 checked)) {
-    struct used_entry e = queue_take(&p->receive);
-    if (e.id > p->receive.mask) {
+    const struct used_entry *e = queue_take(&p->receive);
+    u32 id = __atomic_load_n(&e->id, __ATOMIC_RELAXED), length = __atomic_load_n(&e->length, __ATOMIC_RELAXED);
+    if (id > p->receive.mask) {
         nonsense("it filled a buffer that there is not");
         return;
     }
-    const struct header *header = (const void *)(p->buffers + e.id * BUFFER_BYTES);
-    if (e.length < sizeof(*header) + FRAME_LEAST || e.length > BUFFER_BYTES)
+    const struct header *header = (const void *)(p->buffers + id * BUFFER_BYTES);
+    if (length < sizeof(*header) + FRAME_LEAST || length > BUFFER_BYTES)
         nonsense("a frame's length cannot be");
     else
-        deliver((const u8 *)(header + 1), e.length - (u32)sizeof(*header),
+        deliver((const u8 *)(header + 1), length - (u32)sizeof(*header),
                 vouched[header->flags & (NEEDS_CHECKSUM | CHECKSUM_VALID)]);
-    queue_post(&p->receive, (u16)e.id);
+    queue_post(&p->receive, (u16)id);
 }
 
 bool net_device_receive(u32 budget, void (*deliver)(const u8 *frame, u32 length, u32 checked)) {
