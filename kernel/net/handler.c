@@ -45,11 +45,12 @@ s64 handler_attach(struct flow *f, const struct handler_binding *b) {
         page_unbind(b->code);
         return error;
     }
-    code_run_start(&run, &code_profiles[KIND_HANDLER]);
+    if (!bindings++) /* once: what is ready stays so while others bind */
+        code_run_start(&run, &code_profiles[KIND_HANDLER]);
     f->memory = b->memory;
     f->memory_pages = b->pages;
     f->handler = b->code;
-    f->binding = ++bindings;
+    f->binding = bindings;
     return 0;
 }
 

@@ -467,7 +467,8 @@ TEST(handler_bound, .needs = NEED_FLOW) {
     handled_end(&h);
 }
 
-/* One program serves two flows, each with its memory, and only then can be unloaded. */
+/* One program serves two flows, each with its memory, and only then can be unloaded. That the other is bound, between two
+ * runs of the first, changes nothing about what the first sees. */
 TEST(handler_shared, .needs = NEED_FLOW) {
     static struct flow_spec spec;
     struct handled h = handled(item("flow"));
@@ -482,8 +483,14 @@ TEST(handler_shared, .needs = NEED_FLOW) {
     b.filter = spec.receive;
     b.pages = (u64)&buffer;
     EQUAL(sys_flow_bind(&other, &b), 0);
+    h.orders->result = HANDLER_ABORT;
+    if (provoke(&h))
+        await_runs(&h, 1);
     EQUAL(code_handle(&other, &h.program, memory, 1), 0);
     EQUAL(bindings_of(h.program.page), 2);
+    if (provoke(&h))
+        await_runs(&h, 2);
+    machine_forget();
     EQUAL(sys_flow_unbind(&other), 0);
     EQUAL(sys_code_unload(h.program.page), E_BUSY);
     EQUAL(sys_flow_destroy(&other), 0);
