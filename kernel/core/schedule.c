@@ -540,6 +540,7 @@ void schedule_stir(struct cpu *cpu) {
 }
 
 static NOINLINE void wake_elsewhere(const struct cpu *cpu, const struct env *env) {
+    __atomic_thread_fence(__ATOMIC_SEQ_CST); /* `syscall` is none: a libOS's store may be in its CPU's buffer still */
     for (u32 n = 0; n < cpu_count; n++)
         if (n != cpu->number && is_asleep(&env->context[n]))
             schedule_stir(cpus[n]);
@@ -563,10 +564,9 @@ void schedule_wake(const struct env *env) {
 s64 call_wake(u32 name) {
     const struct env *env = env_live(name);
 
-    if (!env)
-        return E_DEAD;
-    schedule_wake(env);
-    return 0;
+    if (env)
+        schedule_wake(env);
+    return env ? 0 : E_DEAD;
 }
 
 s64 call_yield(void) {
