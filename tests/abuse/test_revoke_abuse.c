@@ -80,7 +80,7 @@ TEST(revoke_slippery, .needs = NEED_MACHINE, .cpus = 2) {
     struct cap machine = item("machine");
     struct event_ring *ring = bind_events();
     struct event e = {0};
-    u64 took = 0;
+    u64 took = 0, rounds = 0;
 
     start_peer(&p.peer, "slippery", 1);
     while (e.type != EVENT_ENDED) {
@@ -88,8 +88,8 @@ TEST(revoke_slippery, .needs = NEED_MACHINE, .cpus = 2) {
         if (asked == E_DEAD) /* it has come to its end just now */
             break;
         EQUAL(asked, 0);
-        u32 page = (u32)__atomic_load_n(&down->word[1], __ATOMIC_SEQ_CST);
         for (u32 i = 0; i < 20; i++) {
+            u32 page = (u32)__atomic_load_n(&down->word[1], __ATOMIC_SEQ_CST);
             s64 result = take(&p, RESOURCE_PAGES, page);
             if (!result) {
                 OK(sys_page_free(0, page, 1));
@@ -97,7 +97,8 @@ TEST(revoke_slippery, .needs = NEED_MACHINE, .cpus = 2) {
                 break;
             }
         }
-        EQUAL(sys_check(&machine), 0);
+        if (++rounds % 8 == 0) /* in a large machine it takes long, and nobody moves meanwhile */
+            EQUAL(sys_check(&machine), 0);
         if (sys_revoke(&p.peer.cap, RESOURCE_PAGES, 0, 0) == E_DEAD)
             break;
         next_event(ring, &e, 0);
