@@ -423,7 +423,7 @@ static NOINLINE NORETURN void seek(struct cpu *cpu, u64 now) {
     for (struct choice c;; now = rdtsc()) {
         if (pick(cpu, now, true, &c)) {
             run(cpu, &c, now);
-        } else if (flow_poll()) {
+        } else if (flow_poll() || cpu->woken) { /* also by an environment that looking has ended */
             cpu->woken = 0; /* whoever was woken is looked at with the others */
             cpu->slices->idle_since = now;
             __asm__ volatile("sti; nop; cli" ::: "memory"); /* frames may come without end: an interrupt that waits ends here, as in rest() */
