@@ -53,11 +53,12 @@ class Context(contextlib.ExitStack):
         vars(options).update(settings)
         return options
 
-    def machine(self, variant="release", prefix=(), queues=1, **settings):
+    def machine(self, variant="release", prefix=(), queues=1, card="", **settings):
         """Boots a machine as `targe run` would; does not wait for it."""
         config, _ = boot.prepare(self.options(**settings), variant)
         config.prefix = prefix
         config.queues = queues
+        config.card = card
         with config.archive:
             return self.start(config)
 

@@ -8,6 +8,7 @@ import urllib.request
 
 from harness.context import until
 from harness.namespace import GUEST, HOST, TAP
+from harness.system import limit
 from targe.machine import MAC
 
 _PCAP_MAGIC = 0xa1b2c3d4
@@ -91,3 +92,20 @@ def test_several_queues(ctx):
     assert sum(count > 0 for count in packets) >= 2, packets
     assert not any(cpu["nonsense"] for cpu in state["trace"])
     assert _ping(network, 20) == 0
+
+
+@limit(120)
+def test_lesser_devices(ctx):
+    """A device that cannot hold back events, takes no tables of descriptors or cannot sum: all is answered."""
+    network = ctx.network()
+    for bus in ("q35", "microvm"):
+        for card in ("event_idx=off", "indirect_desc=off", "event_idx=off,indirect_desc=off", "csum=off,guest_csum=off"):
+            machine = ctx.machine(net=f"tap={TAP}", prefix=network.prefix, machine=bus, card=card)
+            until(lambda: _ping(network, 1) == 0, 30, f"an answer to ping, {bus}, {card}")
+            network.run("curl", "-s", "-f", "-m", "20", "-Z", "--parallel-max", "20", "-o", "/dev/null",
+                        f"http://{GUEST}/?[1-200]", "-H", "Connection: close")  # more frames than a ring has places
+            state = json.loads(network.run("curl", "-s", "-f", "-m", "10", f"http://{GUEST}/machine.json"))
+            assert not any(cpu["nonsense"] for cpu in state["trace"]), (bus, card)
+            assert ("software" if "csum" in card else "device") in re.search(r"checksums by (\w+)", machine.output)[1]
+            assert _ping(network, 10) == 0, (bus, card)
+            machine.stop()

@@ -42,6 +42,7 @@ class Config:
     memory: int = 256
     net: str = "none"
     queues: int = 1                 # pairs of queues of the network card; more need a tap for several
+    card: str = ""                  # further properties of the network card, as -device takes them
     user_net: str = ""              # further options of QEMU's user networking
     guest: str = ""                 # the guest's address, if it is not the usual one
     port: int = 0                   # forwarded to the guest's 80, the next one to 81; 0: none
@@ -113,7 +114,7 @@ def _network(config, microvm):
     card = "virtio-net-device" if microvm else "virtio-net-pci,disable-legacy=on,romfile="
     if config.queues > 1:
         card += f",mq=on,vectors={2 * config.queues + 2}"
-    words = ["-netdev", backend, "-device", f"{card},netdev=net,mac={MAC}"]
+    words = ["-netdev", backend, "-device", f"{card},netdev=net,mac={MAC}" + f",{config.card}" * bool(config.card)]
     if config.pcap:
         words += ["-object", f"filter-dump,id=pcap,netdev=net,file={_escape(config.pcap)}"]
     return words
