@@ -87,6 +87,8 @@ struct cap start_role_on(const char *role, u32 cpu);
 void accept_by(void (*entry)(void));
 /* A row that measures something else than a time: a share, in hundredths of a hundredth. */
 void report_share(u64 hundredths, u64 n);
+/* Sorts n values: the middle one. */
+u64 median(u64 *v, u64 n);
 /* Runs the row that is being measured in an environment of its own: its function calls this first, and goes on
  * if it is in that environment by now; in the other it returns false when all is done. */
 bool alone(void);

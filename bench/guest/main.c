@@ -78,6 +78,11 @@ static void sort(u64 *v, u64 n) {
         }
 }
 
+u64 median(u64 *v, u64 n) {
+    sort(v, n);
+    return v[n / 2];
+}
+
 static void report(u64 n, u64 *v) {
     sort(v, samples);
     print("BENCH\t%s\tok\t%s\t%lu\t%lu\t%lu\t%lu\t%lu\n", current->name, current->unit, n, samples,
