@@ -72,7 +72,8 @@ struct shared {
         u64 done;  /* operations ever */
         u64 best;  /* most of them in a second, plus one; 0: not over yet */
         u64 asked; /* rises with each time that it shall work */
-        u64 zero[4];
+        u64 watches; /* not 0: it watches both, and says `best` */
+        u64 zero[3];
     } work[2];
 };
 _Static_assert(sizeof(struct shared) <= SHARED_PAGES * RT_PAGE, "shared");
