@@ -129,4 +129,15 @@ static inline void note_quiet(struct cpu *cpu) {
     cpu->payer = &nobody;
     __atomic_fetch_add(&cpu->quiet, 1, __ATOMIC_SEQ_CST);
 }
+#else
+#include "targe/abi.h"
+/* What C keeps, into a frame of the context page. */
+.macro store_kept frame
+    movq %r15, FRAME_R15_AT(\frame)
+    movq %r14, FRAME_R14_AT(\frame)
+    movq %r13, FRAME_R13_AT(\frame)
+    movq %r12, FRAME_R12_AT(\frame)
+    movq %rbp, FRAME_RBP_AT(\frame)
+    movq %rbx, FRAME_RBX_AT(\frame)
+.endm
 #endif

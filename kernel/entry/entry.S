@@ -81,12 +81,7 @@ bad_call:
 entry_paused:
     cmpq $LEAST_ERROR, %rax
     jge leave_plain
-    movq %r15, FRAME_R15_AT(%rax)
-    movq %r14, FRAME_R14_AT(%rax)
-    movq %r13, FRAME_R13_AT(%rax)
-    movq %r12, FRAME_R12_AT(%rax)
-    movq %rbp, FRAME_RBP_AT(%rax)
-    movq %rbx, FRAME_RBX_AT(%rax)
+    store_kept %rax
     popq FRAME_RIP_AT(%rax)
     popq FRAME_RFLAGS_AT(%rax)
     movq %gs:CPU_USER_RSP, %rcx

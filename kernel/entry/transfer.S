@@ -197,12 +197,7 @@ give:
     movl CONTEXT_DEPTH_AT(%r11), %ecx
     movq %rcx, FRAME_PREVIOUS_AT(%rsp)
     incl CONTEXT_DEPTH_AT(%r11)
-    movq %r15, FRAME_R15_AT(%rsp)
-    movq %r14, FRAME_R14_AT(%rsp)
-    movq %r13, FRAME_R13_AT(%rsp)
-    movq %r12, FRAME_R12_AT(%rsp)
-    movq %rbp, FRAME_RBP_AT(%rsp)
-    movq %rbx, FRAME_RBX_AT(%rsp)
+    store_kept %rsp
     movq $0, FRAME_RAX_AT(%rsp)
     movq $CAUSE_YIELD, FRAME_CAUSE_AT(%rsp)
     movq $USER_CS, FRAME_CS_AT(%rsp)

@@ -1248,14 +1248,19 @@ static bool answers(struct flow *f, u16 length, u64 at, u32 bytes) {
     return flow_answer(f, room.headers, &(struct code_effects){.frame.length = length, .attached_at = at, .attached = bytes});
 }
 
+/* A flow, and in the room for its answers what its condition wants. */
+static struct flow *flow_to_answer(void) {
+    u32 page;
+    flow_for(root_cap(), 0xff00, 0x1200, &page);
+    memset(&room, 0, sizeof(room));
+    room.headers[15] = 0x12;
+    return flow_at(page);
+}
+
 /* The device sums an answer only where it does no harm. */
 static void test_answer_with_sum(void **state) {
     (void)state;
-    u32 page;
-    flow_for(root_cap(), 0xff00, 0x1200, &page);
-    struct flow *f = flow_at(page);
-    memset(&room, 0, sizeof(room));
-    room.headers[15] = 0x12;
+    struct flow *f = flow_to_answer();
     u64 refused = f->refused;
     assert_true(answers_with_sum(f, 60, 34, 6));
     assert_int_equal(leaving[leaving_count - 1].checksum_start, 34);
@@ -1280,11 +1285,7 @@ static void test_answer_with_sum(void **state) {
 /* What a handler answers is held against its flow, and its memory is pinned page by page. */
 static void test_answer(void **state) {
     (void)state;
-    u32 page;
-    flow_for(root_cap(), 0xff00, 0x1200, &page);
-    struct flow *f = flow_at(page);
-    memset(&room, 0, sizeof(room));
-    room.headers[15] = 0x12;
+    struct flow *f = flow_to_answer();
     room.headers[16] = 0x34;
     u32 memory = take(2), before = leaving_count;
 
